@@ -1,0 +1,133 @@
+"""Whom a message goes to, and whom it shows: the envelope of each request. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from django.core.mail import EmailMessage
+
+from django_turbosmtp.addresses import (
+    Mailbox,
+    parse_each,
+    parse_list,
+    refuse_commas,
+)
+from django_turbosmtp.exceptions import InvalidAddress
+
+if TYPE_CHECKING:
+    from django_turbosmtp._headers import Headers
+    from django_turbosmtp.constants import RecipientKind
+
+#: Given a recipient, returns the mailbox to write to in its place, or None.
+Keep = Callable[[Mailbox], Mailbox | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipient:
+    """One mailbox of the envelope, and the message's list that it stands in."""
+
+    kind: RecipientKind
+    mailbox: Mailbox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """All recipients, each once, and what of it the fields cannot show.
+
+    ``changed``: ``keep`` replaced or left out somebody, so what the message shows is
+    no longer what it says itself. ``why_mime``: "" where the fields show the same.
+    """
+
+    recipients: tuple[Recipient, ...]
+    left_out: tuple[Recipient, ...] = ()
+    changed: bool = False
+    why_mime: str = ""
+
+    def of_kind(self, kind: RecipientKind) -> list[Mailbox]:
+        return [r.mailbox for r in self.recipients if r.kind == kind]
+
+    def requests(self) -> Iterator[tuple[dict[str, str], tuple[Recipient, ...]]]:
+        """Yield the address fields of each request, and whom it goes to.
+
+        ``to`` is required. Blind copies alone go one by one, so that none can see
+        another whatever turboSMTP does with the field; copies alone stand in ``to``.
+        """
+        to, cc, bcc = (self.of_kind(kind) for kind in ("to", "cc", "bcc"))
+        if not to and not cc:
+            for recipient in self.recipients:
+                yield {"to": str(recipient.mailbox)}, (recipient,)
+            return
+        fields = {"to": to, "cc": cc, "bcc": bcc} if to else {"to": cc, "bcc": bcc}
+        yield (
+            {name: join(boxes) for name, boxes in fields.items() if boxes},
+            self.recipients,
+        )
+
+
+def join(mailboxes: Iterable[Mailbox]) -> str:
+    """Return an address list in the form turboSMTP reads."""
+    return ", ".join(map(str, mailboxes))
+
+
+def read_envelope(message: Any, headers: Headers, keep: Keep | None) -> Envelope:
+    """Return the envelope of ``message``; raise `InvalidAddress` where it has none."""
+    written = _written(message)
+    kept: dict[str, Recipient] = {}
+    left_out: list[Recipient] = []
+    changed = False
+    for recipient in written:
+        mailbox = keep(recipient.mailbox) if keep else recipient.mailbox
+        if mailbox is None:
+            left_out.append(recipient)
+            continue
+        changed = changed or mailbox != recipient.mailbox
+        refuse_commas(mailbox, recipient.kind)
+        # The same mailbox in two fields would get the mail twice.
+        kept.setdefault(mailbox.key, Recipient(kind=recipient.kind, mailbox=mailbox))
+    envelope = Envelope(
+        recipients=tuple(kept.values()),
+        left_out=tuple(left_out),
+        changed=changed or bool(left_out),
+    )
+    return replace(envelope, why_mime=_why_mime(message, headers, envelope))
+
+
+def _written(message: Any) -> list[Recipient]:
+    lists: dict[RecipientKind, list[Mailbox]] = {
+        "to": parse_each(getattr(message, "to", None) or (), "to"),
+        "cc": parse_each(getattr(message, "cc", None) or (), "cc"),
+        "bcc": parse_each(getattr(message, "bcc", None) or (), "bcc"),
+    }
+    if getattr(type(message), "recipients", None) is not EmailMessage.recipients:
+        # recipients() is what Django's SMTP backend delivers to, the lists are shown.
+        own = {m.key: m for m in parse_each(message.recipients(), "recipients()")}
+        for kind in lists:
+            lists[kind] = [mailbox for mailbox in lists[kind] if mailbox.key in own]
+        lists["bcc"] += own.values()  # those in a list stay there, each goes once
+    return [
+        Recipient(kind=kind, mailbox=mailbox)
+        for kind, mailboxes in lists.items()
+        for mailbox in mailboxes
+    ]
+
+
+def _why_mime(message: Any, headers: Headers, envelope: Envelope) -> str:
+    to, cc = envelope.of_kind("to"), envelope.of_kind("cc")
+    if not to:
+        return "copies alone" if cc else "blind copies alone"
+    if envelope.changed:
+        return ""
+    for name, wire in (("To", to), ("Cc", cc)):
+        shown = headers.shown(name, None)
+        try:
+            if shown is None:
+                boxes = parse_each(getattr(message, name.lower(), None) or (), name)
+            else:
+                boxes = parse_list(shown, name)
+        except InvalidAddress:
+            return f"{name} shows something that is not addresses"
+        if boxes != wire or any(box.has_comment for box in boxes):
+            return f"{name} shown other than sent"
+    return ""

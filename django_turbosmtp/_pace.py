@@ -1,0 +1,109 @@
+"""How fast one batch may go: waits, the brake of a 429, and the stop for all."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+from django_turbosmtp.exceptions import (
+    AuthenticationError,
+    ConnectionFailed,
+    NoCredit,
+    OutcomeUnknown,
+    RateLimited,
+    ServerError,
+    TurboSMTPError,
+)
+
+#: Seconds of ``Retry-After`` that are waited out inside a send.
+MAX_WAIT = 30.0
+
+#: Seconds before the first repetition; it doubles with each.
+FIRST_WAIT = 0.5
+
+#: So many unknown outcomes in a row, and the rest of a batch is kept back: better
+#: surely not sent than not known.
+MAX_UNKNOWN_IN_A_ROW = 10
+
+
+class Pace:
+    """The one brake of all the workers of a batch.
+
+    turboSMTP limits its rate and does not say where (WIRE.md), so a 429 slows the
+    whole batch, not one connection: all wait, then half as many go at once.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.stopped_by: TurboSMTPError | None = None
+        self.accepted = 0
+        self._limit = workers
+        self._active = 0
+        self._resume_at = 0.0
+        self._unknown_in_a_row = 0
+        self._interrupted = False
+        self._changed = threading.Condition()
+
+    def enter(self, not_before: float = 0.0) -> bool:
+        """Wait for a turn; return False where the batch has been stopped.
+
+        ``not_before``: a time of time.monotonic(). Every turn ends with `leave`.
+        """
+        with self._changed:
+            while not self._stopped():
+                wait = max(self._resume_at, not_before) - time.monotonic()
+                if wait <= 0 and self._active < self._limit:
+                    self._active += 1
+                    return True
+                self._changed.wait(wait if wait > 0 else None)
+        return False
+
+    def leave(self, error: TurboSMTPError | None, *, accepted: bool) -> None:
+        """End a turn: ``error`` is what came of it."""
+        with self._changed:
+            self._active -= 1
+            if accepted:
+                self.accepted += 1
+                self._unknown_in_a_row = 0
+            elif isinstance(error, OutcomeUnknown):
+                self._unknown_in_a_row += 1
+                if self._unknown_in_a_row >= MAX_UNKNOWN_IN_A_ROW:
+                    self.stopped_by = self.stopped_by or error
+            self._changed.notify_all()
+
+    def brake(self, seconds: float) -> None:
+        """Make all workers wait, and go on with half as many."""
+        with self._changed:
+            self._resume_at = max(self._resume_at, time.monotonic() + seconds)
+            self._limit = max(1, self._limit // 2)
+
+    def stop(self, error: TurboSMTPError | None = None) -> None:
+        """Let nothing more begin; what is in flight comes to its end."""
+        with self._changed:
+            self.stopped_by = self.stopped_by or error
+            self._interrupted = self._interrupted or error is None
+            self._changed.notify_all()
+
+    def _stopped(self) -> bool:
+        return self._interrupted or self.stopped_by is not None
+
+
+def wait_before(attempt: int, error: TurboSMTPError) -> float | None:
+    """Return the seconds to wait before attempt number ``attempt`` + 1, after
+    ``error``; None where that is longer than a caller should wait."""
+    asked = getattr(error, "retry_after", None)
+    if asked is not None:
+        return None if asked > MAX_WAIT else float(asked)
+    grown: float = FIRST_WAIT * 2 ** (attempt - 1)
+    # Jitter, so that many processes do not come back at the same moment.
+    return min(MAX_WAIT, grown) * random.uniform(0.75, 1.25)  # noqa: S311
+
+
+def slows_all(error: TurboSMTPError) -> bool:
+    """Tell whether an error is turboSMTP asking to go slower."""
+    return isinstance(error, (RateLimited, ServerError))
+
+
+def fails_for_all(error: TurboSMTPError) -> bool:
+    """Tell whether what failed for one message will fail for all of the account."""
+    return isinstance(error, (AuthenticationError, NoCredit, ConnectionFailed))

@@ -1,0 +1,145 @@
+"""Attachments: to turboSMTP's field where that is exact, else the reason why not.
+
+Pure. The bytes of an attachment are not copied here; the request reads them when it
+leaves.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.message import Message
+from email.utils import collapse_rfc2231_value
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp import _inline
+from django_turbosmtp.addresses import refuse_line_breaks
+from django_turbosmtp.exceptions import MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SIMPLE_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
+_PART_HEADERS = {
+    "content-type",
+    "content-transfer-encoding",
+    "content-disposition",
+    "content-id",
+    "mime-version",
+}
+
+
+class NotExact(Exception):  # noqa: N818 - a reason, not an error
+    """The fields cannot say this exactly; the text says what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One attachment. ``content``: bytes-like. ``content_id``: bare, or ""."""
+
+    name: str
+    type: str
+    content: bytes | bytearray | memoryview
+    content_id: str = ""
+
+
+def parts_of(
+    attachments: Iterable[Any], html: str | None, domain: str
+) -> tuple[list[Part], str | None]:
+    """Return the attachments as fields, and the HTML that refers to them.
+
+    Raise `NotExact` where a field cannot say one of them, `MessageError` for a name
+    that would inject a header.
+    """
+    parts = [_part(attachment) for attachment in attachments]
+    cids = [part.content_id for part in parts if part.content_id]
+    if not cids:
+        return parts, html
+    if len(set(cids)) < len(cids):
+        raise NotExact("two parts have the same Content-ID")
+    if not set(cids) <= _inline.referenced(html or ""):
+        raise NotExact("a part has a Content-ID that the HTML does not refer to")
+    bare = _inline.bare_ids(cids, domain)
+    html = _inline.rewrite(
+        html or "", {cid: f"{name}@{domain}" for cid, name in bare.items()}
+    )
+    return [_renamed(part, bare) for part in parts], html
+
+
+def _renamed(part: Part, bare: dict[str, str]) -> Part:
+    return Part(
+        name=part.name,
+        type=part.type,
+        content=part.content,
+        content_id=bare.get(part.content_id, ""),
+    )
+
+
+def _part(attachment: Any) -> Part:
+    if isinstance(attachment, Message):
+        part = _from_mime(attachment)
+    else:
+        part = _from_tuple(*attachment)
+    if not part.name:
+        raise NotExact("an attachment without a name")
+    refuse_line_breaks(part.name, "attachment name")
+    if not part.name.isprintable():
+        raise NotExact("an attachment's name has control characters")
+    if not len(part.content):
+        raise NotExact("an empty attachment")
+    return part
+
+
+def _from_tuple(filename: Any, content: Any, mimetype: Any = None) -> Part:
+    if not isinstance(mimetype, str) or not _SIMPLE_TYPE.fullmatch(mimetype):
+        raise NotExact(f"an attachment of type {mimetype!r}")
+    maintype = mimetype.partition("/")[0].lower()
+    if maintype in {"message", "multipart"}:
+        raise NotExact(f"an attachment of type {mimetype!r}")
+    if isinstance(content, memoryview):
+        content = content.cast("B") if content.contiguous else bytes(content)
+    elif not isinstance(content, (bytes, bytearray)):
+        try:
+            content = str(content).encode()
+        except UnicodeEncodeError as error:
+            raise MessageError(
+                f"attachment {filename!r}: its text holds half a character (a lone"
+                f" surrogate) at position {error.start}."
+            ) from None
+    if maintype == "text" and not bytes(content).isascii():
+        # A field has no charset, and a reader without one guesses.
+        raise NotExact("a text attachment that needs a charset")
+    return Part(name=_text(filename), type=mimetype, content=content)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _from_mime(part: Message[Any, Any]) -> Part:
+    mimetype = part.get_content_type()
+    if part.is_multipart() or mimetype.startswith(("text/", "message/", "multipart/")):
+        raise NotExact(f"a MIME part of type {mimetype!r}")
+    if not {name.lower() for name in part} <= _PART_HEADERS:
+        raise NotExact("a MIME part with headers of its own")
+    _refuse_parameters(part, "content-type", {"name"})
+    _refuse_parameters(part, "content-disposition", {"filename"})
+    name = _text(part.get_filename())
+    other_name = part.get_param("name")
+    if "=?" in name or (other_name and collapse_rfc2231_value(other_name) != name):
+        raise NotExact("a MIME part with a name of two readings")
+    cid = _text(part["content-id"]).strip().removeprefix("<").removesuffix(">")
+    disposition = part.get_content_disposition()
+    wanted = {"inline", None} if cid else {"attachment"}
+    if disposition not in wanted:
+        raise NotExact(f"a MIME part with the disposition {disposition!r}")
+    content = part.get_payload(decode=True)
+    if not isinstance(content, bytes):
+        raise NotExact("a MIME part without content")
+    return Part(name=name, type=mimetype, content=content, content_id=cid)
+
+
+def _refuse_parameters(part: Message[Any, Any], header: str, known: set[str]) -> None:
+    parameters = part.get_params(header=header) or []
+    if not {name.lower() for name, _ in parameters[1:]} <= known:
+        raise NotExact(f"a MIME part with parameters in its {header}")

@@ -1,0 +1,189 @@
+"""Addresses: read as Django reads them, written so that turboSMTP reads the same.
+
+Pure: text in, `Mailbox` or text out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.errors import HeaderParseError, ObsoleteHeaderDefect
+from email.header import Header
+from email.headerregistry import AddressHeader
+from typing import TYPE_CHECKING, Any
+
+from django.utils.encoding import punycode
+
+from django_turbosmtp.exceptions import InvalidAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Addresses of this plain form are all but a few; Python's own parser takes a
+# hundred times longer for the same answer.
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_PLAIN = re.compile(
+    rf"(?P<spec>{_ATEXT}+(?:\.{_ATEXT}+)*@"
+    r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+    r"(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*)"
+)
+_PLAIN_NAMED = re.compile(
+    rf"(?P<name>[A-Za-z0-9'_ -]*[A-Za-z0-9'_-]) +<{_PLAIN.pattern}>"
+)
+_BARE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/?^_`{|}~ -]*")
+_DOTTED_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/?^_`{|}~ .-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One address: display name, and an addr-spec in ASCII (domain in IDNA)."""
+
+    name: str
+    addr_spec: str
+    #: Something the two above do not hold, an RFC 5322 comment.
+    has_comment: bool = False
+
+    @property
+    def domain(self) -> str:
+        return self.addr_spec.rpartition("@")[2]
+
+    @property
+    def key(self) -> str:
+        """Return what makes two spellings one mailbox for sure."""
+        local, _, domain = self.addr_spec.rpartition("@")
+        return f"{local}@{domain.lower()}"
+
+    def __str__(self) -> str:
+        """Return the form turboSMTP reads, safe where it splits on commas.
+
+        It splits ``to``, ``cc`` and ``bcc`` on commas before it reads quoted
+        strings (WIRE.md, quirk 1). An RFC 2047 encoded word holds neither comma
+        nor any other special character, so every name goes so that is not bare, or
+        quoted for a full stop alone.
+        """
+        if not self.name:
+            return self.addr_spec
+        return f"{encode_words(self.name)} <{self.addr_spec}>"
+
+
+def encode_words(text: str) -> str:
+    """Return a phrase as it may stand in a header: bare, quoted or RFC 2047 words."""
+    if text == " ".join(text.split()):
+        if _BARE_NAME.fullmatch(text):
+            return text
+        if _DOTTED_NAME.fullmatch(text):
+            return f'"{text}"'
+    return Header(text, "utf-8", maxlinelen=75).encode(linesep="")
+
+
+def refuse_line_breaks(text: str, where: str) -> None:
+    """Raise InvalidAddress for text that would become another header."""
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise InvalidAddress(
+            f"{where}: {text!r} holds a line break or a null character, which"
+            " would inject a header. Remove it."
+        )
+
+
+def parse(value: Any, where: str) -> Mailbox:
+    """Return the one mailbox that ``value`` (str or lazy str) says.
+
+    ``where`` names the field in errors. Raise `InvalidAddress` for anything that
+    is not exactly one address with a domain and an ASCII local part.
+    """
+    text = str(value)
+    if match := _PLAIN.fullmatch(text) or _PLAIN_NAMED.fullmatch(text):
+        return Mailbox(match.groupdict().get("name", ""), match["spec"])
+    mailboxes = _parse_all(text, where)
+    if len(mailboxes) != 1:
+        raise InvalidAddress(
+            f"{where}: {text!r} holds {len(mailboxes)} addresses, not one. Give each"
+            " an entry of its own, and put a name that holds a comma in quotes."
+        )
+    return mailboxes[0]
+
+
+def parse_list(value: Any, where: str) -> list[Mailbox]:
+    """Return the mailboxes of a whole address header, in order.
+
+    Raise `InvalidAddress` as `parse` does.
+    """
+    text = str(value)
+    return _parse_all(text, where) if text.strip() else []
+
+
+def parse_each(values: Iterable[Any], where: str) -> list[Mailbox]:
+    """Return the mailboxes of a message's address list; empty entries are nobody."""
+    return [parse(value, where) for value in values if value]
+
+
+def _parse_all(text: str, where: str) -> list[Mailbox]:
+    refuse_line_breaks(text, where)
+    try:
+        parsed = AddressHeader.value_parser(text)
+    except (HeaderParseError, ValueError, IndexError, AttributeError) as error:
+        # Python's parser has crashed on malformed input for years, with an
+        # IndexError for "A B @" on 3.11.7.
+        raise _invalid(text, where, "it cannot be read as an address") from error
+    # "John Q. Public <j@x.com>" is obsolete syntax, and everybody writes it.
+    defects = [d for d in parsed.all_defects if not isinstance(d, ObsoleteHeaderDefect)]
+    if any(group.display_name for group in parsed.addresses if _is_group(group)):
+        raise _invalid(text, where, "it is a group; turboSMTP takes single addresses")
+    mailboxes = [_mailbox(mailbox, text, where) for mailbox in parsed.all_mailboxes]
+    if defects:
+        raise _invalid(text, where, "; ".join(dict.fromkeys(map(str, defects))))
+    return mailboxes
+
+
+def _is_group(address: Any) -> bool:
+    return bool(address) and address[0].token_type == "group"  # noqa: S105
+
+
+def _mailbox(parsed: Any, text: str, where: str) -> Mailbox:
+    local, domain = parsed.local_part, parsed.domain
+    if not local or not domain:
+        raise _invalid(text, where, "it has no '@' with a domain behind it")
+    if not local.isascii():
+        raise _invalid(
+            text,
+            where,
+            "there are characters before the '@' that only SMTPUTF8 can carry, and"
+            " turboSMTP has no such thing",
+        )
+    spec = parsed.addr_spec
+    if not domain.isascii():
+        try:
+            spec = f"{spec[: -len(domain)]}{punycode(domain)}"
+        except UnicodeError as error:
+            raise _invalid(
+                text, where, f"its domain has no IDNA form: {error}"
+            ) from None
+    name = parsed.display_name or ""
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
+        raise _invalid(
+            text, where, "its name holds half a character (a lone surrogate)"
+        )
+    return Mailbox(name, spec, has_comment="(" in text and "(" not in name)
+
+
+def _invalid(text: str, where: str, why: str) -> InvalidAddress:
+    return InvalidAddress(
+        f"{where}: {text!r} is not an address turboSMTP takes: {why}."
+    )
+
+
+def refuse_commas(mailbox: Mailbox, where: str) -> None:
+    """Raise InvalidAddress for an addr-spec that turboSMTP would tear in two."""
+    if "," in mailbox.addr_spec:
+        raise InvalidAddress(
+            f"{where}: {mailbox.addr_spec!r} has a comma before the '@'. turboSMTP"
+            " splits this field on commas, so it cannot take the address."
+        )
+
+
+def unique(mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
+    """Return the mailboxes without repetition, the first spelling of each."""
+    seen: dict[str, Mailbox] = {}
+    for mailbox in mailboxes:
+        seen.setdefault(mailbox.key, mailbox)
+    return list(seen.values())

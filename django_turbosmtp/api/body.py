@@ -1,0 +1,94 @@
+"""The JSON body of a send, in pieces: attachments are encoded while they leave.
+
+`json.dumps` of 15 MB of attachments holds them three to four times in memory. Here a
+body knows its length and makes its pieces anew for every attempt, so that a retry
+costs no memory either.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# A multiple of 3, so that the base64 of the pieces is the base64 of the whole.
+_PIECE = 3 * 2**14
+
+
+class Body:
+    """A JSON object as an iterable of bytes with a known length."""
+
+    __slots__ = ("_length", "_segments")
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        """Take wire fields; ``attachments`` is a list of `payload.Part`.
+
+        Raise UnicodeEncodeError for text that is no Unicode.
+        """
+        attachments = fields.get("attachments", ())
+        head = {name: v for name, v in fields.items() if name != "attachments"}
+        text = _dumps(head)
+        # Text is bytes, and an attachment's content a memoryview.
+        self._segments: list[bytes | memoryview] = []
+        if attachments:
+            text = text[:-1] + b',"attachments":['
+            for number, part in enumerate(attachments):
+                about = {"name": part.name, "type": part.type}
+                if part.content_id:
+                    about["content_id"] = part.content_id
+                text += b"," if number else b""
+                self._segments += [
+                    text + _dumps(about)[:-1] + b',"content":"',
+                    memoryview(part.content),
+                ]
+                text = b'"}'
+            text += b"]}"
+        self._segments.append(text)
+        self._length = sum(
+            4 * -(-segment.nbytes // 3)
+            if isinstance(segment, memoryview)
+            else len(segment)
+            for segment in self._segments
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        for segment in self._segments:
+            if isinstance(segment, bytes):
+                yield segment
+            else:
+                for start in range(0, segment.nbytes, _PIECE):
+                    yield b64encode(segment[start : start + _PIECE])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._length} bytes>"
+
+
+class Transmission:
+    """One attempt to send a body, which knows whether all of it left.
+
+    The HTTP client asks for the next piece only after the last one is written. So an
+    error before ``complete`` means that turboSMTP never had a whole request.
+    """
+
+    __slots__ = ("_body", "complete")
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self.complete = False
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._body
+        self.complete = True
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,149 @@
+"""The API client: v2 and v1, send and login (WIRE.md)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from django_turbosmtp.api.body import Body, Transmission
+from django_turbosmtp.api.errors import error_of, retry_after
+from django_turbosmtp.api.results import Login, Response, SendResult
+from django_turbosmtp.api.session import parse_json
+from django_turbosmtp.conf import MASK, Credentials, Secret
+from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django_turbosmtp.api.session import Session
+    from django_turbosmtp.conf import Settings
+
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
+
+
+class Client:
+    """Speaks one account's API over a session. Safe to use from many threads."""
+
+    def __init__(
+        self, session: Session, settings: Settings, credentials: Credentials | None
+    ) -> None:
+        """Take ``credentials`` None for a client that only logs in."""
+        self._session = session
+        self._version = settings.api_version
+        self._send_url = f"{settings.send_url}/mail/send"
+        self._api_url = settings.api_url
+        self._timeout = settings.timeout
+        self._credentials = credentials
+
+    def prepare(self, fields: Mapping[str, Any]) -> Body:
+        """Return the body of a send, of wire fields without credentials.
+
+        Raise UnicodeEncodeError for a lone surrogate in any of them.
+        """
+        if self._version == 1 and self._credentials:
+            # In the body, never in the query string: URLs end in logs.
+            return Body(
+                {
+                    **fields,
+                    "authuser": self._credentials.user,
+                    "authpass": self._credentials.password,
+                }
+            )
+        return Body(fields)
+
+    def send(self, body: Body) -> SendResult:
+        """Send one prepared message, once.
+
+        Raise an `APIError` where turboSMTP refused it, `ConnectionFailed` where it
+        did not leave, and `OutcomeUnknown` for all that may have been accepted.
+        """
+        headers = dict(_JSON)
+        if self._version == 2 and self._credentials:
+            headers["consumerKey"] = self._credentials.user
+            headers["consumerSecret"] = self._credentials.password
+        response = self._request("POST", self._send_url, headers, body)
+        if response.status_code == 200 and _says_ok(response):
+            return SendResult(message_id=_message_id(response), response=response)
+        raise _refusal(response)
+
+    def login(self, email: str, password: str, *, no_expire: bool = False) -> Login:
+        """Return an authorization key for the account.
+
+        turboSMTP limits the rate of logins: keep the key. ``no_expire`` is v2 only.
+        Raise `AuthenticationError` for wrong credentials, `InvalidResponse` for an
+        answer without a key, `ConnectionFailed` where none came.
+        """
+        try:
+            if self._version == 1:
+                path = f"{quote(email, safe='')}/{quote(password, safe='')}"
+                response = self._request("GET", f"{self._api_url}/authorize/{path}", {})
+            else:
+                body = Body(
+                    {"email": email, "password": password, "no_expire": no_expire}
+                )
+                url = f"{self._api_url}/authorize"
+                response = self._request("POST", url, _JSON, body)
+        except OutcomeUnknown as error:
+            # Logging in twice does no harm.
+            raise ConnectionFailed(str(error)) from error.__cause__
+        data = response.data
+        key = data.get("auth") if isinstance(data, dict) else None
+        if response.status_code == 200 and isinstance(key, str) and key:
+            return Login(key=Secret(key))
+        raise error_of(_redacted(response, password))
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body | None = None,
+    ) -> Response:
+        response = self._session.request(
+            method,
+            url,
+            headers=headers,
+            body=None if body is None else Transmission(body),
+            timeout=self._timeout,
+        )
+        if self._credentials:
+            return _redacted(response, self._credentials.password)
+        return response
+
+
+def _says_ok(response: Response) -> bool:
+    return isinstance(response.data, dict) and response.data.get("message") == "OK"
+
+
+def _message_id(response: Response) -> str | None:
+    digits = str(response.data.get("mid"))
+    return digits if digits.isascii() and digits.isdecimal() else None
+
+
+def _refusal(response: Response) -> Exception:
+    """Return what to raise for an answer to a send that does not say OK.
+
+    Only an answer that turboSMTP itself gives before it takes a message is a refusal.
+    A gateway answers 5xx when it loses the upstream midway, and a redirect may follow
+    a request that was served.
+    """
+    error = error_of(response)
+    status = response.status_code
+    if 400 <= status < 500 or (status == 503 and retry_after(response) is not None):
+        return error
+    unknown = OutcomeUnknown(
+        f"No readable answer says whether the message was accepted. {error}"
+    )
+    unknown.__cause__ = error
+    return unknown
+
+
+def _redacted(response: Response, *secrets: str) -> Response:
+    """Return the answer without our own secrets, should a server repeat them."""
+    text = response.text
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    if text == response.text:
+        return response
+    return replace(response, text=text, data=parse_json(text))

@@ -1,0 +1,134 @@
+"""Every documented error answer, old shapes too, to one typed exception."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from email.utils import mktime_tz, parsedate_tz
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp.exceptions import (
+    APIError,
+    AuthenticationError,
+    BadRequest,
+    Forbidden,
+    InvalidResponse,
+    NoCredit,
+    NotFound,
+    RateLimited,
+    ServerError,
+)
+
+if TYPE_CHECKING:
+    from django_turbosmtp.api.results import Response
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    400: BadRequest,
+    401: AuthenticationError,
+    403: Forbidden,
+    404: NotFound,
+}
+#: ``errorCode`` of v1 (WIRE.md, "Answers"), which may come with any HTTP status.
+_BY_CODE: dict[int, type[APIError]] = {
+    1: AuthenticationError,
+    2: AuthenticationError,
+    3: AuthenticationError,
+    4: NotFound,
+    5: ServerError,
+    7: Forbidden,
+}
+_LOGIN_MESSAGES = {
+    "wrong_credentials_specified",
+    "missing_authorization_key",
+    "invalid_authorization_key",
+    "account_is_inactive",
+}
+_NO_CREDIT = "nocredit"
+_HINTS: dict[type[APIError], str] = {
+    AuthenticationError: "Check the credentials in TURBOSMTP and that the account is"
+    " active.",
+    NoCredit: "Buy credit in turboSMTP's dashboard.",
+    Forbidden: "The account's plan may not include this.",
+    NotFound: "Check SEND_URL and API_URL.",
+}
+_MAX_TEXT = 500
+
+
+def error_of(response: Response) -> APIError:
+    """Return the exception that says what an answer other than success says."""
+    data = response.data if isinstance(response.data, Mapping) else {}
+    errors = tuple(_texts(response.data))
+    code = _integer(data.get("errorCode", data.get("error")))
+    cls = _class_of(response, errors, code)
+    words = "; ".join(errors)[:_MAX_TEXT] or _describe(response)
+    details = str(data.get("details") or "")
+    text = f"turboSMTP answered {response.status_code}: {words}"
+    hint = _HINTS.get(cls, "")
+    extra: dict[str, Any] = {}
+    if issubclass(cls, (RateLimited, ServerError)):
+        extra["retry_after"] = retry_after(response)
+    return cls(
+        f"{text.rstrip('.')}. {hint}".rstrip(),
+        status_code=response.status_code,
+        errors=errors,
+        code=code,
+        details=details,
+        **extra,
+    )
+
+
+def _class_of(
+    response: Response, errors: tuple[str, ...], code: int | None
+) -> type[APIError]:
+    status = response.status_code
+    if _NO_CREDIT in errors and 200 <= status < 500:
+        return NoCredit
+    if status == 429:
+        return RateLimited
+    if status >= 500:
+        return ServerError
+    if status == 401 or _LOGIN_MESSAGES.intersection(errors):
+        return AuthenticationError
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return APIError if 400 <= status < 500 else InvalidResponse
+
+
+def _texts(data: Any) -> Iterator[str]:
+    """Yield the server's words, whatever they are nested in (WIRE.md, "Answers")."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, list):
+        for item in data:
+            yield from _texts(item)
+    elif isinstance(data, Mapping):
+        if data.get("message") != "error":
+            yield from _texts(data.get("message"))
+        yield from _texts(data.get("errors"))
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _describe(response: Response) -> str:
+    # Not the text itself: a page of a proxy may repeat what it was sent.
+    kind = response.headers.get("Content-Type", "no content type")
+    where = response.headers.get("Location")
+    if where:
+        return f"a redirect to {where.partition('?')[0]}, which is not followed"
+    return f"nothing readable ({len(response.text)} characters of {kind})"
+
+
+def retry_after(response: Response) -> float | None:
+    """Return the seconds of a ``Retry-After`` header (RFC 9110, 10.2.3), or None."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdecimal() and len(value) < 10:
+        return float(value)
+    moment = parsedate_tz(value)
+    return None if moment is None else max(0.0, mktime_tz(moment) - time.time())

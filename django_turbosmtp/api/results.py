@@ -1,0 +1,44 @@
+"""What turboSMTP answers, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django_turbosmtp.conf import Secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """One HTTP answer, read whole. Unlike that of requests it holds no request,
+    and so no credentials.
+
+    ``data``: the parsed JSON, or None where the body is not JSON.
+    """
+
+    status_code: int
+    headers: Mapping[str, str]
+    text: str
+    data: Any = None
+
+    def json(self) -> Any:
+        """Return the parsed body, as django-anymail's ``esp_response`` has it."""
+        return self.data
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendResult:
+    """An accepted send. ``message_id``: exact digits; None in API v1."""
+
+    message_id: str | None
+    response: Response
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """An authorization key. In v2 it lasts two hours, unless made not to expire."""
+
+    key: Secret = field(repr=False)

@@ -1,0 +1,241 @@
+"""HTTP sessions: pooled, kept alive across backends, and without ambient credentials.
+
+requests' own ``Session`` would read ``~/.netrc`` (turboSMTP answers an
+``Authorization`` header 401), keep cookies and follow redirects with the
+credentials. So its transport adapter is used directly, which does none of these.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_environ_proxies
+from urllib3.exceptions import HTTPError
+
+from django_turbosmtp import __version__
+from django_turbosmtp.api.results import Response
+from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from django_turbosmtp.api.body import Transmission
+
+#: An answer is some dozens of bytes; more than this is not turboSMTP's.
+MAX_ANSWER_BYTES = 2**20
+
+#: Seconds after which an unused connection is not trusted any more: a server or a
+#: firewall on the way may have dropped it without a word.
+MAX_IDLE_SECONDS = 20.0
+
+_HEADERS = {
+    "User-Agent": f"django-turbosmtp/{__version__} requests/{requests.__version__}",
+    "Accept": "application/json",
+}
+
+
+class Session:
+    """A pool of connections to one host, safe to use from many threads and forks."""
+
+    def __init__(
+        self, *, pool_size: int, proxies: Mapping[str, str], verify: str | bool
+    ) -> None:
+        """Open nothing yet. ``verify``: True, or the path of a CA bundle."""
+        self._pool_size = pool_size
+        self._proxies = dict(proxies)
+        self._verify = verify
+        self._lock = threading.Lock()
+        self._inherited: list[HTTPAdapter] = []
+        self._open()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._adapter = HTTPAdapter(
+            pool_connections=1, pool_maxsize=self._pool_size, max_retries=0
+        )
+
+    def _own_adapter(self) -> HTTPAdapter:
+        # After a fork the sockets belong to parent and child alike. They are kept,
+        # not closed, so that nothing is said on them from here.
+        if self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._inherited.append(self._adapter)
+                    self._open()
+        return self._adapter
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout: tuple[float, float],
+        body: Transmission | None = None,
+    ) -> Response:
+        """Return the answer of one request, read whole; redirects are not followed.
+
+        ``timeout``: seconds to connect, and between two bytes of the answer. Raise
+        `ConnectionFailed` where no whole request left, else `OutcomeUnknown`.
+        """
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url, prepared.hooks = method, url, {}
+        prepared.headers = CaseInsensitiveDict(_HEADERS | dict(headers))
+        if body is not None:
+            prepared.body = body  # type: ignore[assignment]
+            prepared.headers["Content-Length"] = str(len(body))
+        try:
+            return _read(
+                self._own_adapter().send(
+                    prepared,
+                    stream=True,
+                    timeout=timeout,
+                    verify=self._verify,
+                    proxies=self._proxies,
+                )
+            )
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            cause = _root(error)
+        # Raised outside the handler, so that the request, its headers and the frames
+        # that hold them do not travel along as the context of our error.
+        host, why = urlsplit(url).netloc, _describe(cause)
+        if body is not None and body.complete:
+            raise OutcomeUnknown(
+                f"The request reached {host}, but no answer came back ({why}):"
+                " turboSMTP may have accepted it."
+            ) from cause
+        raise ConnectionFailed(
+            f"No request could be sent to {host} ({why}); turboSMTP has not got it."
+        ) from cause
+
+    def close(self) -> None:
+        """Close the connections that no request is using."""
+        if self._pid == os.getpid():
+            self._adapter.close()
+
+
+def _read(answer: requests.Response) -> Response:
+    with answer:
+        raw: bytes = answer.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True) or b""
+        text = raw.decode(errors="replace") if len(raw) <= MAX_ANSWER_BYTES else ""
+        return Response(
+            status_code=answer.status_code,
+            headers=answer.headers,
+            text=text,
+            data=parse_json(text),
+        )
+
+
+def parse_json(text: str) -> Any:
+    # A float would change the digits of an id; Python's ints are exact.
+    try:
+        return json.loads(text, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _root(error: BaseException) -> OSError | None:
+    """Return the operating system's own error below the libraries', bare."""
+    found = None
+    seen: set[int] = set()
+    queue: list[Any] = [error]
+    while queue:
+        current = queue.pop()
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, OSError) and not isinstance(
+            current, requests.RequestException
+        ):
+            found = current
+        queue += [*current.args, getattr(current, "reason", None)]
+        queue += [current.__context__, current.__cause__]
+    if found is not None:
+        found.__traceback__ = found.__context__ = found.__cause__ = None
+    return found
+
+
+def _describe(cause: OSError | None) -> str:
+    if cause is None:
+        return "not an HTTP answer"
+    if isinstance(cause, TimeoutError):
+        return "timed out"
+    return f"{type(cause).__name__}: {cause.strerror or cause}"
+
+
+@dataclass
+class _Shared:
+    session: Session
+    users: int = 0
+    last_used: float = 0.0
+
+
+_shared: dict[tuple[Any, ...], _Shared] = {}
+_shared_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def shared_session(url: str, *, pool_size: int) -> Iterator[Session]:
+    """Lend the process's session for the host of ``url``.
+
+    Django 6.1 makes a new backend for every ``send_mail()``; the connection stays
+    open between them here. Nothing else is kept: no cookie, no credential.
+    """
+    proxies = get_environ_proxies(url)
+    # What requests does: a company's own authority is no ambient credential.
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    parts = urlsplit(url)
+    key = (parts.scheme, parts.netloc, pool_size, bundle, *sorted(proxies.items()))
+    with _shared_lock:
+        _close_idle(time.monotonic())
+        entry = _shared.get(key)
+        if entry is None:
+            session = Session(
+                pool_size=pool_size, proxies=proxies, verify=bundle or True
+            )
+            entry = _shared[key] = _Shared(session)
+        entry.users += 1
+    try:
+        yield entry.session
+    finally:
+        with _shared_lock:
+            entry.users -= 1
+            entry.last_used = time.monotonic()
+
+
+def _close_idle(now: float) -> None:
+    for key, entry in list(_shared.items()):
+        if not entry.users and now - entry.last_used > MAX_IDLE_SECONDS:
+            del _shared[key]
+            entry.session.close()
+
+
+def close_shared_sessions() -> None:
+    """Close all connections that stay open between sends; the next send opens anew."""
+    with _shared_lock:
+        for entry in _shared.values():
+            entry.session.close()
+        _shared.clear()
+
+
+def _forget_after_fork() -> None:
+    global _shared, _shared_lock  # the parent's lock may be held
+    _inherited.append(_shared)
+    _shared, _shared_lock = {}, threading.Lock()
+
+
+_inherited: list[dict[tuple[Any, ...], _Shared]] = []
+atexit.register(close_shared_sessions)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

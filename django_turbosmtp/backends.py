@@ -1,0 +1,128 @@
+"""The e-mail backend: Django's way in."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from django.core.mail.backends.base import BaseEmailBackend
+
+from django_turbosmtp._compat import (
+    HAS_MAILERS,
+    base_backend_kwargs,
+    configuration_error,
+)
+from django_turbosmtp.api import Client
+from django_turbosmtp.api.session import Session, shared_session
+from django_turbosmtp.conf import OPTION_NAMES, load, unknown_option
+from django_turbosmtp.constants import ACCEPTED
+from django_turbosmtp.delivery import Job, deliver
+from django_turbosmtp.exceptions import TurboSMTPError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from django_turbosmtp.conf import Settings
+
+#: Connections kept per process and host where MAX_CONNECTIONS is less.
+_POOL_SIZE = 8
+
+
+class EmailBackend(BaseEmailBackend):
+    """Sends Django's messages through turboSMTP's API."""
+
+    def __init__(
+        self,
+        fail_silently: bool = False,
+        *,
+        alias: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Take the keys of ``settings.TURBOSMTP`` in lower case as options.
+
+        ``username`` and ``password``, which ``send_mail(auth_user=...,
+        auth_password=...)`` passes on, are the consumer key and secret (in API v1 the
+        account's e-mail and password). Raise ImproperlyConfigured, of a mailer
+        InvalidMailer, for settings nothing can be sent with.
+        """
+        own = {name: options.pop(name) for name in OPTION_NAMES & options.keys()}
+        login = {"username": username, "password": password}
+        if alias is not None and not login.keys() & _from_django(options):
+            options |= {name: value for name, value in login.items() if value}
+            login = {}
+        if options and not HAS_MAILERS:
+            # Django before 6.1 drops what it does not know without a word.
+            raise configuration_error(unknown_option(next(iter(options))))
+        super().__init__(**base_backend_kwargs(alias=alias, unknown=options))
+        self.fail_silently = fail_silently
+        self.settings: Settings = load(own, alias=alias, **login)
+        self._lock = threading.RLock()
+        self._session: Session | None = None
+        self._opened = contextlib.ExitStack()
+
+    def open(self) -> bool:
+        """Keep one session until `close`; return whether it is a new one.
+
+        No connection is made before the first message.
+        """
+        with self._lock:
+            if self._session is not None:
+                return False
+            self._session = self._opened.enter_context(self._lend())
+            return True
+
+    def close(self) -> None:
+        """Give the session of `open` back, if there is one."""
+        with self._lock:
+            self._session = None
+            self._opened.close()
+
+    def _lend(self) -> contextlib.AbstractContextManager[Session]:
+        # More threads than MAX_CONNECTIONS may send one message each.
+        size = max(self.settings.max_connections, _POOL_SIZE)
+        return shared_session(self.settings.send_url, pool_size=size)
+
+    def send_messages(self, email_messages: Iterable[Any]) -> int:
+        """Send any iterable of messages, and return how many were accepted.
+
+        Every message is tried, and has its ``turbosmtp_status`` set, before anything
+        is raised: for one message its own error, for several the first, with
+        ``failures`` and ``sent_count``. ``fail_silently`` hides every
+        `TurboSMTPError`; they are logged all the same.
+        """
+        messages = list(email_messages or ())
+        if not messages:
+            return 0
+        credentials = self.settings.credentials()
+        with contextlib.ExitStack() as stack:
+            session = self._session or stack.enter_context(self._lend())
+            client = Client(session, self.settings, credentials)
+            jobs = deliver(
+                messages, client=client, settings=self.settings, sender=type(self)
+            )
+        self._raise_failures(jobs)
+        return _accepted(jobs)
+
+    def _raise_failures(self, jobs: Sequence[Job]) -> None:
+        failures = [(job.message, job.error) for job in jobs if job.error is not None]
+        if self.fail_silently:
+            failures = [f for f in failures if not isinstance(f[1], TurboSMTPError)]
+        if not failures:
+            return
+        error: Any = failures[0][1]
+        # An exception of somebody's own message() or receiver may refuse attributes.
+        with contextlib.suppress(AttributeError, TypeError):
+            error.failures, error.sent_count = tuple(failures), _accepted(jobs)
+        raise error
+
+
+def _accepted(jobs: Sequence[Job]) -> int:
+    return sum(job.status.outcome == ACCEPTED for job in jobs)
+
+
+def _from_django(options: dict[str, Any]) -> set[str]:
+    """Return what send_mail() passed to a mailer of 6.1, apart from its OPTIONS."""
+    return set(options.get("_ignore_unknown_kwargs") or ())

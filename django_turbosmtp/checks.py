@@ -1,0 +1,171 @@
+"""System checks: what is wrong with the settings, each with a stable id.
+
+Errors (``turbosmtp.E...``) come from the same table that a backend is built by
+(`conf.find_problems`); a mail could not leave with any of them.
+
+========  ==================================================================
+W001      API v1 was retired by the vendor on 2024-06-30 (WIRE.md)
+W002      DEFAULT_FROM_EMAIL or SERVER_EMAIL is no address that can be sent from
+W003      (--deploy) SEND_URL is this machine: nothing leaves it
+W004      (--deploy) RECIPIENT_GUARD keeps mail from its recipients
+W005      (--deploy) the app is installed, and no mailer uses its backend
+========  ==================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from django_turbosmtp._compat import HAS_MAILERS
+from django_turbosmtp.addresses import parse
+from django_turbosmtp.conf import (
+    OPTION_NAMES,
+    find_problems,
+    is_loopback,
+    merged,
+    nearest,
+)
+from django_turbosmtp.exceptions import InvalidAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from django.apps import AppConfig
+
+TAG = "turbosmtp"
+
+#: Problems of credentials matter only to a site that sends through us.
+_OF_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
+
+
+def _mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Yield alias and OPTIONS of each mailer that uses our backend."""
+    configured = getattr(settings, "MAILERS", None) if HAS_MAILERS else None
+    if configured is None:
+        if _is_ours(settings.EMAIL_BACKEND):
+            yield None, {}
+        return
+    for alias, config in configured.items():
+        if _is_ours(config.get("BACKEND", "")):
+            yield alias, config.get("OPTIONS", {})
+
+
+def _is_ours(path: str) -> bool:
+    # Imported here: a project that sends otherwise need not load requests.
+    from django_turbosmtp.backends import EmailBackend
+
+    try:
+        backend = import_string(path)
+    except ImportError:
+        return False
+    return isinstance(backend, type) and issubclass(backend, EmailBackend)
+
+
+def check_settings(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Report what is wrong with TURBOSMTP and each mailer's OPTIONS."""
+    mailers = list(_mailers())
+    found: dict[str, CheckMessage] = {}
+    for alias, options in mailers or [(None, {})]:
+        where = "" if alias is None else f"MAILERS[{alias!r}]: "
+        own = {name: v for name, v in options.items() if name in OPTION_NAMES}
+        try:
+            problems = find_problems(merged(own), own)
+        except ImproperlyConfigured as error:
+            return [Error(str(error), id="turbosmtp.E001")]
+        for problem in problems:
+            if problem.id in _OF_SENDERS and not mailers:
+                continue
+            text = f"{where}{problem.text}"
+            found[text] = Error(text, hint=problem.hint or None, id=problem.id)
+        for name in options.keys() - OPTION_NAMES - {"fail_silently"}:
+            text = f"{where}Unknown option {name!r}."
+            hint = nearest(name, option=True)
+            found[text] = Error(text, hint=hint, id="turbosmtp.E002")
+    return list(found.values())
+
+
+def check_use(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Warn of what sends, and not as its owner thinks."""
+    found: list[CheckMessage] = []
+    mailers = list(_mailers())
+    if any(_value(options, "API_VERSION") == 1 for _, options in mailers):
+        found.append(
+            Warning(
+                "API_VERSION is 1, which turboSMTP stopped supporting on 2024-06-30.",
+                hint="Make a consumer key in turboSMTP's dashboard and use version 2.",
+                id="turbosmtp.W001",
+            )
+        )
+    for name in ("DEFAULT_FROM_EMAIL", "SERVER_EMAIL") if mailers else ():
+        address = getattr(settings, name)
+        try:
+            mailbox = parse(address, name)
+        except InvalidAddress as error:
+            text = str(error)
+        else:
+            if "." in mailbox.domain:
+                continue
+            text = f"{name} is {address!r}, and nobody can reply to that domain."
+        found.append(
+            Warning(
+                text,
+                hint="Set it to an address of a domain verified at turboSMTP.",
+                id="turbosmtp.W002",
+            )
+        )
+    return found
+
+
+def check_deployment(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Warn of settings that are right on a developer's machine only."""
+    mailers = list(_mailers())
+    found: list[CheckMessage] = []
+    for alias, options in mailers:
+        where = "" if alias is None else f"MAILERS[{alias!r}]: "
+        url = _value(options, "SEND_URL")
+        if isinstance(url, str) and is_loopback(urlsplit(url).hostname or ""):
+            found.append(
+                Warning(
+                    f"{where}SEND_URL is {url!r}, this machine: no mail leaves it.",
+                    hint="Remove SEND_URL and API_URL to send through turboSMTP.",
+                    id="turbosmtp.W003",
+                )
+            )
+        if _value(options, "RECIPIENT_GUARD") is not None:
+            found.append(
+                Warning(
+                    f"{where}RECIPIENT_GUARD is set: mail does not reach everybody.",
+                    hint="Remove it in production.",
+                    id="turbosmtp.W004",
+                )
+            )
+    if not mailers:
+        found.append(
+            Warning(
+                "django_turbosmtp is installed, and no mailer uses its backend: mail"
+                " does not go through turboSMTP.",
+                hint="Set EMAIL_BACKEND, or a BACKEND in MAILERS on Django 6.1 and"
+                " later, to 'django_turbosmtp.backends.EmailBackend'.",
+                id="turbosmtp.W005",
+            )
+        )
+    return found
+
+
+def _value(options: dict[str, Any], key: str) -> Any:
+    try:
+        return merged(options).get(key)
+    except ImproperlyConfigured:
+        return None

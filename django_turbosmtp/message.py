@@ -1,0 +1,198 @@
+"""What a message brings along (tags, metadata, ...) and the status it gets back."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp.constants import (
+    MAX_REFERENCE_LENGTH,
+    UNSUPPORTED_ATTRIBUTES,
+    WIRE_FIELDS,
+)
+from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django_turbosmtp.constants import Outcome, RecipientState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributes:
+    """The attributes django-anymail taught the field, with the defaults applied.
+
+    ``headers`` are the caller's own and the defaults', as Django would see them.
+    ``campaign`` is None where nothing names one.
+    """
+
+    reference_id: str
+    tags: tuple[str, ...] = ()
+    campaign: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_attributes(
+    message: Any,
+    defaults: Mapping[str, Any],
+    *,
+    api_version: int = 2,
+    ignore_unsupported: bool = False,
+) -> Attributes:
+    """Return what ``message`` says beyond Django's own, over ``SEND_DEFAULTS``.
+
+    Tags are the message's and then the defaults'; dicts are merged key by key and the
+    message wins (header names in any casing). Raise `UnsupportedFeature` for an
+    attribute turboSMTP has no field for, unless ``ignore_unsupported``, and for an
+    ``esp_extra`` that is not a field of its own.
+    """
+    if not ignore_unsupported:
+        _refuse_unsupported(message)
+    extra = {**defaults.get("esp_extra", {}), **_mapping(message, "esp_extra")}
+    _check_esp_extra(extra, api_version)
+    tags = tuple(dict.fromkeys([*_tags(message), *defaults.get("tags", ())]))
+    campaign = extra.get("X-campaign-ID", tags[0] if tags else None)
+    own_headers = getattr(message, "extra_headers", None) or {}
+    return Attributes(
+        reference_id=_reference_id(message, extra),
+        tags=tags,
+        campaign=None if campaign is None else _one_line("campaign", campaign),
+        metadata={**defaults.get("metadata", {}), **_mapping(message, "metadata")},
+        headers=_over(
+            defaults.get("headers", {}), own_headers, extra.get("custom_headers", {})
+        ),
+    )
+
+
+def _over(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge dicts of headers, the later over the earlier, names in any casing."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        taken = {str(name).lower() for name in layer}
+        result = {n: v for n, v in result.items() if str(n).lower() not in taken}
+        result.update(layer)
+    return result
+
+
+def _check_esp_extra(extra: Mapping[str, Any], api_version: int) -> None:
+    own = {"custom_headers"} | (
+        {"X-campaign-ID", "reference_id"} if api_version == 2 else set()
+    )
+    for key, value in extra.items():
+        if key not in own:
+            known = (
+                "is said on the message itself" if key in WIRE_FIELDS else "is unknown"
+            )
+            raise UnsupportedFeature(
+                f"esp_extra[{key!r}] {known}; what turboSMTP's API v{api_version} takes"
+                f" there: {', '.join(sorted(own))}."
+            )
+        if key == "custom_headers" and not isinstance(value, Mapping):
+            raise MessageError(
+                f"esp_extra['custom_headers'] is a {type(value).__name__}, not a dict."
+            )
+
+
+def _one_line(name: str, value: Any) -> str:
+    text = str(value)
+    if not text.isprintable():
+        raise MessageError(
+            f"{name}: {text!r} holds a line break or a control character."
+        )
+    return text
+
+
+def _refuse_unsupported(message: Any) -> None:
+    found = [
+        name
+        for name in UNSUPPORTED_ATTRIBUTES
+        if getattr(message, name, None) is not None
+    ]
+    if found:
+        raise UnsupportedFeature(
+            f"The message sets {', '.join(found)}; turboSMTP's send API has no field"
+            " for that. Remove it, or set TURBOSMTP['IGNORE_UNSUPPORTED_FEATURES'] to"
+            " True to send without it."
+        )
+
+
+def _tags(message: Any) -> list[str]:
+    tags = getattr(message, "tags", None) or ()
+    if isinstance(tags, (str, Mapping)):
+        raise MessageError(f"tags is a {type(tags).__name__}, not a list of strings.")
+    return [_one_line("tags", tag) for tag in tags]
+
+
+def _mapping(message: Any, name: str) -> Mapping[str, Any]:
+    value = getattr(message, name, None) or {}
+    if not isinstance(value, Mapping):
+        raise MessageError(f"{name} is a {type(value).__name__}, not a dict.")
+    return value
+
+
+def _reference_id(message: Any, extra: Mapping[str, Any]) -> str:
+    value = getattr(message, "reference_id", None) or extra.get("reference_id")
+    if not value:
+        return str(uuid.uuid4())
+    text = _one_line("reference_id", value)
+    if len(text) > MAX_REFERENCE_LENGTH:
+        raise MessageError(
+            f"reference_id has {len(text)} characters; it takes at most"
+            f" {MAX_REFERENCE_LENGTH}."
+        )
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipientStatus:
+    """What became of one recipient. ``message_id``: exact digits, or None."""
+
+    status: RecipientState
+    message_id: str | None = None
+
+
+class TurboSMTPStatus:
+    """What came of a send; set as ``message.turbosmtp_status``.
+
+    django-anymail's status object, plus ``reference_id``, ``outcome``, ``error`` (the
+    exception, if there is one) and ``attempts``: how many requests left for it. No
+    attempt means that it was not tried, because it could not be translated or because
+    what failed before it would have failed for it too.
+    """
+
+    def __init__(self, *, reference_id: str | None = None) -> None:
+        self.reference_id = reference_id
+        self.outcome: Outcome | None = None
+        self.recipients: dict[str, RecipientStatus] = {}
+        self.esp_response: Any = None
+        self.error: BaseException | None = None
+        self.attempts = 0
+
+    @property
+    def status(self) -> set[RecipientState] | None:
+        """The statuses of all recipients (set of str), or None before a send."""
+        return {r.status for r in self.recipients.values()} or None
+
+    @property
+    def message_id(self) -> str | set[str] | None:
+        """The message id (exact digits), several where several requests left."""
+        ids = {r.message_id for r in self.recipients.values() if r.message_id}
+        if len(ids) > 1:
+            return ids
+        return next(iter(ids), None)
+
+    def set_recipients(
+        self, addresses: Iterable[str], state: RecipientState, message_id: str | None
+    ) -> None:
+        """Give each address this status."""
+        status = RecipientStatus(status=state, message_id=message_id)
+        self.recipients.update(dict.fromkeys(addresses, status))
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} outcome={self.outcome!r} status={self.status!r}"
+            f" message_id={self.message_id!r} reference_id={self.reference_id!r}>"
+        )

@@ -1,0 +1,17 @@
+"""The signals around sending and tracking."""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+#: Sent before a message is translated: ``message``, ``esp_name``. A receiver may
+#: change the message, or raise `CancelSend` to cancel it.
+pre_send = Signal()
+
+#: Sent once for every message that was tried, whatever came of it: ``message``,
+#: ``status`` (its ``turbosmtp_status``), ``esp_name``. What a receiver raises is
+#: logged, never raised: the message has left.
+post_send = Signal()
+
+#: Sent for every tracking event: ``event``, ``esp_name``.
+tracking = Signal()
