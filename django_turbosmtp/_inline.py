@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 # the quotes written as characters or as entities. Matching the whole URL is what
 # keeps "cid:logo" from being found in "cid:logo2".
 _CID_URL = re.compile(
-    r"""(?<![\w.-])(?P<scheme>cid:)
-        (?P<id>(?:(?!&(?:quot|apos|\#34|\#39|\#x22|\#x27);)[^\s"'<>()\\])+)""",
+    r"""(?<![\w.-])cid:(?P<id>(?:(?!&(?:quot|apos|\#34|\#39|\#x22|\#x27);)[^\s"'<>()\\])+)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -41,9 +40,9 @@ def rewrite(html: str, renamed: dict[str, str]) -> str:
         # A comma or semicolon may end a URL in a srcset or a style, or belong to it.
         bare = cid.rstrip(",;")
         if cid in renamed:
-            return match["scheme"] + renamed[cid]
+            return f"cid:{renamed[cid]}"
         if bare in renamed:
-            return match["scheme"] + renamed[bare] + cid[len(bare) :]
+            return f"cid:{renamed[bare]}{cid[len(bare) :]}"
         return match[0]
 
     return _CID_URL.sub(replace, html)

@@ -5,6 +5,7 @@ Pure but for Django's own settings, which its ``message()`` reads.
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import inspect
@@ -43,9 +44,8 @@ def is_customised(message: Any) -> bool:
     """Tell whether the message builds its MIME in a way of its own."""
     if not isinstance(message, EmailMessage):
         return True
-    return _class_is_customised(type(message)) or not vars(message).keys().isdisjoint(
-        _STEPS
-    )
+    cls: Any = type(message)
+    return _class_is_customised(cls) or not vars(message).keys().isdisjoint(_STEPS)
 
 
 @lru_cache(maxsize=256)
@@ -67,7 +67,7 @@ def render(message: Any) -> str:
     8-bit part. Raise `MessageError` where Django cannot build the message.
     """
     try:
-        raw = _as_bytes(_build(message))
+        raw = _transmitted(message)
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise MessageError(
             f"Django cannot build this message: {type(error).__name__}: {error}"
@@ -84,11 +84,15 @@ def render(message: Any) -> str:
         ) from None
 
 
-def _build(message: Any) -> Any:
-    if MODERN_MIME and _takes_policy(message.message):
-        own = is_customised(message)
-        return message.message(policy=email.policy.SMTP if own else _SEVEN_BIT)
-    return message.message()
+def _transmitted(message: Any) -> bytes:
+    if not MODERN_MIME or not _takes_policy(message.message):
+        return _as_bytes(message.message())
+    if not is_customised(message):
+        # Python writes UTF-16 and the like in 8 bits, which no line survives, and
+        # cannot write an 8-bit message/rfc822 in 7.
+        with contextlib.suppress(UnicodeError):
+            return _as_bytes(message.message(policy=_SEVEN_BIT))
+    return _as_bytes(message.message(policy=email.policy.SMTP))
 
 
 def _takes_policy(function: Any) -> bool:
@@ -115,7 +119,10 @@ def _seven_bit(raw: bytes) -> bytes:
         part.get_content_type() == "multipart/signed" for part in mime.walk()
     ):
         return raw
-    return mime.as_bytes()
+    try:
+        return mime.as_bytes()
+    except UnicodeError:  # an 8-bit part that names no charset, or a wrong one
+        return raw
 
 
 def subject_of(raw: str) -> str:

@@ -13,7 +13,7 @@ from email.utils import collapse_rfc2231_value
 from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp import _inline
-from django_turbosmtp.addresses import refuse_line_breaks
+from django_turbosmtp._headers import refuse_header_injection
 from django_turbosmtp.exceptions import MessageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _part(attachment: Any) -> Part:
         part = _from_tuple(*attachment)
     if not part.name:
         raise NotExact("an attachment without a name")
-    refuse_line_breaks(part.name, "attachment name")
+    refuse_header_injection(part.name, f"attachment name {part.name!r}")
     if not part.name.isprintable():
         raise NotExact("an attachment's name has control characters")
     if not len(part.content):

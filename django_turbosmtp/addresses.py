@@ -163,7 +163,7 @@ def _mailbox(parsed: Any, text: str, where: str) -> Mailbox:
         raise _invalid(
             text, where, "its name holds half a character (a lone surrogate)"
         )
-    return Mailbox(name, spec, has_comment="(" in text and "(" not in name)
+    return Mailbox(name, spec, has_comment="(" in str(parsed) and "(" not in name)
 
 
 def _invalid(text: str, where: str, why: str) -> InvalidAddress:

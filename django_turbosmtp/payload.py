@@ -96,7 +96,8 @@ def translate(
         why_mime = str(reason)
         raw = _render(message, headers, envelope)
         fields, size = {"mime_raw": raw}, len(raw.encode())
-        subject = _mime.subject_of(raw)
+        if _mime.is_customised(message):
+            subject = _mime.subject_of(raw)
     _refuse_long_subject(subject)
     if size >= MAX_MESSAGE_BYTES[api_version]:
         raise MessageTooLarge(
@@ -202,14 +203,14 @@ def _fields(message: Any, headers: Headers, sender: Mailbox) -> dict[str, Any]:
 
 
 def _bodies(message: Any) -> tuple[str | None, str | None]:
-    """Return the text and the HTML body, None where Django would make no such part."""
+    """Return the text and the HTML body, None where Django makes no such part."""
     body, subtype = _string(message.body), message.content_subtype
     alternatives = list(getattr(message, "alternatives", None) or ())
     if subtype not in {"plain", "html"}:
         raise NotExact(f"a body of type text/{subtype}")
     if not alternatives:
         if not body and message.attachments:
-            return None, None
+            raise NotExact("attachments without a body")
         return (body, None) if subtype == "plain" else (None, body)
     content, mimetype = alternatives[0]
     if len(alternatives) > 1 or mimetype != "text/html" or not content:

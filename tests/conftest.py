@@ -1,0 +1,62 @@
+"""Fixtures: a sandbox per test run, and a project that sends through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_turbosmtp._compat import HAS_MAILERS
+from django_turbosmtp.api.session import close_shared_sessions
+from django_turbosmtp.sandbox import Sandbox
+
+BACKEND = "django_turbosmtp.backends.EmailBackend"
+CREDENTIALS = {
+    2: {"CONSUMER_KEY": "sandbox-key", "CONSUMER_SECRET": "sandbox-secret"},
+    1: {"AUTHUSER": "sandbox@example.com", "AUTHPASS": "sandbox-password"},
+}
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(_server: Sandbox) -> Iterator[Sandbox]:
+    """An empty sandbox."""
+    close_shared_sessions()
+    _server.clear()
+    yield _server
+    _server.clear()
+
+
+@pytest.fixture
+def api_version() -> int:
+    """The API version that `project` speaks; tests may parametrize it."""
+    return 2
+
+
+@pytest.fixture
+def project(settings: Any, sandbox: Sandbox, api_version: int) -> Any:
+    """Django's settings, sending through the sandbox; waits are short."""
+    settings.TURBOSMTP = {
+        "API_VERSION": api_version,
+        "SEND_URL": sandbox.send_url(api_version),
+        "API_URL": sandbox.api_url(api_version),
+        "TIMEOUT": (2, 2),
+        **CREDENTIALS[api_version],
+    }
+    if HAS_MAILERS:
+        settings.MAILERS = {"default": {"BACKEND": BACKEND}}
+    else:
+        settings.EMAIL_BACKEND = BACKEND
+    return settings
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the waits between repetitions short; their order stays."""
+    monkeypatch.setattr("django_turbosmtp._pace.FIRST_WAIT", 0.02)

@@ -1,0 +1,376 @@
+"""Outcomes, repetitions, batches: against a real server that fails on demand."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import threading
+import time
+from copy import copy, deepcopy
+from typing import Any
+
+import pytest
+from django.core.mail import EmailMessage
+
+from django_turbosmtp import _pace
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.exceptions import (
+    APIError,
+    AuthenticationError,
+    BadRequest,
+    CancelSend,
+    ConnectionFailed,
+    Forbidden,
+    NoCredit,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    ServerError,
+    TurboSMTPError,
+)
+from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.signals import post_send, pre_send
+from tests.messages import new
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+# Fault; what is raised; requests that leave (MAX_RETRIES is 2); accepted by the server.
+OUTCOMES: dict[str, tuple[dict[str, Any], type[TurboSMTPError], int, int]] = {
+    "400": ({}, BadRequest, 1, 0),
+    "old_errors": ({}, BadRequest, 1, 0),
+    "nocredit": ({}, NoCredit, 1, 0),
+    "old_nocredit": ({}, NoCredit, 1, 0),
+    "401": ({}, AuthenticationError, 1, 0),
+    "inactive": ({}, AuthenticationError, 1, 0),
+    "403": ({}, Forbidden, 1, 0),
+    "404": ({}, NotFound, 1, 0),
+    "413": ({}, APIError, 1, 0),
+    "429": ({}, RateLimited, 3, 0),
+    "503": ({"retry_after": 0}, ServerError, 3, 0),
+    "500": ({}, OutcomeUnknown, 1, 0),
+    "502": ({"accept": True}, OutcomeUnknown, 1, 1),
+    "503 ": ({}, OutcomeUnknown, 1, 0),
+    "503  ": ({"retry_after": "soon"}, OutcomeUnknown, 1, 0),
+    "504": ({"accept": True}, OutcomeUnknown, 1, 1),
+    "html": ({}, OutcomeUnknown, 1, 0),
+    "cut_json": ({}, OutcomeUnknown, 1, 0),
+    "empty": ({}, OutcomeUnknown, 1, 0),
+    "redirect": ({}, OutcomeUnknown, 1, 0),
+    "lost_answer": ({}, OutcomeUnknown, 1, 1),
+    "reset_after_body": ({}, OutcomeUnknown, 1, 0),
+    "timeout": ({"seconds": 5}, OutcomeUnknown, 1, 0),
+    "timeout ": ({"seconds": 5, "accept": True}, OutcomeUnknown, 1, 1),
+}
+OUTCOME_OF: dict[type[TurboSMTPError], str] = {OutcomeUnknown: "unknown"}
+
+
+@pytest.mark.parametrize("way", ["one", "batch"])
+@pytest.mark.parametrize("fault", OUTCOMES)
+def test_outcome(fault: str, way: str, project: Any, sandbox: Sandbox) -> None:
+    arguments, error, requests, accepted = OUTCOMES[fault]
+    sandbox.add_fault(fault.strip(), times=None, match="target@", **arguments)
+    target = new(to=["target@example.org"])
+    messages = [target] if way == "one" else [target, new(), new()]
+
+    with pytest.raises(error) as caught:
+        EmailBackend(timeout=0.4, max_connections=1).send_messages(messages)
+
+    assert type(caught.value) is error
+    assert caught.value.failures[0] == (target, caught.value)
+    status = target.turbosmtp_status
+    assert status.outcome == OUTCOME_OF.get(error, "refused")
+    assert status.status == {"unknown" if error is OutcomeUnknown else "failed"}
+    assert status.error is caught.value
+    assert status.attempts == requests
+    to_target = [m for m in sandbox.messages if "target@" in m.fields["to"]]
+    assert len(to_target) == accepted
+    for again in (pickle.loads(pickle.dumps(caught.value)), copy(caught.value)):
+        assert type(again) is error
+        assert str(again) == str(caught.value)
+        assert again.retryable == caught.value.retryable
+    assert deepcopy(caught.value).failures[0][1] is not caught.value
+
+
+def test_retried_until_accepted(project: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("429", times=1)
+    sandbox.add_fault("503", times=1, retry_after=0)
+    message = new()
+
+    assert EmailBackend().send_messages([message]) == 1
+
+    assert message.turbosmtp_status.attempts == 3
+    assert len(sandbox.messages) == 1
+
+
+def test_no_retries_when_told_so(project: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("429", times=1)
+
+    with pytest.raises(RateLimited):
+        EmailBackend(max_retries=0).send_messages([new()])
+
+    assert len(sandbox.requests) == 1
+
+
+def test_retry_after_is_waited_for(project: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("429", times=1, retry_after=1)
+
+    EmailBackend().send_messages([new()])
+
+    first, second = sandbox.requests
+    assert second.at - first.at >= 1
+
+
+def test_retry_after_beyond_the_bound_is_not(project: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("429", times=None, retry_after=3600)
+    messages = [new(), new(), new()]
+
+    with pytest.raises(RateLimited) as caught:
+        EmailBackend(max_connections=1).send_messages(messages)
+
+    assert caught.value.retry_after == 3600
+    assert len(sandbox.requests) == 1
+    assert [m.turbosmtp_status.attempts for m in messages] == [1, 0, 0]
+
+
+def test_429_slows_the_whole_batch(project: Any, sandbox: Sandbox) -> None:
+    sandbox.latency = 0.05
+    sandbox.add_fault("429", times=1, skip=4, retry_after=1)
+    messages = [new() for _ in range(40)]
+
+    assert EmailBackend().send_messages(messages) == 40
+
+    limited = next(r for r in sandbox.requests if r.status == 429)
+    later = [r.at - limited.at for r in sandbox.requests if r.at > limited.at]
+    # Those in flight at that moment, at most; then a second of silence.
+    assert sum(0.2 < seconds < 0.95 for seconds in later) == 0
+    assert sum(seconds >= 0.95 for seconds in later) >= 40 - 4 - 8
+
+
+@pytest.mark.parametrize("fault", ["401", "nocredit", "inactive"])
+def test_what_fails_for_all_stops_early(
+    fault: str, project: Any, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(fault, times=None)
+    messages = [new() for _ in range(50)]
+
+    with pytest.raises(APIError) as caught:
+        EmailBackend().send_messages(messages)
+
+    assert len(sandbox.requests) <= 8
+    assert len(caught.value.failures) == 50
+    assert caught.value.sent_count == 0
+    untried = [m for m in messages if not m.turbosmtp_status.attempts]
+    assert len(untried) >= 42
+    for message in untried:
+        assert message.turbosmtp_status.outcome == "refused"
+        assert str(message.turbosmtp_status.error).startswith("Not tried")
+
+
+def test_dead_server(project: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/api/v2"
+        messages = [new() for _ in range(20)]
+        with pytest.raises(ConnectionFailed, match="has not got it") as caught:
+            EmailBackend(send_url=url).send_messages(messages)
+
+    assert isinstance(caught.value, OSError)
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+    assert {m.turbosmtp_status.outcome for m in messages} == {"refused"}
+    assert max(m.turbosmtp_status.attempts for m in messages) == 3
+
+
+def test_unknown_host(project: Any) -> None:
+    backend = EmailBackend(send_url="https://no-such-host.invalid/api", max_retries=0)
+    with pytest.raises(ConnectionFailed, match=r"no-such-host\.invalid"):
+        backend.send_messages([new()])
+
+
+def test_many_unknown_in_a_row_keep_the_rest_back(project: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("502", times=None)
+    messages = [new() for _ in range(40)]
+
+    with pytest.raises(OutcomeUnknown):
+        EmailBackend(max_connections=2).send_messages(messages)
+
+    tried = [m for m in messages if m.turbosmtp_status.attempts]
+    assert len(sandbox.requests) == len(tried)
+    assert 10 <= len(tried) <= 11
+    for message in messages:
+        wanted = "unknown" if message in tried else "refused"
+        assert message.turbosmtp_status.outcome == wanted
+        if message not in tried:
+            assert message.turbosmtp_status.error.retryable
+
+
+def test_not_a_whole_request_is_surely_not_accepted(
+    project: Any, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault("reset_before_body", times=1)
+    message = new(attachments=[("a.bin", bytes(12_000_000), "application/zip")])
+
+    assert EmailBackend().send_messages([message]) == 1
+
+    assert message.turbosmtp_status.attempts == 2
+    assert len(sandbox.messages) == 1
+
+
+def test_batch_uses_so_many_connections_and_no_more(
+    project: Any, sandbox: Sandbox
+) -> None:
+    sandbox.latency = 0.02
+    messages = [new() for _ in range(100)]
+
+    assert EmailBackend(max_connections=4).send_messages(messages) == 100
+
+    assert sandbox.connections == 4
+    assert len({m.turbosmtp_status.message_id for m in messages}) == 100
+    assert {m.turbosmtp_status.reference_id for m in messages} == {
+        r.reference_id for r in sandbox.messages
+    }
+
+
+def test_one_connection_keeps_order(project: Any, sandbox: Sandbox) -> None:
+    messages = [new(subject=str(n)) for n in range(30)]
+
+    EmailBackend(max_connections=1).send_messages(iter(messages))
+
+    assert [m.fields["subject"] for m in sandbox.messages] == [str(n) for n in range(30)]
+
+
+def test_one_message_starts_no_thread(project: Any, sandbox: Sandbox) -> None:
+    threads: set[str] = set()
+    post_send.connect(
+        lambda **_: threads.update(t.name for t in threading.enumerate()), weak=False
+    )
+    try:
+        EmailBackend().send_messages([new()])
+    finally:
+        post_send.receivers.clear()
+    assert not [name for name in threads if name.startswith("turbosmtp_")]
+
+
+def test_blind_copies_alone_go_one_by_one(project: Any, sandbox: Sandbox) -> None:
+    blind = [f"b{n}@example.org" for n in range(3)]
+    message = new(to=[], bcc=blind)
+
+    assert EmailBackend().send_messages([message]) == 1
+
+    assert [r.recipients for r in sandbox.messages] != []
+    for received in sandbox.messages:
+        ((_, mine),) = received.recipients
+        for other in set(blind) - {mine}:
+            assert other.encode() not in received.raw
+            assert other not in str(received.fields)
+    status = message.turbosmtp_status
+    assert status.message_id == {r.mid for r in sandbox.messages}
+    assert set(status.recipients) == set(blind)
+
+
+def test_accepted_for_some_raises_nothing(project: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("400", times=None, match="b1@")
+    sandbox.add_fault("500", times=None, match="b2@")
+    message = new(to=[], bcc=[f"b{n}@example.org" for n in range(3)])
+
+    assert EmailBackend().send_messages([message]) == 1
+
+    states = {a: r.status for a, r in message.turbosmtp_status.recipients.items()}
+    assert states == {
+        "b0@example.org": "sent",
+        "b1@example.org": "failed",
+        "b2@example.org": "unknown",
+    }
+    assert message.turbosmtp_status.outcome == "accepted"
+
+
+def test_fail_silently_hides_and_counts(project: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("400", times=1, match="bad@")
+    messages = [new(), new(to=["bad@example.org"]), new(to=["nonsense"]), new()]
+
+    assert EmailBackend(fail_silently=True).send_messages(messages) == 2
+
+    outcomes = [m.turbosmtp_status.outcome for m in messages]
+    assert outcomes == ["accepted", "refused", "refused", "accepted"]
+
+
+class TestSignals:
+    @pytest.fixture(autouse=True)
+    def _disconnect(self) -> Any:
+        yield
+        pre_send.receivers.clear()
+        post_send.receivers.clear()
+
+    def test_pre_send_may_change_the_message(
+        self, project: Any, sandbox: Sandbox
+    ) -> None:
+        def change(message: EmailMessage, **kwargs: Any) -> None:
+            assert kwargs["esp_name"] == "turboSMTP"
+            assert kwargs["sender"] is EmailBackend
+            message.subject = "changed"
+
+        pre_send.connect(change)
+        EmailBackend().send_messages([new()])
+
+        assert sandbox.messages[0].fields["subject"] == "changed"
+
+    def test_pre_send_may_cancel(self, project: Any, sandbox: Sandbox) -> None:
+        def cancel(message: EmailMessage, **kwargs: Any) -> None:
+            if message.subject == "no":
+                raise CancelSend
+
+        pre_send.connect(cancel)
+        messages = [new(), new(subject="no")]
+
+        assert EmailBackend().send_messages(messages) == 1
+
+        assert messages[1].turbosmtp_status.outcome == "cancelled"
+        assert len(sandbox.requests) == 1
+
+    def test_error_in_pre_send_is_its_message_s(
+        self, project: Any, sandbox: Sandbox
+    ) -> None:
+        def fail(message: EmailMessage, **kwargs: Any) -> None:
+            if message.subject == "no":
+                raise RuntimeError("mine")
+
+        pre_send.connect(fail)
+        with pytest.raises(RuntimeError, match="mine"):
+            EmailBackend(fail_silently=True).send_messages([new(subject="no"), new()])
+
+        assert len(sandbox.messages) == 1
+
+    def test_post_send_tells_all_that_was_tried(
+        self, project: Any, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        seen = []
+
+        def note(message: EmailMessage, status: Any, **kwargs: Any) -> None:
+            seen.append((message.subject, status.outcome))
+            raise RuntimeError("after acceptance")
+
+        post_send.connect(note)
+        sandbox.add_fault("400", times=1, match="refuse")
+        messages = [new(), new(subject="refuse"), new(to=["nonsense"])]
+        with pytest.raises(BadRequest):
+            EmailBackend(max_connections=1).send_messages(messages)
+
+        assert seen == [("Subject", "accepted"), ("refuse", "refused")]
+        assert "after acceptance" in caplog.text
+
+
+def test_closed_keep_alive_connection_is_survived(
+    project: Any, sandbox: Sandbox
+) -> None:
+    for _ in range(5):
+        sandbox.add_fault("close", times=1)
+        assert EmailBackend().send_messages([new()]) == 1
+        time.sleep(0.05)  # the server's FIN is on its way
+
+    assert sandbox.total_accepted == 5
+
+
+def test_waits_grow_and_are_bounded() -> None:
+    error = ConnectionFailed("x")
+    waits = [_pace.wait_before(attempt, error) or 0 for attempt in range(1, 12)]
+    assert waits[0] < waits[2] < waits[4]
+    assert max(waits) <= _pace.MAX_WAIT * 1.25

@@ -1,0 +1,252 @@
+"""What turboSMTP cannot carry is an error that says what and where; nothing leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.mail import EmailMessage
+
+from django_turbosmtp._compat import MODERN_MIME
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.exceptions import (
+    InvalidAddress,
+    MessageError,
+    MessageTooLarge,
+    UnsupportedFeature,
+)
+from django_turbosmtp.sandbox import Sandbox
+from tests.messages import new
+
+
+def with_attribute(**attributes: Any) -> EmailMessage:
+    message = new()
+    for name, value in attributes.items():
+        setattr(message, name, value)
+    return message
+
+
+BAD_ADDRESSES = {
+    "no domain": "webmaster",
+    "no local part": "@example.org",
+    "no name server": "a@",
+    "non-ASCII local part": "jörg@example.org",
+    "two": "a@example.org, b@example.org",
+    "group": "Friends: a@example.org, b@example.org;",
+    "two dots": "a..b@example.org",
+    "space": "a b@example.org",
+    "no brackets": "Jane jane@example.org",
+    "unquoted comma": "Doe, Jane <jane@example.org>",
+    "empty brackets": "<>",
+    "domain too long": f"a@{'ü' * 80}.example",
+    "line feed": "a@example.org\nBcc: b@example.org",
+    "carriage return": "a@example.org\rBcc: b@example.org",
+    "line break in name": '"A\r\nBcc: x@example.org" <a@example.org>',
+    "null": "a\0@example.org",
+    "half a character": "A\ud83d <a@example.org>",
+}
+
+
+@pytest.mark.parametrize("field", ["from_email", "to", "cc", "bcc"])
+@pytest.mark.parametrize("label", BAD_ADDRESSES)
+def test_bad_address(label: str, field: str, project: Any, sandbox: Sandbox) -> None:
+    address = BAD_ADDRESSES[label]
+    message = new(**{field: address if field == "from_email" else [address]})
+
+    with pytest.raises(InvalidAddress, match=f"^{field}: "):
+        EmailBackend().send_messages([message])
+
+    assert sandbox.requests == []
+    assert message.turbosmtp_status.outcome == "refused"
+    assert message.turbosmtp_status.status == {"invalid"}
+    assert message.turbosmtp_status.attempts == 0
+
+
+@pytest.mark.parametrize("field", ["to", "cc", "bcc"])
+def test_comma_before_the_at_sign(field: str, project: Any, sandbox: Sandbox) -> None:
+    with pytest.raises(InvalidAddress, match="comma before the '@'"):
+        EmailBackend().send_messages([new(**{field: ['"a,b"@example.org']})])
+
+    assert sandbox.requests == []
+
+
+REFUSED: dict[str, tuple[Callable[[], EmailMessage], type[MessageError], str]] = {
+    "subject line feed": (lambda: new(subject="a\nBcc: b@c.de"), MessageError, "subject"),
+    "subject return": (lambda: new(subject="a\rb"), MessageError, "subject"),
+    "subject surrogate": (lambda: new(subject="\udc80"), MessageError, "subject"),
+    "subject of 701": (lambda: new(subject="é" * 701), MessageTooLarge, "701.*700"),
+    "subject of 701 as MIME": (
+        lambda: new(subject="é" * 701, bcc=["a@b.de"], to=[]),
+        MessageTooLarge,
+        "701.*700",
+    ),
+    "header value": (lambda: new(headers={"X-A": "a\r\nB: c"}), MessageError, "X-A"),
+    "header value in MIME": (
+        lambda: new(headers={"X-A": "a\nB: c", "Date": "x"}),
+        MessageError,
+        "X-A",
+    ),
+    "header name": (lambda: new(headers={"X-A\nB": "c"}), MessageError, "header name"),
+    "header name with colon": (lambda: new(headers={"X:": "c"}), MessageError, "'X:'"),
+    "header none": (lambda: new(headers={"X-A": None}), MessageError, "None"),
+    "header surrogate": (lambda: new(headers={"X": "\ud83d"}), MessageError, "'X'"),
+    "header bcc": (lambda: new(headers={"bCC": "a@b.de"}), UnsupportedFeature, "bcc list"),
+    "header subject": (lambda: new(headers={"subject": "x"}), MessageError, "only one"),
+    "header type": (lambda: new(headers={"Content-Type": "x/y"}), MessageError, "only one"),
+    "reply-to": (lambda: new(reply_to=["a@b.de\nX: y"]), MessageError, "reply_to"),
+    "reply-to header": (
+        lambda: new(headers={"Reply-To": "a@b.de\rX: y"}),
+        MessageError,
+        "Reply-To",
+    ),
+    "body surrogate": (lambda: new(body="x\ud83d"), MessageError, "content.*position 1"),
+    "html surrogate": (
+        lambda: new(alternatives=[("\udc80", "text/html")]),
+        MessageError,
+        "html_content",
+    ),
+    "body surrogate as MIME": (
+        lambda: new(body="x\ud83d", headers={"Date": "x"}),
+        MessageError,
+        "Django cannot build",
+    ),
+    "attachment name": (
+        lambda: new(attachments=[("a\r\nX: y.txt", "x", "text/plain")]),
+        MessageError,
+        "attachment name",
+    ),
+    "attachment surrogate": (
+        lambda: new(attachments=[("a.json", "\ud83d", "application/json")]),
+        MessageError,
+        r"a\.json",
+    ),
+    "unknown charset": (lambda: new(encoding="no-such"), MessageError, "no-such"),
+    "metadata": (lambda: with_attribute(metadata=["x"]), MessageError, "metadata"),
+    "tags": (lambda: with_attribute(tags="x"), MessageError, "tags"),
+    "tag with line break": (lambda: with_attribute(tags=["a\nb"]), MessageError, "tags"),
+    "reference too long": (
+        lambda: with_attribute(reference_id="x" * 256),
+        MessageError,
+        "256",
+    ),
+    "reference with line break": (
+        lambda: with_attribute(reference_id="a\nb"),
+        MessageError,
+        "reference_id",
+    ),
+    "esp_extra unknown": (
+        lambda: with_attribute(esp_extra={"campaign": "x"}),
+        UnsupportedFeature,
+        "'campaign' is|'campaign'. is unknown",
+    ),
+    "esp_extra credentials": (
+        lambda: with_attribute(esp_extra={"authpass": "hunter2"}),
+        UnsupportedFeature,
+        "authpass",
+    ),
+    "esp_extra recipients": (
+        lambda: with_attribute(esp_extra={"bcc": "a@b.de"}),
+        UnsupportedFeature,
+        "on the message itself",
+    ),
+    "esp_extra headers": (
+        lambda: with_attribute(esp_extra={"custom_headers": "X: y"}),
+        MessageError,
+        "custom_headers",
+    ),
+    "esp_extra injection": (
+        lambda: with_attribute(esp_extra={"custom_headers": {"X": "a\nb"}}),
+        MessageError,
+        "'X'",
+    ),
+}
+if MODERN_MIME:
+    # Python's modern header parser splits lines at more than CR and LF.
+    REFUSED["subject separator"] = (lambda: new(subject="a\u2028b"), MessageError, "linefeed|line")
+
+
+@pytest.mark.parametrize("label", REFUSED)
+def test_refused(label: str, project: Any, sandbox: Sandbox) -> None:
+    build, error, text = REFUSED[label]
+    message = build()
+
+    with pytest.raises(error, match=text) as caught:
+        EmailBackend().send_messages([message])
+
+    assert type(caught.value) is error
+    assert "hunter2" not in str(caught.value)
+    assert sandbox.requests == []
+    assert message.turbosmtp_status.outcome == "refused"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("send_at", "2030-01-01"),
+        ("template_id", "welcome"),
+        ("merge_data", {}),
+        ("merge_global_data", {"a": 1}),
+        ("merge_metadata", {"a": {}}),
+        ("merge_headers", {"a": {}}),
+        ("track_opens", False),
+        ("track_clicks", True),
+        ("envelope_sender", "bounces@example.com"),
+    ],
+)
+def test_attribute_without_a_field(
+    attribute: str, value: Any, project: Any, sandbox: Sandbox
+) -> None:
+    with pytest.raises(UnsupportedFeature, match=f"{attribute}.*IGNORE_UNSUPPORTED"):
+        EmailBackend().send_messages([with_attribute(**{attribute: value})])
+    assert sandbox.requests == []
+
+    EmailBackend(ignore_unsupported_features=True).send_messages(
+        [with_attribute(**{attribute: value})]
+    )
+    assert len(sandbox.messages) == 1
+
+
+# Base64 in lines makes 78 bytes of 57; so much may an attachment have.
+LIMITS = {2: 24 * 2**20, 1: 4 * 2**20}
+
+
+@pytest.mark.parametrize("api_version", [2, 1])
+@pytest.mark.parametrize("as_mime", [False, True])
+def test_size_is_of_the_whole_message(
+    api_version: int, as_mime: bool, project: Any, sandbox: Sandbox
+) -> None:
+    raw = LIMITS[api_version] * 57 // 78
+    headers = {"Date": "Fri, 09 Nov 2001 01:08:47 -0000"} if as_mime else {}
+
+    def message(size: int) -> EmailMessage:
+        part = ("a.bin", bytes(size), "application/zip")
+        return new(attachments=[part], headers=headers)
+
+    with pytest.raises(MessageTooLarge, match=f"API v{api_version} takes less than"):
+        EmailBackend().send_messages([message(raw)])
+    assert sandbox.requests == []
+
+    assert EmailBackend().send_messages([message(raw - 4000)]) == 1
+
+
+def test_one_bad_message_does_not_stop_the_others(project: Any, sandbox: Sandbox) -> None:
+    messages = [new(subject=str(n)) for n in range(5)]
+    messages[1].to = ["webmaster"]
+    messages[3].subject = "a\nb"
+
+    with pytest.raises(InvalidAddress) as caught:
+        EmailBackend().send_messages(messages)
+
+    assert [message for message, _ in caught.value.failures] == [messages[1], messages[3]]
+    assert caught.value.sent_count == 3
+    assert sorted(m.fields["subject"] for m in sandbox.messages) == ["0", "2", "4"]
+
+
+def test_nobody_to_send_to(project: Any, sandbox: Sandbox) -> None:
+    message = new(to=[], cc=[""], bcc=[])
+
+    assert EmailBackend().send_messages([message]) == 0
+    assert message.send() == 0
+
+    assert sandbox.requests == []
