@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import django
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 #: Django 6.1 added MAILERS and gave BaseEmailBackend the keyword ``alias``.
@@ -14,6 +16,18 @@ HAS_MAILERS = django.VERSION >= (6, 1)
 #: Django 6.0 builds messages with Python's modern email API: ``message(policy=...)``.
 #: Remove when 5.2 is no longer supported (2028-04).
 MODERN_MIME = django.VERSION >= (6, 0)
+
+
+def configured_mailers() -> dict[str | None, dict[str, Any]]:
+    """Return the mailers of the settings by alias; None is that of EMAIL_BACKEND."""
+    mailers = getattr(settings, "MAILERS", None)
+    if HAS_MAILERS and mailers is not None:
+        return dict(mailers)
+    with warnings.catch_warnings():
+        # Reading the setting is deprecated on 6.1, and using it still supported.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return {None: {"BACKEND": settings.EMAIL_BACKEND}}
 
 
 def configuration_error(text: str, *, alias: str | None = None) -> ImproperlyConfigured:

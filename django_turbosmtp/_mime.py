@@ -79,8 +79,8 @@ def render(message: Any) -> str:
     except UnicodeDecodeError:
         raise MessageError(
             "The message has 8-bit parts that are not UTF-8 and, being signed or"
-            " binary, may not be re-encoded; turboSMTP takes MIME as JSON text only. Build it"
-            " with a base64 or quoted-printable transfer encoding."
+            " binary, may not be re-encoded; turboSMTP takes MIME as JSON text only."
+            " Build it with a base64 or quoted-printable transfer encoding."
         ) from None
 
 

@@ -22,7 +22,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from django_turbosmtp._compat import HAS_MAILERS
+from django_turbosmtp._compat import configured_mailers
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.conf import (
     OPTION_NAMES,
@@ -46,12 +46,7 @@ _OF_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
 
 def _mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """Yield alias and OPTIONS of each mailer that uses our backend."""
-    configured = getattr(settings, "MAILERS", None) if HAS_MAILERS else None
-    if configured is None:
-        if _is_ours(settings.EMAIL_BACKEND):
-            yield None, {}
-        return
-    for alias, config in configured.items():
+    for alias, config in configured_mailers().items():
         if _is_ours(config.get("BACKEND", "")):
             yield alias, config.get("OPTIONS", {})
 
@@ -106,7 +101,10 @@ def check_use(
                 id="turbosmtp.W001",
             )
         )
-    for name in ("DEFAULT_FROM_EMAIL", "SERVER_EMAIL") if mailers else ():
+    senders = ["DEFAULT_FROM_EMAIL"]
+    if settings.ADMINS or settings.MANAGERS:
+        senders.append("SERVER_EMAIL")
+    for name in senders if mailers else ():
         address = getattr(settings, name)
         try:
             mailbox = parse(address, name)

@@ -85,7 +85,7 @@ class Settings:
         value = getattr(self, key.lower())
         if callable(value):
             value = value()
-        if complaint := _credential(value):
+        if complaint := KEYS[key][1](value):
             raise configuration_error(
                 f"TURBOSMTP[{key!r}]: the callable returned something that {complaint}",
                 alias=self.alias,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import email
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.charset import QP, Charset
 from email.mime.image import MIMEImage
 from email.mime.multipart import MIMEMultipart
@@ -86,7 +86,9 @@ add("html by subtype", body="<p>Hé</p>", content_subtype="html")
 add("text by another subtype", body="# Hé", content_subtype="markdown")
 add("empty", subject="", body="")
 add("unicode", subject="Zażółć 日本語 😀", body="Zażółć gęślą jaźń 日本語 العربية 😀\n")
-add("long lines", body="Comment ça va? " * 500, alternatives=[("x" * 5000, "text/html")])
+add(
+    "long lines", body="Comment ça va? " * 500, alternatives=[("x" * 5000, "text/html")]
+)
 add("line ends", body="one\r\ntwo\nthree\n\n\nfour")
 add("leading dots and From", body="From here\n.\n..\n>From there\n")
 add("lazy", subject=lazystr("Sübject"), body=lazystr("Bödy"), to=[lazystr("a@b.com")])
@@ -144,7 +146,10 @@ add("upper case domain", to=["A.Person@EXAMPLE.ORG"])
 
 # Recipients.
 add("several", to=["a@x.org", "b@x.org"], cc=["c@x.org", "d@x.org"], bcc=["e@x.org"])
-add("hundreds", to=[f"Person {n}, Dr. <p{n}@x.org>".replace(",", "") for n in range(300)])
+add(
+    "hundreds",
+    to=[f"Person {n}, Dr. <p{n}@x.org>".replace(",", "") for n in range(300)],
+)
 add("hundreds of blind copies", bcc=[f"p{n}@x.org" for n in range(300)])
 add("blind copies alone", to=[], bcc=["a@x.org", "Bé <b@x.org>"])
 add("copies alone", to=[], cc=["a@x.org", "Bé <b@x.org>"])
@@ -168,17 +173,23 @@ add("several reply-to", reply_to=["a@x.org", '"B, C" <b@x.org>'])
 add("date", headers={"Date": "Fri, 09 Nov 2001 01:08:47 -0000"})
 add("message-id", headers={"message-ID": "<foo@example.com>"})
 add("sender", headers={"Sender": "Ä <assistant@example.com>"})
-add("custom", headers={"X-Shop": "1", "x-lower": "a", "List-Unsubscribe": "<https://x.y>"})
+add(
+    "custom",
+    headers={"X-Shop": "1", "x-lower": "a", "List-Unsubscribe": "<https://x.y>"},
+)
 add("custom, unicode", headers={"X-Shop": "Zażółć 😀 " * 20})
 add("custom, encoded", headers={"X-Shop": "=?utf-8?q?caf=C3=A9?="})
-add("custom, long", headers={"References": " ".join(f"<{n}@example.com>" for n in range(90))})
+add(
+    "custom, long",
+    headers={"References": " ".join(f"<{n}@example.com>" for n in range(90))},
+)
 add("custom, lazy", headers={"X-Shop": lazystr("löw")})
 add("precedence", headers={"Precedence": "bulk", "Auto-Submitted": "auto-generated"})
 if not MODERN_MIME:
     add("custom, number", headers={"X-Number": 5})
     add("two spellings", headers={"X-Shop": "1", "x-shop": "2"})
 else:
-    add("date object", headers={"Date": datetime(2020, 1, 2, 3, 4, tzinfo=timezone.utc)})
+    add("date object", headers={"Date": datetime(2020, 1, 2, 3, 4, tzinfo=UTC)})
 
 # Attachments.
 ATTACHMENTS: dict[str, tuple[Any, ...]] = {
@@ -198,7 +209,11 @@ ATTACHMENTS: dict[str, tuple[Any, ...]] = {
     "name with quotes": ('a "b" c.pdf', b"x", "application/pdf"),
     "name with semicolon": ("a; b, c.pdf", b"x", "application/pdf"),
     "long name": ("n" * 200 + ".pdf", b"x", "application/pdf"),
-    "type with parameters": ("a.ics", "BEGIN:VCALENDAR", "text/calendar; method=REQUEST"),
+    "type with parameters": (
+        "a.ics",
+        "BEGIN:VCALENDAR",
+        "text/calendar; method=REQUEST",
+    ),
     "svg": ("a.svg", "<svg/>", "image/svg+xml"),
     "large": ("a.bin", bytes(range(256)) * 4000, "application/zip"),
 }
@@ -224,13 +239,17 @@ for label, content in {
 
 @hard("rfc822 django message")
 def _() -> EmailMessage:
-    inner = new(subject="ïnner", body="bödy", attachments=[("a.bin", b"x", "image/gif")])
+    inner = new(
+        subject="ïnner", body="bödy", attachments=[("a.bin", b"x", "image/gif")]
+    )
     return new(attachments=[("in.eml", inner, "message/rfc822")])
 
 
 # Alternatives.
 add("calendar", alternatives=[("BEGIN:VCALENDAR é", "text/calendar")])
-add("html and calendar", alternatives=[("<p>", "text/html"), ("BEGIN", "text/calendar")])
+add(
+    "html and calendar", alternatives=[("<p>", "text/html"), ("BEGIN", "text/calendar")]
+)
 add("amp", alternatives=[("<html amp4email>", "text/x-amp-html"), ("<p>", "text/html")])
 add("two html", alternatives=[("<p>1", "text/html"), ("<p>2", "text/html")])
 add("html body and html", content_subtype="html", alternatives=[("<p>2", "text/html")])

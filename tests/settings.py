@@ -1,6 +1,6 @@
 """Settings of the test project: SQLite and no service."""
 
-SECRET_KEY = "for the tests only"  # noqa: S105
+SECRET_KEY = "for the tests only"
 USE_TZ = True
 INSTALLED_APPS = [
     "django.contrib.auth",

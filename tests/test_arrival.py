@@ -91,7 +91,9 @@ def test_fields_wherever_they_are_exact(project: Any, sandbox: Sandbox) -> None:
         name
         for name in MESSAGES
         if name in {"text", "html", "html only", "html by subtype", "unicode", "lazy"}
-        or name.startswith(("to ", "cc ", "bcc ", "reply-to ", "from ", "custom", "idn"))
+        or name.startswith(
+            ("to ", "cc ", "bcc ", "reply-to ", "from ", "custom", "idn")
+        )
         or (name.startswith("inline ") and name not in NEEDS_MIME)
         or name in {"attached bytes", "attached text", "attached non-ASCII name"}
         or name in {"same names", "several", "hundreds", "same in to and bcc"}

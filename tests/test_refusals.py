@@ -72,7 +72,11 @@ def test_comma_before_the_at_sign(field: str, project: Any, sandbox: Sandbox) ->
 
 
 REFUSED: dict[str, tuple[Callable[[], EmailMessage], type[MessageError], str]] = {
-    "subject line feed": (lambda: new(subject="a\nBcc: b@c.de"), MessageError, "subject"),
+    "subject line feed": (
+        lambda: new(subject="a\nBcc: b@c.de"),
+        MessageError,
+        "subject",
+    ),
     "subject return": (lambda: new(subject="a\rb"), MessageError, "subject"),
     "subject surrogate": (lambda: new(subject="\udc80"), MessageError, "subject"),
     "subject of 701": (lambda: new(subject="é" * 701), MessageTooLarge, "701.*700"),
@@ -91,16 +95,28 @@ REFUSED: dict[str, tuple[Callable[[], EmailMessage], type[MessageError], str]] =
     "header name with colon": (lambda: new(headers={"X:": "c"}), MessageError, "'X:'"),
     "header none": (lambda: new(headers={"X-A": None}), MessageError, "None"),
     "header surrogate": (lambda: new(headers={"X": "\ud83d"}), MessageError, "'X'"),
-    "header bcc": (lambda: new(headers={"bCC": "a@b.de"}), UnsupportedFeature, "bcc list"),
+    "header bcc": (
+        lambda: new(headers={"bCC": "a@b.de"}),
+        UnsupportedFeature,
+        "bcc list",
+    ),
     "header subject": (lambda: new(headers={"subject": "x"}), MessageError, "only one"),
-    "header type": (lambda: new(headers={"Content-Type": "x/y"}), MessageError, "only one"),
+    "header type": (
+        lambda: new(headers={"Content-Type": "x/y"}),
+        MessageError,
+        "only one",
+    ),
     "reply-to": (lambda: new(reply_to=["a@b.de\nX: y"]), MessageError, "reply_to"),
     "reply-to header": (
         lambda: new(headers={"Reply-To": "a@b.de\rX: y"}),
         MessageError,
         "Reply-To",
     ),
-    "body surrogate": (lambda: new(body="x\ud83d"), MessageError, "content.*position 1"),
+    "body surrogate": (
+        lambda: new(body="x\ud83d"),
+        MessageError,
+        "content.*position 1",
+    ),
     "html surrogate": (
         lambda: new(alternatives=[("\udc80", "text/html")]),
         MessageError,
@@ -124,7 +140,11 @@ REFUSED: dict[str, tuple[Callable[[], EmailMessage], type[MessageError], str]] =
     "unknown charset": (lambda: new(encoding="no-such"), MessageError, "no-such"),
     "metadata": (lambda: with_attribute(metadata=["x"]), MessageError, "metadata"),
     "tags": (lambda: with_attribute(tags="x"), MessageError, "tags"),
-    "tag with line break": (lambda: with_attribute(tags=["a\nb"]), MessageError, "tags"),
+    "tag with line break": (
+        lambda: with_attribute(tags=["a\nb"]),
+        MessageError,
+        "tags",
+    ),
     "reference too long": (
         lambda: with_attribute(reference_id="x" * 256),
         MessageError,
@@ -163,7 +183,11 @@ REFUSED: dict[str, tuple[Callable[[], EmailMessage], type[MessageError], str]] =
 }
 if MODERN_MIME:
     # Python's modern header parser splits lines at more than CR and LF.
-    REFUSED["subject separator"] = (lambda: new(subject="a\u2028b"), MessageError, "linefeed|line")
+    REFUSED["subject separator"] = (
+        lambda: new(subject="a\u2028b"),
+        MessageError,
+        "linefeed|line",
+    )
 
 
 @pytest.mark.parametrize("label", REFUSED)
@@ -230,7 +254,9 @@ def test_size_is_of_the_whole_message(
     assert EmailBackend().send_messages([message(raw - 4000)]) == 1
 
 
-def test_one_bad_message_does_not_stop_the_others(project: Any, sandbox: Sandbox) -> None:
+def test_one_bad_message_does_not_stop_the_others(
+    project: Any, sandbox: Sandbox
+) -> None:
     messages = [new(subject=str(n)) for n in range(5)]
     messages[1].to = ["webmaster"]
     messages[3].subject = "a\nb"
@@ -238,7 +264,10 @@ def test_one_bad_message_does_not_stop_the_others(project: Any, sandbox: Sandbox
     with pytest.raises(InvalidAddress) as caught:
         EmailBackend().send_messages(messages)
 
-    assert [message for message, _ in caught.value.failures] == [messages[1], messages[3]]
+    assert [message for message, _ in caught.value.failures] == [
+        messages[1],
+        messages[3],
+    ]
     assert caught.value.sent_count == 3
     assert sorted(m.fields["subject"] for m in sandbox.messages) == ["0", "2", "4"]
 

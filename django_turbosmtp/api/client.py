@@ -74,16 +74,16 @@ class Client:
         Raise `AuthenticationError` for wrong credentials, `InvalidResponse` for an
         answer without a key, `ConnectionFailed` where none came.
         """
+        # From here on, no variable shows it to an error reporter.
+        password = Secret(password)
+        url, body = f"{self._api_url}/authorize", None
+        if self._version == 1:
+            url = Secret(f"{url}/{quote(email, safe='')}/{quote(password, safe='')}")
+        else:
+            body = Body({"email": email, "password": password, "no_expire": no_expire})
         try:
-            if self._version == 1:
-                path = f"{quote(email, safe='')}/{quote(password, safe='')}"
-                response = self._request("GET", f"{self._api_url}/authorize/{path}", {})
-            else:
-                body = Body(
-                    {"email": email, "password": password, "no_expire": no_expire}
-                )
-                url = f"{self._api_url}/authorize"
-                response = self._request("POST", url, _JSON, body)
+            method, headers = ("GET", {}) if body is None else ("POST", _JSON)
+            response = self._request(method, url, headers, body)
         except OutcomeUnknown as error:
             # Logging in twice does no harm.
             raise ConnectionFailed(str(error)) from error.__cause__

@@ -1,0 +1,523 @@
+"""The API client: answers of every documented shape, logins, sessions, secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import ssl
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from django_turbosmtp.api import Client, Response
+from django_turbosmtp.api.body import Body
+from django_turbosmtp.api.errors import error_of, retry_after
+from django_turbosmtp.api.session import close_shared_sessions, shared_session
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.conf import load
+from django_turbosmtp.exceptions import (
+    APIError,
+    AuthenticationError,
+    BadRequest,
+    ConnectionFailed,
+    Forbidden,
+    InvalidResponse,
+    NoCredit,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    ServerError,
+    TurboSMTPError,
+)
+from django_turbosmtp.payload import Part
+from django_turbosmtp.sandbox import Sandbox
+from tests.messages import new
+
+Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[Any]:
+    """An HTTP server that answers as the test says; TURBOSMTP points to it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            httpd.seen.append((self.path, dict(self.headers), body))
+            httpd.answer(self, body)
+
+        def do_GET(self) -> None:
+            httpd.seen.append((self.path, dict(self.headers), b""))
+            httpd.answer(self, b"")
+
+        def log_message(self, *_: Any) -> None: ...
+
+    httpd: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.seen = []
+    httpd.answer = say(200, {"message": "OK", "mid": 1})
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
+    thread.start()
+    url = f"http://127.0.0.1:{httpd.server_port}/api"
+    settings.TURBOSMTP = {
+        "CONSUMER_KEY": "hunter2-key",
+        "CONSUMER_SECRET": "hunter2-secret",
+        "SEND_URL": url,
+        "API_URL": url,
+        "TIMEOUT": 2,
+        "MAX_RETRIES": 0,
+    }
+    yield httpd
+    close_shared_sessions()
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+def say(status: int, data: Any, **headers: str) -> Answer:
+    text = data if isinstance(data, bytes) else json.dumps(data).encode()
+
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(text)))
+        handler.end_headers()
+        handler.wfile.write(text)
+
+    return answer
+
+
+def hang_up(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    handler.close_connection = True
+
+
+def send(server: Any, answer: Answer | None = None) -> Any:
+    server.answer = answer or server.answer
+    message = new()
+    EmailBackend().send_messages([message])
+    return message.turbosmtp_status
+
+
+@pytest.mark.parametrize(
+    ("raw", "mid"),
+    [
+        (b"1688566310828572700", "1688566310828572700"),
+        (b'"1688566310828572701"', "1688566310828572701"),
+        (b"99999999999999999999999", "99999999999999999999999"),
+        (b"1.6885663108285727e18", None),
+        (b"null", None),
+        (b"true", None),
+        (b"-5", None),
+        (b'"abc"', None),
+        (b"NaN", None),
+    ],
+)
+def test_message_id_is_exact(raw: bytes, mid: str | None, server: Any) -> None:
+    status = send(server, say(200, b'{"message":"OK","mid":' + raw + b"}"))
+    assert status.message_id == mid
+    assert status.outcome == "accepted"
+
+
+ERRORS: list[tuple[int, Any, type[APIError], tuple[str, ...]]] = [
+    (400, {"message": "error", "errors": ["a", "b"]}, BadRequest, ("a", "b")),
+    (400, {"message": "error", "errors": [["a"], [["b"]]]}, BadRequest, ("a", "b")),
+    (400, {"message": "error", "errors": ["nocredit"]}, NoCredit, ("nocredit",)),
+    (
+        400,
+        {"message": "error", "errors": {"message": "error", "errors": "nocredit"}},
+        NoCredit,
+        ("nocredit",),
+    ),
+    (400, {"message": "some_error"}, BadRequest, ("some_error",)),
+    (400, ["x"], BadRequest, ("x",)),
+    (400, b"<html>", BadRequest, ()),
+    (
+        401,
+        {"errorCode": 3, "message": "m", "details": "d"},
+        AuthenticationError,
+        ("m",),
+    ),
+    (401, {"error": 3, "message": "m"}, AuthenticationError, ("m",)),
+    (403, {"message": "feature_x"}, Forbidden, ("feature_x",)),
+    (403, {"message": "wrong_credentials_specified"}, AuthenticationError, ...),
+    (404, {"message": "email_not_found"}, NotFound, ("email_not_found",)),
+    (413, b"", APIError, ()),
+    (418, b"\xff", APIError, ()),
+    (429, {"message": "slow"}, RateLimited, ("slow",)),
+]
+
+
+@pytest.mark.parametrize(("status", "data", "error", "errors"), ERRORS)
+def test_refusals(status: int, data: Any, error: Any, errors: Any, server: Any) -> None:
+    with pytest.raises(error) as caught:
+        send(server, say(status, data))
+    assert type(caught.value) is error
+    assert caught.value.status_code == status
+    if errors is not ...:
+        assert caught.value.errors == errors
+    assert all(text in str(caught.value) for text in caught.value.errors)
+
+
+def test_evidence_of_an_error(server: Any) -> None:
+    data = {"errorCode": 3, "message": "Account for x@y is inactive", "details": "why"}
+    with pytest.raises(AuthenticationError) as caught:
+        send(server, say(401, data))
+    assert (caught.value.code, caught.value.details) == (3, "why")
+    assert "Account for x@y is inactive" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (1, AuthenticationError),
+        (2, AuthenticationError),
+        (3, AuthenticationError),
+        (4, NotFound),
+        (5, ServerError),
+        (6, InvalidResponse),
+        (7, Forbidden),
+    ],
+)
+def test_error_types_of_v1(code: int, error: type[APIError]) -> None:
+    data = {"errorCode": code, "message": "m"}
+    response = Response(status_code=200, headers={}, text="", data=data)
+    assert type(error_of(response)) is error
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        say(200, {"message": "ok"}),
+        say(200, {"message": "error", "errors": ["x"]}),
+        say(200, ["OK"]),
+        say(200, b""),
+        say(200, b"null"),
+        say(200, b"[" * 100_000),
+        say(200, b'"' + b"x" * (2**20 + 10) + b'"'),
+        say(202, {"message": "OK", "mid": 1}),
+        say(301, b"", Location="https://example.com/?a=hunter2"),
+        say(303, b"", Location="/elsewhere"),
+        say(500, {"message": "OK", "mid": 1}),
+        say(503, b"", Retry_After="soon"),
+        say(599, b""),
+    ],
+)
+def test_unreadable_is_unknown(answer: Answer, server: Any) -> None:
+    with pytest.raises(OutcomeUnknown) as caught:
+        send(server, answer)
+    assert isinstance(caught.value.__cause__, APIError)
+    assert len(server.seen) == 1
+    assert "hunter2" not in str(caught.value)
+
+
+def test_answer_in_pieces_and_in_gzip(server: Any) -> None:
+    import gzip
+
+    body = gzip.compress(b'{"message":"OK","mid":5}')
+
+    def answer(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for piece in (body[:5], body[5:]):
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    assert send(server, answer).message_id == "5"
+    assert send(server, answer).message_id == "5"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        ("9" * 30, None),
+        ("Fri, 09 Nov 2001 01:08:47 GMT", 0),
+    ],
+)
+def test_retry_after(value: str, seconds: float | None) -> None:
+    response = Response(status_code=429, headers={"Retry-After": value}, text="")
+    assert retry_after(response) == seconds
+
+
+class TestLogin:
+    def login(self, **kwargs: Any) -> Any:
+        settings = load()
+        with shared_session(settings.api_url, pool_size=1) as session:
+            return Client(session, settings, None).login(
+                "me@example.com", "hunter2/?#ü", **kwargs
+            )
+
+    def test_v2(self, server: Any) -> None:
+        server.answer = say(200, {"auth": "the-key"})
+        login = self.login(no_expire=True)
+        assert login.key == "the-key"
+        assert "the-key" not in repr(login)
+        ((path, headers, body),) = server.seen
+        assert path == "/api/authorize"
+        assert json.loads(body) == {
+            "email": "me@example.com",
+            "password": "hunter2/?#ü",
+            "no_expire": True,
+        }
+        assert not {"consumerkey", "authorization"} & {h.lower() for h in headers}
+
+    def test_v1(self, server: Any, settings: Any) -> None:
+        settings.TURBOSMTP |= {"API_VERSION": 1, "AUTHUSER": "u", "AUTHPASS": "p"}
+        server.answer = say(200, {"auth": "the-key"})
+        assert self.login().key == "the-key"
+        path = "/api/authorize/me%40example.com/hunter2%2F%3F%23%C3%BC"
+        assert server.seen[0][0] == path
+
+    @pytest.mark.parametrize(
+        ("version", "answer", "error"),
+        [
+            (
+                2,
+                say(403, {"message": "wrong_credentials_specified"}),
+                AuthenticationError,
+            ),
+            (1, say(200, {"errorCode": 1, "message": "Wrong"}), AuthenticationError),
+            (1, say(401, {"errorCode": 1, "message": "Wrong"}), AuthenticationError),
+            (2, say(200, {"auth": ""}), InvalidResponse),
+            (2, say(200, b"<html>"), InvalidResponse),
+            (2, say(429, b""), RateLimited),
+            (2, say(502, b""), ServerError),
+        ],
+    )
+    def test_errors(
+        self, version: int, answer: Answer, error: Any, server: Any, settings: Any
+    ) -> None:
+        settings.TURBOSMTP |= {"API_VERSION": version, "AUTHUSER": "u", "AUTHPASS": "p"}
+        server.answer = answer
+        with pytest.raises(error) as caught:
+            self.login()
+        assert type(caught.value) is error
+        assert "hunter2" not in exposed(caught.value)
+
+    @pytest.mark.parametrize("version", [2, 1])
+    def test_no_answer(self, version: int, server: Any, settings: Any) -> None:
+        settings.TURBOSMTP |= {"API_VERSION": version, "AUTHUSER": "u", "AUTHPASS": "p"}
+        server.answer = hang_up
+        with pytest.raises(ConnectionFailed) as caught:
+            self.login()
+        assert "hunter2" not in exposed(caught.value)
+
+    def test_against_the_sandbox(self, project: Any, sandbox: Sandbox) -> None:
+        with pytest.raises(AuthenticationError):
+            self.login()
+
+
+def exposed(error: BaseException) -> str:
+    """Return what an error reporter would show of an exception, tests aside."""
+    shown = [repr(error), str(vars(error)), repr(pickle.dumps(error))]
+    chain: BaseException | None = error
+    while chain is not None:
+        for frame, _ in traceback.walk_tb(chain.__traceback__):
+            if Path(frame.f_code.co_filename).parent != Path(__file__).parent:
+                shown.append(str(frame.f_locals))
+        shown.append(repr(chain))
+        chain = chain.__cause__ or chain.__context__
+    return "\n".join(shown)
+
+
+class TestSecrets:
+    @pytest.mark.parametrize("version", [2, 1])
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            say(401, {"message": "bad hunter2-secret"}),
+            say(400, {"errors": ["hunter2-secret"], "details": "x"}),
+            say(500, b"hunter2-secret"),
+            say(200, b"hunter2-secret"),
+            hang_up,
+            lambda handler, _: handler.wfile.write(b"garbage\r\n\r\n"),
+        ],
+    )
+    def test_in_no_error_and_no_log_line(
+        self,
+        version: int,
+        answer: Answer,
+        server: Any,
+        settings: Any,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        settings.TURBOSMTP |= {
+            "API_VERSION": version,
+            "AUTHUSER": "user@example.com",
+            "AUTHPASS": "hunter2-secret",
+        }
+        caplog.set_level(logging.DEBUG)
+        with pytest.raises(TurboSMTPError) as caught:
+            send(server, answer)
+        assert "hunter2" not in exposed(caught.value)
+        assert "hunter2" not in caplog.text
+        assert "hunter2" not in server.seen[0][0]  # the URL
+
+    def test_of_an_unreachable_server(self, server: Any, settings: Any) -> None:
+        settings.TURBOSMTP |= {"SEND_URL": "http://127.0.0.1:1/api"}
+        with pytest.raises(ConnectionFailed) as caught:
+            send(server)
+        assert "hunter2" not in exposed(caught.value)
+
+    def test_v2_credentials_go_in_headers_alone(self, server: Any) -> None:
+        send(server)
+        ((path, headers, body),) = server.seen
+        assert path == "/api/mail/send"
+        assert headers["consumerKey"] == "hunter2-key"
+        assert headers["consumerSecret"] == "hunter2-secret"
+        assert headers["Content-Type"] == "application/json; charset=utf-8"
+        assert b"hunter2" not in body
+
+    def test_v1_credentials_go_in_the_body_alone(
+        self, server: Any, settings: Any
+    ) -> None:
+        settings.TURBOSMTP |= {
+            "API_VERSION": 1,
+            "AUTHUSER": "u@x.org",
+            "AUTHPASS": 'hunter2-"ü',
+        }
+        send(server)
+        ((path, headers, body),) = server.seen
+        assert path == "/api/mail/send"
+        assert "hunter2" not in str(headers)
+        assert json.loads(body)["authpass"] == 'hunter2-"ü'
+
+    def test_netrc_is_not_read(
+        self, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("default login me password hunter2\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        send(server)
+        assert "authorization" not in {name.lower() for name in server.seen[0][1]}
+
+    def test_cookies_are_not_kept(self, server: Any) -> None:
+        server.answer = say(200, {"message": "OK"}, Set_Cookie="a=b; Path=/")
+        send(server)
+        send(server)
+        assert "cookie" not in {name.lower() for name in server.seen[1][1]}
+
+    def test_redirects_are_not_followed(self, server: Any) -> None:
+        with pytest.raises(OutcomeUnknown, match="redirect"):
+            send(server, say(307, b"", Location="/api/elsewhere"))
+        assert len(server.seen) == 1
+
+
+class TestConnections:
+    def test_proxy_of_the_environment(
+        self, server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        settings.TURBOSMTP |= {"SEND_URL": "http://127.7.7.7:9/api"}
+        send(server)
+        assert server.seen[0][0] == "http://127.7.7.7:9/api/mail/send"
+
+    def test_one_by_one_reuse_a_connection(
+        self, project: Any, sandbox: Sandbox
+    ) -> None:
+        for _ in range(20):
+            EmailBackend().send_messages([new()])
+        assert sandbox.connections == 1
+
+    def test_from_many_threads(self, project: Any, sandbox: Sandbox) -> None:
+        backend = EmailBackend()
+
+        def work() -> None:
+            for _ in range(10):
+                backend.send_messages([new()])
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sandbox.total_accepted == 40
+        assert sandbox.connections <= 8
+
+    @pytest.mark.parametrize("opened", [False, True])
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_after_a_fork(self, opened: bool, project: Any, sandbox: Sandbox) -> None:
+        backend = EmailBackend()
+        if opened:
+            backend.open()
+        backend.send_messages([new(subject="before")])
+        child = os.fork()
+        if not child:
+            sent = backend.send_messages([new(subject="child")])
+            os._exit(0 if sent == 1 else 1)
+        _, status = os.waitpid(child, 0)
+        backend.send_messages([new(subject="parent")])
+        backend.close()
+
+        assert status == 0
+        by = {m.fields["subject"]: m.connection for m in sandbox.messages}
+        assert by["before"] == by["parent"] != by["child"]
+
+    def test_certificates_are_verified(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+        with Sandbox(ssl_context=context) as sandbox:
+            settings.TURBOSMTP = {
+                "CONSUMER_KEY": "sandbox-key",
+                "CONSUMER_SECRET": "sandbox-secret",
+                "SEND_URL": sandbox.send_url(2).replace("http:", "https:"),
+                "MAX_RETRIES": 0,
+            }
+            with pytest.raises(ConnectionFailed, match="certificate|CERTIFICATE"):
+                EmailBackend().send_messages([new()])
+            assert sandbox.messages == []
+
+            bundle = tmp_path / "ca.pem"
+            authority.cert_pem.write_to_path(str(bundle))
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+            assert EmailBackend().send_messages([new()]) == 1
+            close_shared_sessions()
+
+
+class TestBody:
+    def test_is_json_of_the_length_it_says(self) -> None:
+        parts = [
+            Part(name="a\"'ü.bin", type="x/y", content=bytes(range(256)) * size)
+            for size in (1, 300, 301, 302)
+        ]
+        parts.append(Part(name="b", type="x/y", content=b"a", content_id="c"))
+        body = Body({"from": "ü", "attachments": parts, "to": "a"})
+        raw = b"".join(body)
+        assert len(raw) == len(body)
+        data = json.loads(raw)
+        assert list(data) == ["from", "to", "attachments"]
+        import base64
+
+        for part, sent in zip(parts, data["attachments"], strict=True):
+            assert base64.b64decode(sent["content"], validate=True) == part.content
+            assert sent["name"] == part.name
+        assert data["attachments"][-1]["content_id"] == "c"
+        assert b"".join(body) == raw, "a retry sends the same"
+
+    def test_repr_shows_nothing(self) -> None:
+        assert "hunter2" not in repr(Body({"authpass": "hunter2"}))

@@ -1,0 +1,235 @@
+"""A system check for every way to get the settings wrong, each with a stable id."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+
+import django_turbosmtp
+from django_turbosmtp._compat import HAS_MAILERS
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.conf import KEYS, Settings, load
+from tests.conftest import BACKEND
+
+GOOD = {"CONSUMER_KEY": "a-key", "CONSUMER_SECRET": "hunter2-secret"}
+
+# Id: settings that have it, and words that its text holds.
+WRONG: dict[str, tuple[Any, str]] = {
+    "E001": (["x"], "list, not a dict"),
+    "E002": ({**GOOD, "TIME_OUT": 3}, "Did you mean 'TIMEOUT'"),
+    "E003": ({}, "'CONSUMER_KEY' and no 'CONSUMER_SECRET'"),
+    "E003 v1": ({"API_VERSION": 1}, "'AUTHUSER'"),
+    "E004": ({"CONSUMER_KEY": "a"}, "'CONSUMER_SECRET'"),
+    "E010": ({**GOOD, "CONSUMER_KEY": 5}, "int, not a string"),
+    "E010 empty": ({**GOOD, "CONSUMER_KEY": ""}, "is empty"),
+    "E011": ({**GOOD, "CONSUMER_SECRET": "hunter2-secret\n"}, "white space"),
+    "E012": ({**GOOD, "AUTHUSER": "a\nb"}, "white space"),
+    "E013": ({**GOOD, "AUTHPASS": ""}, "empty"),
+    "E014": ({**GOOD, "API_VERSION": "2"}, "'2'; allowed: 2, 1"),
+    "E014 boolean": ({**GOOD, "API_VERSION": True}, "True"),
+    "E015": ({**GOOD, "REGION": "us"}, "'global', 'eu'"),
+    "E015 v1": (
+        {"API_VERSION": 1, "AUTHUSER": "a", "AUTHPASS": "b", "REGION": "eu"},
+        "no European host",
+    ),
+    "E016": ({**GOOD, "SEND_URL": "http://mail.example.com/api"}, "https"),
+    "E016 host": ({**GOOD, "SEND_URL": "https:///api"}, "names a host"),
+    "E016 login": ({**GOOD, "SEND_URL": "https://u:hunter2@x.com"}, "password"),
+    "E016 path": ({**GOOD, "SEND_URL": "https://x.com/api/mail/send"}, "leave"),
+    "E016 query": ({**GOOD, "SEND_URL": "https://x.com/api?a=b"}, "'?'"),
+    "E017": ({**GOOD, "API_URL": 5}, "int, not a string"),
+    "E018": ({**GOOD, "TIMEOUT": 0}, "above 0"),
+    "E018 three": ({**GOOD, "TIMEOUT": (1, 2, 3)}, "two of them"),
+    "E018 none": ({**GOOD, "TIMEOUT": None}, "None"),
+    "E019": ({**GOOD, "MAX_CONNECTIONS": 0}, "from 1 up"),
+    "E020": ({**GOOD, "MAX_RETRIES": -1}, "from 0 up"),
+    "E021": ({**GOOD, "SEND_DEFAULTS": {"tag": []}}, "unknown key 'tag'"),
+    "E021 type": ({**GOOD, "SEND_DEFAULTS": {"tags": "x"}}, "str as 'tags'"),
+    "E022": ({**GOOD, "IGNORE_UNSUPPORTED_FEATURES": 1}, "True or False"),
+    "E023": ({**GOOD, "RECIPIENT_GUARD": "example.com"}, "a list"),
+    "E023 dict": ({**GOOD, "RECIPIENT_GUARD": {"to": "a@b.c"}}, "redirect"),
+    "E024": ({**GOOD, "LOG": "yes"}, "True or False"),
+    "E025": ({**GOOD, "LOG_BODY": None}, "True or False"),
+    "E026": ({**GOOD, "LOG_ATTACHMENTS": 0}, "True or False"),
+    "E027": ({**GOOD, "LOG_USING": 5}, "alias"),
+    "E028": ({**GOOD, "RETENTION_DAYS": 0}, "from 1 up"),
+    "E029": ({**GOOD, "BODY_RETENTION_DAYS": "30"}, "whole number"),
+    "E030": ({**GOOD, "SUPPRESS": None}, "True or False"),
+    "E031": ({**GOOD, "WEBHOOK_SECRET": "hunter2"}, "user:password"),
+    "E032": ({**GOOD, "QUEUE": True}, "no queue yet"),
+}
+
+
+@pytest.fixture
+def sending(settings: Any) -> Any:
+    """A project that sends through us; its mail goes nowhere here."""
+    if HAS_MAILERS:
+        settings.MAILERS = {"default": {"BACKEND": BACKEND}}
+    else:
+        settings.EMAIL_BACKEND = BACKEND
+    settings.SERVER_EMAIL = "server@example.com"
+    return settings
+
+
+def found(**kwargs: Any) -> dict[str, str]:
+    messages = run_checks(tags=["turbosmtp"], **kwargs)
+    return {
+        str(m.id).removeprefix("turbosmtp."): f"{m.msg} {m.hint or ''}"
+        for m in messages
+    }
+
+
+@pytest.mark.parametrize("label", WRONG)
+def test_wrong_settings(label: str, sending: Any) -> None:
+    settings, words = WRONG[label]
+    check_id = label.split()[0]
+    sending.TURBOSMTP = settings
+
+    assert words in found()[check_id]
+    assert "hunter2" not in str(found())
+    with pytest.raises(ImproperlyConfigured, match=f"turbosmtp.{check_id}") as caught:
+        EmailBackend(fail_silently=True)
+    assert words in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_every_key_has_a_test() -> None:
+    ids = {check.removeprefix("turbosmtp.") for check, _ in KEYS.values()}
+    assert ids <= {label.split()[0] for label in WRONG}
+    assert len(ids) == len(KEYS)
+
+
+def test_every_id_has_a_test() -> None:
+    package = Path(django_turbosmtp.__file__).parent
+    source = (package / "conf.py").read_text() + (package / "checks.py").read_text()
+    ids = set(re.findall(r'"turbosmtp\.([EW]\d{3})"', source))
+    here = Path(__file__).read_text()
+    assert ids
+    assert [check for check in sorted(ids) if f'"{check}' not in here] == []
+
+
+def test_all_is_well(sending: Any) -> None:
+    sending.TURBOSMTP = GOOD
+    assert found() == {}
+    assert found(include_deployment_checks=True) == {}
+
+
+def test_several_at_once(sending: Any) -> None:
+    sending.TURBOSMTP = {"TIME_OUT": 1, "REGION": "us", "CONSUMER_KEY": "x"}
+    assert found().keys() == {"E002", "E015", "E004"}
+
+
+def test_wired_into_manage_py_check(sending: Any) -> None:
+    sending.TURBOSMTP = {"REGION": "us"}
+    with pytest.raises(SystemCheckError, match=r"turbosmtp\.E015"):
+        call_command("check", stdout=StringIO(), stderr=StringIO())
+
+
+def test_missing_credentials_matter_to_senders_only(settings: Any) -> None:
+    settings.TURBOSMTP = {"REGION": "eu"}
+    assert found() == {}
+    settings.TURBOSMTP = {"REGION": "us"}
+    assert found().keys() == {"E015"}
+
+
+def test_retired_api(sending: Any) -> None:
+    sending.TURBOSMTP = {"API_VERSION": 1, "AUTHUSER": "a@b.org", "AUTHPASS": "x y\n"}
+    assert found().keys() == {"W001"}
+
+
+@pytest.mark.parametrize("address", ["webmaster@localhost", "webmaster", "a@b@c"])
+@pytest.mark.parametrize("name", ["DEFAULT_FROM_EMAIL", "SERVER_EMAIL"])
+def test_sender(name: str, address: str, sending: Any) -> None:
+    sending.TURBOSMTP = GOOD
+    setattr(sending, name, address)
+    sending.MANAGERS = ["manager@example.com"]
+    assert name in found()["W002"]
+
+
+def test_server_email_matters_to_those_with_admins(sending: Any) -> None:
+    sending.TURBOSMTP = GOOD
+    sending.SERVER_EMAIL = "root@localhost"
+    assert found() == {}
+
+
+def test_deployment(sending: Any) -> None:
+    sending.TURBOSMTP = {
+        **GOOD,
+        "SEND_URL": "http://127.0.0.1:8025/api/v2",
+        "RECIPIENT_GUARD": ["example.com"],
+    }
+    assert found() == {}
+    assert found(include_deployment_checks=True).keys() == {"W003", "W004"}
+
+
+def test_deployment_without_our_backend(settings: Any) -> None:
+    assert found(include_deployment_checks=True).keys() == {"W005"}
+
+
+if HAS_MAILERS:
+
+    def test_options_of_each_mailer(sending: Any) -> None:
+        sending.TURBOSMTP = GOOD
+        sending.MAILERS = {
+            "default": {"BACKEND": BACKEND},
+            "news": {"BACKEND": BACKEND, "OPTIONS": {"regoin": "eu", "timeout": -1}},
+            "half": {"BACKEND": BACKEND, "OPTIONS": {"consumer_key": "other"}},
+            "smtp": {"BACKEND": "django.core.mail.backends.dummy.EmailBackend"},
+            "gone": {"BACKEND": "no.such.Backend"},
+        }
+        assert found().keys() == {"E002", "E018", "E004"}
+        assert "MAILERS['news']" in found()["E002"]
+        assert "'region'" in found()["E002"]
+        assert "OPTIONS['timeout']" in found()["E018"]
+        assert "MAILERS['half']" in found()["E004"]
+
+
+class TestLoad:
+    def test_defaults(self, settings: Any) -> None:
+        settings.TURBOSMTP = GOOD
+        loaded = load()
+        assert loaded.send_url == "https://api.turbo-smtp.com/api/v2"
+        assert loaded.api_url == "https://pro.api.serversmtp.com/api/v2"
+        assert loaded.timeout == (5.0, 30.0)
+        assert (loaded.max_connections, loaded.max_retries) == (8, 2)
+        assert (loaded.retention_days, loaded.body_retention_days) == (365, 30)
+
+    def test_hosts(self, settings: Any) -> None:
+        settings.TURBOSMTP = {**GOOD, "REGION": "eu"}
+        assert load().send_url == "https://api.eu.turbo-smtp.com/api/v2"
+        settings.TURBOSMTP = {"API_VERSION": 1, "AUTHUSER": "a", "AUTHPASS": "b"}
+        assert load().send_url == "https://api.turbo-smtp.com/api"
+        assert load().api_url == "https://dashboard.serversmtp.com/api"
+
+    def test_options_win(self, settings: Any) -> None:
+        settings.TURBOSMTP = {**GOOD, "TIMEOUT": 3, "RETENTION_DAYS": 5}
+        loaded = load({"timeout": [1, 2], "retention_days": None})
+        assert loaded.timeout == (1.0, 2.0)
+        assert loaded.retention_days is None
+
+    def test_half_a_pair_is_not_completed_from_another_account(
+        self, settings: Any
+    ) -> None:
+        settings.TURBOSMTP = GOOD
+        with pytest.raises(ImproperlyConfigured, match="E004"):
+            load({"consumer_key": "of another account"})
+
+    def test_repr_shows_no_secret(self, settings: Any) -> None:
+        settings.TURBOSMTP = {
+            **GOOD,
+            "AUTHUSER": "hunter2-user",
+            "AUTHPASS": "hunter2",
+            "WEBHOOK_SECRET": "u:hunter2",
+        }
+        loaded = load()
+        assert "hunter2" not in repr(loaded) + repr(loaded.credentials())
+        assert "hunter2" not in repr({"password": loaded.credentials().password})
+        assert isinstance(loaded, Settings)
