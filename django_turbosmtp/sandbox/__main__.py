@@ -1,0 +1,9 @@
+"""Run the sandbox with `python -m django_turbosmtp.sandbox`; no settings needed."""
+
+from __future__ import annotations
+
+import sys
+
+from django_turbosmtp.sandbox.cli import main
+
+sys.exit(main())

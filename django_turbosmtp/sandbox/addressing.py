@@ -1,0 +1,82 @@
+"""Addresses as turboSMTP reads them: split on commas first, then one by one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_LOCAL = rf'{_ATOM}(?:\.{_ATOM})*|"(?:[ !#-\[\]-~]|\\[ -~])*"'
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]"
+_ADDRESS = re.compile(rf"(?P<local>{_LOCAL})@(?P<domain>{_DOMAIN})")
+_NAMED = re.compile(r"(?P<name>.*?)[ \t]*<(?P<address>[^<>]*)>")
+_QUOTED = re.compile(r'"(?P<inner>(?:[^"\\]|\\.)*)"')
+# What RFC 5322 gives a meaning may stand in a name only between quotes.
+_UNQUOTED = re.compile(r'[^"<>()@,;:\\\[\]]*')
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+LINE_BREAK = re.compile(r"[\r\n]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mailbox:
+    """A display name, decoded, and an ASCII addr-spec."""
+
+    name: str
+    address: str
+
+    @property
+    def domain(self) -> str:
+        """What follows the address's last @."""
+        return self.address.rpartition("@")[2]
+
+
+def parse(text: str) -> Mailbox | None:
+    """Return the one mailbox in `text`, or None when it is not valid."""
+    text = text.strip(" \t")
+    if _CONTROL.search(text):
+        return None
+    if _is_address(text):
+        return Mailbox(name="", address=text)
+    found = _NAMED.fullmatch(text)
+    if found is None or not _is_address(found["address"]):
+        return None
+    name = _name(found["name"].strip(" \t"))
+    if name is None:
+        return None
+    return Mailbox(name=name, address=found["address"])
+
+
+def parse_list(text: str) -> tuple[list[Mailbox], list[str]]:
+    """Split on commas, quotes or not (quirk 1); return the valid and the bad."""
+    good: list[Mailbox] = []
+    bad: list[str] = []
+    for piece in text.split(",") if text.strip() else ():
+        mailbox = parse(piece)
+        if mailbox is None:
+            bad.append(piece.strip())
+        else:
+            good.append(mailbox)
+    return good, bad
+
+
+def _is_address(text: str) -> bool:
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        return False
+    return len(found["local"]) <= 64 and len(found["domain"]) <= 253
+
+
+def _name(text: str) -> str | None:
+    quoted = _QUOTED.fullmatch(text)
+    if quoted is not None:
+        return re.sub(r"\\(.)", r"\1", quoted["inner"])
+    if not _UNQUOTED.fullmatch(text):
+        return None
+    try:
+        decoded = str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, UnicodeError, ValueError):
+        return None
+    return None if _CONTROL.search(decoded) else decoded

@@ -1,0 +1,225 @@
+"""The API itself: send, login and logout of v1 and v2."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp.sandbox.answers import (
+    Refusal,
+    Request,
+    Response,
+    as_json,
+    plain,
+    refuse,
+    unauthorized,
+)
+from django_turbosmtp.sandbox.compose import compose
+from django_turbosmtp.sandbox.faults import disguise
+from django_turbosmtp.sandbox.rules import check
+from django_turbosmtp.sandbox.store import Received
+from django_turbosmtp.sandbox.strictjson import load_object
+
+if TYPE_CHECKING:
+    from django_turbosmtp.sandbox.server import Sandbox
+
+SEND_PATHS = {"/api/mail/send": 1, "/api/v2/mail/send": 2}
+# The whole e-mail must stay below these.
+SIZE_LIMITS = {1: 4 * 2**20, 2: 24 * 2**20}
+_CREDENTIALS = {"authuser", "authpass", "consumerkey", "consumersecret"}
+
+
+def route(sandbox: Sandbox, request: Request) -> Response:
+    """Answer a request below /api/."""
+    version = SEND_PATHS.get(request.path)
+    if version is not None:
+        _need_method(request, "POST")
+        return send(sandbox, request, version=version)
+    if request.path == "/api/v2/authorize":
+        _need_method(request, "POST")
+        return _login(sandbox, load_object(_json_body(request)))
+    if request.path == "/api/v2/deauthorize":
+        _need_method(request, "POST")
+        return _logout(sandbox, request)
+    if request.path.startswith("/api/authorize/") and len(request.segments) == 4:
+        _need_method(request, "GET")
+        return _login_v1(sandbox, *request.segments[2:])
+    if request.path == "/api/v2/redirected":
+        # Where the fault "redirect" leads: a client that follows it believes this.
+        return as_json({"message": "OK", "mid": sandbox.store.next_mid()})
+    return plain("resource_not_found", status=404)
+
+
+def send(sandbox: Sandbox, request: Request, *, version: int) -> Response:
+    """Accept or refuse one message, or fail as told."""
+    fault = sandbox.faults.take(request.body)
+    mid = sandbox.store.next_mid()
+    if fault is not None and not fault.accepts:
+        return disguise(fault, Response(), url=sandbox.url, mid=mid)
+    try:
+        answer = _accept(sandbox, request, version=version, mid=mid)
+    except Refusal as refusal:
+        answer = refusal.response
+        if fault is None or fault.accept:
+            return answer
+    if fault is not None:
+        answer = disguise(fault, answer, url=sandbox.url, mid=mid)
+    # The delay comes after acceptance, as it does when an answer is late.
+    return replace(answer, wait=answer.wait + sandbox.latency)
+
+
+def _accept(sandbox: Sandbox, request: Request, *, version: int, mid: int) -> Response:
+    exposed = sorted(n for n in request.query if n.lower() in _CREDENTIALS)
+    if exposed:
+        raise refuse(f"credentials in the query string: {', '.join(exposed)}")
+    if version == 2:
+        account = _account_v2(sandbox, request)
+        fields = load_object(_json_body(request))
+    else:
+        fields = load_object(_json_body(request))
+        account = _account_v1(sandbox, fields)
+    checked = check(fields, version=version)
+    now = datetime.now(UTC)
+    raw = compose(fields, checked, mid=str(mid), now=now)
+    limit = SIZE_LIMITS[version]
+    if len(raw) >= limit:
+        raise refuse(
+            f"the e-mail has {len(raw)} bytes; it must be smaller than {limit}",
+            status=413,
+        )
+    shown = {k: v for k, v in fields.items() if k.lower() not in _CREDENTIALS}
+    sandbox.store.add(
+        Received(
+            mid=str(mid),
+            received_at=now,
+            api_version=version,
+            account=account,
+            reference_id=fields.get("reference_id"),
+            campaign=fields.get("X-campaign-ID"),
+            fields=shown,
+            sender=checked.sender.address,
+            recipients=checked.recipients,
+            raw=raw,
+            connection=request.connection,
+            kept_bytes=len(raw) + len(request.body),
+        )
+    )
+    return as_json({"message": "OK", "mid": mid} if version == 2 else {"message": "OK"})
+
+
+def _json_body(request: Request) -> bytes:
+    if request.media_type != "application/json":
+        raise refuse(
+            f"Content-Type must be application/json, not {request.media_type!a}",
+            status=415,
+        )
+    charset = request.headers.get_content_charset("utf-8")
+    if charset.lower() not in {"utf-8", "utf8"}:
+        raise refuse(f"charset must be utf-8, not {charset!a}", status=415)
+    return request.body
+
+
+def _account_v2(sandbox: Sandbox, request: Request) -> str:
+    if "Authorization" in request.headers:
+        raise unauthorized(
+            "Invalid authorization token",
+            details="Sending takes consumerKey and consumerSecret only",
+        )
+    keys = request.headers.get_all("consumerKey") or []
+    secrets = request.headers.get_all("consumerSecret") or []
+    if len(keys) != 1 or len(secrets) != 1:
+        raise unauthorized(
+            "Wrong credentials specified",
+            details="The headers consumerKey and consumerSecret are needed, once each",
+        )
+    if not _same(sandbox.consumer_keys.get(keys[0]), secrets[0]):
+        raise unauthorized(
+            "Wrong credentials specified", details="Unknown key or wrong secret"
+        )
+    if keys[0] in sandbox.inactive:
+        # A key's e-mail address is not known here, and the key stays unsaid.
+        raise unauthorized(
+            "Account for sandbox@example.com is inactive", details="Account inactive"
+        )
+    return keys[0]
+
+
+def _account_v1(sandbox: Sandbox, fields: dict[str, Any]) -> str:
+    user, password = fields.get("authuser"), fields.get("authpass")
+    if not isinstance(user, str) or not isinstance(password, str):
+        raise unauthorized(
+            "Wrong credentials specified",
+            details="authuser and authpass are needed in the body",
+            code=1,
+        )
+    if not _same(sandbox.users.get(user), password):
+        raise unauthorized(
+            "Wrong credentials specified",
+            details="Unknown user or wrong password",
+            code=1,
+        )
+    if user in sandbox.inactive:
+        raise unauthorized(
+            f"Account for {user} is inactive", details="Account inactive", code=2
+        )
+    return user
+
+
+def _login(sandbox: Sandbox, fields: dict[str, Any]) -> Response:
+    email, password = fields.get("email"), fields.get("password")
+    forever = fields.get("no_expire", False)
+    if not isinstance(email, str) or not isinstance(password, str):
+        return plain("missing_email_or_password", status=400)
+    if not isinstance(forever, bool) or fields.keys() - {
+        "email",
+        "password",
+        "no_expire",
+    }:
+        return plain("invalid_parameters", status=400)
+    if not _same(sandbox.users.get(email), password):
+        return plain("wrong_credentials_specified", status=403)
+    if email in sandbox.inactive:
+        return plain("account_is_inactive", status=401)
+    return as_json({"auth": sandbox.new_token(email)})
+
+
+def _logout(sandbox: Sandbox, request: Request) -> Response:
+    token = request.headers.get("Authorization")
+    if not token:
+        return plain("missing_authorization_key", status=401)
+    if not sandbox.drop_token(token):
+        return plain("invalid_authorization_key", status=401)
+    return plain("OK", status=200)
+
+
+def _login_v1(sandbox: Sandbox, user: str, password: str) -> Response:
+    if not _same(sandbox.users.get(user), password):
+        payload = {"errorCode": 1, "message": "Wrong credentials specified"}
+        return as_json(payload, status=401)
+    if user in sandbox.inactive:
+        payload = {"errorCode": 2, "message": f"Account for {user} is inactive"}
+        return as_json(payload, status=401)
+    return as_json({"auth": sandbox.new_token(user)})
+
+
+def _need_method(request: Request, method: str) -> None:
+    if request.method != method:
+        answer = plain("method_not_allowed", status=405)
+        raise Refusal(replace(answer, headers=(("Allow", method),)))
+
+
+def _same(expected: str | None, given: str) -> bool:
+    # Compared even when unknown, so that the time does not tell which it was.
+    matches = hmac.compare_digest((expected or "").encode(), given.encode())
+    return expected is not None and matches
+
+
+def masked_path(target: str) -> str:
+    """Return a request target without the secrets it may hold."""
+    path, _, query = target.partition("?")
+    path = re.sub(r"^(/api/authorize/[^/]*)/.*", r"\1/***", path)
+    names = [pair.partition("=")[0] for pair in query.split("&")] if query else []
+    return path + ("?" + "&".join(f"{name}=***" for name in names) if names else "")

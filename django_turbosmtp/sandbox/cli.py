@@ -1,0 +1,154 @@
+"""The sandbox from the command line; the management command shares it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp.sandbox.server import CONSUMER_KEYS, USERS, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DESCRIPTION = "Run a stand-in turboSMTP on this machine, with an inbox in the browser."
+_SETTINGS = """\
+Settings to paste:
+
+    EMAIL_BACKEND = "django_turbosmtp.backends.EmailBackend"
+    TURBOSMTP = {{
+        "CONSUMER_KEY": {key},
+        "CONSUMER_SECRET": {secret},
+        "SEND_URL": "{url}/api/v2",
+        "API_URL": "{url}/api/v2",
+    }}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the options, for `python -m` and for manage.py alike."""
+    [(key, secret)] = CONSUMER_KEYS.items()
+    [(user, password)] = USERS.items()
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="a loopback address (%(default)s)")
+    add("--port", type=int, default=8025, help="0 takes a free one (%(default)s)")
+    add("--consumer-key", default=key, help="accepted by API v2 (%(default)s)")
+    add("--consumer-secret", default=secret, help="its secret (%(default)s)")
+    add("--authuser", default=user, help="accepted by API v1 (%(default)s)")
+    add("--authpass", default=password, help="its password (%(default)s)")
+    add(
+        "--latency",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="added to every send (%(default)s)",
+    )
+    add(
+        "--max-messages",
+        type=_count,
+        default=500,
+        metavar="N",
+        help="messages kept; the oldest go first (%(default)s)",
+    )
+    add("--quiet", action="store_true", help="no line per message")
+    add("--port-file", type=Path, metavar="PATH", help="write the port to this file")
+
+
+def run(options: dict[str, Any], write: Callable[[str], object] | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM; return the exit code."""
+    write = write or _print
+    try:
+        sandbox = Sandbox(
+            options["host"],
+            options["port"],
+            consumer_keys={options["consumer_key"]: options["consumer_secret"]},
+            users={options["authuser"]: options["authpass"]},
+            latency=options["latency"],
+            max_messages=options["max_messages"],
+            log=None if options["quiet"] else write,
+        )
+    except ValueError as error:
+        return _fail(str(error))
+    ended = threading.Event()
+    # Before the port is announced: whoever learns it may already send a signal.
+    before = {
+        number: signal.signal(number, lambda *_: ended.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        sandbox.start()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return _fail(
+            f"cannot listen on {options['host']} port {options['port']}: {reason}. "
+            "Choose another with --port."
+        )
+    else:
+        try:
+            _announce(sandbox, options, write)
+            ended.wait()
+        finally:
+            sandbox.stop()
+        return 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `python -m django_turbosmtp.sandbox`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m django_turbosmtp.sandbox", description=DESCRIPTION
+    )
+    add_arguments(parser)
+    return run(vars(parser.parse_args(arguments)))
+
+
+def _announce(
+    sandbox: Sandbox, options: dict[str, Any], write: Callable[[str], object]
+) -> None:
+    # A secret that was given is not repeated: terminals are recorded, too.
+    standard = options["consumer_secret"] in CONSUMER_KEYS.values()
+    secret = options["consumer_secret"] if standard else "..."
+    write(f"turboSMTP sandbox: open {sandbox.url} for the inbox, Ctrl-C ends it.\n")
+    write(
+        _SETTINGS.format(
+            key=json.dumps(options["consumer_key"]),
+            secret=json.dumps(secret),
+            url=sandbox.url,
+        )
+    )
+    if options["port_file"] is not None:
+        port = sandbox.url.rpartition(":")[2]
+        # In one step, so that a reader never finds half a number.
+        target: Path = options["port_file"]
+        draft = target.with_name(target.name + ".new")
+        draft.write_text(port, encoding="ascii")
+        draft.replace(target)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 3600:
+        raise argparse.ArgumentTypeError("from 0 to 3600 seconds")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"{message}\n")
+    return 1

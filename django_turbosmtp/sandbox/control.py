@@ -1,0 +1,194 @@
+"""JSON for tests and people under /sandbox/: messages and faults."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from django_turbosmtp.sandbox import describe
+from django_turbosmtp.sandbox.answers import (
+    HeaderPairs,
+    Refusal,
+    Request,
+    Response,
+    as_json,
+    plain,
+)
+from django_turbosmtp.sandbox.strictjson import load_object
+
+if TYPE_CHECKING:
+    from django_turbosmtp.sandbox.faults import Fault
+    from django_turbosmtp.sandbox.server import Sandbox
+    from django_turbosmtp.sandbox.store import Received
+
+NO_CONTENT = "default-src 'none'; frame-ancestors 'none'; sandbox"
+SECURITY: HeaderPairs = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+)
+_FAULT_ARGUMENTS = {
+    "kind",
+    "times",
+    "skip",
+    "retry_after",
+    "match",
+    "seconds",
+    "accept",
+}
+
+
+def route(sandbox: Sandbox, request: Request) -> Response:
+    """Answer a request below /sandbox/."""
+    match request.method, *request.segments[1:]:
+        case ["GET", "messages"]:
+            return _list(sandbox, request)
+        case ["DELETE", "messages"]:
+            _check_same_site(request)
+            sandbox.store.clear(requests=False)
+            return _json({"message": "OK"})
+        case ["GET", "messages", mid]:
+            return _json(message_as_dict(_find(sandbox, mid)))
+        case ["GET", "messages", mid, "raw"]:
+            received = _find(sandbox, mid)
+            return download(received.raw, f"{received.mid}.eml", "message/rfc822")
+        case ["GET", "messages", mid, "attachments", number]:
+            info, content = find_file(_find(sandbox, mid), number)
+            return download(content, info.name, info.type)
+        case ["GET", "faults"]:
+            return _json({"faults": [f.as_dict() for f in sandbox.faults.active]})
+        case ["POST", "faults"]:
+            _check_same_site(request)
+            return _json(_add_fault(sandbox, request).as_dict(), status=201)
+        case ["DELETE", "faults"]:
+            _check_same_site(request)
+            sandbox.clear_faults()
+            return _json({"message": "OK"})
+    return plain("not_found", status=404)
+
+
+def message_as_dict(received: Received) -> dict[str, Any]:
+    """Return a message for JSON, without secrets and without attachments' bytes."""
+    details = received.details
+    return {
+        "mid": received.mid,
+        "received_at": received.received_at.isoformat(),
+        "api_version": received.api_version,
+        "account": masked(received.account),
+        "reference_id": received.reference_id,
+        "campaign": received.campaign,
+        "sender": received.sender,
+        "recipients": [list(pair) for pair in received.recipients],
+        "subject": details.subject,
+        "text": details.text,
+        "html": details.html,
+        "headers": [list(pair) for pair in details.headers],
+        "attachments": [
+            {
+                "name": info.name,
+                "type": info.type,
+                "size": info.size,
+                "sha256": info.sha256,
+                "content_id": info.content_id,
+                "inline": info.inline,
+                "url": f"/sandbox/messages/{received.mid}/attachments/{number}",
+            }
+            for number, info in enumerate(details.files, start=1)
+        ],
+        "fields": shown_fields(received),
+        "size": len(received.raw),
+    }
+
+
+def shown_fields(received: Received) -> dict[str, Any]:
+    """Return the wire JSON with sizes in place of the attachments' contents."""
+    fields = dict(received.fields)
+    if "attachments" in fields:
+        fields["attachments"] = [
+            {**item, "content": f"({len(item['content'])} characters of base64)"}
+            for item in fields["attachments"]
+        ]
+    return fields
+
+
+def masked(account: str) -> str:
+    """Return a user as it is, of a consumer key only the beginning."""
+    return account if "@" in account else f"{account[:4]}…"
+
+
+def find_file(received: Received, number: str) -> tuple[describe.FileInfo, bytes]:
+    """Return an attachment and its bytes, or refuse with 404."""
+    files = received.details.files
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", number) or int(number) > len(files):
+        raise Refusal(plain("attachment_not_found", status=404))
+    content = describe.file_content(received.raw, int(number))
+    return files[int(number) - 1], content
+
+
+def download(content: bytes, name: str, content_type: str) -> Response:
+    """Return bytes that a browser saves and never shows."""
+    fallback = re.sub(r'[^ -~]|["\\/%]', "_", name)
+    disposition = (
+        f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe='')}"
+    )
+    headers: HeaderPairs = (
+        *SECURITY,
+        ("Content-Disposition", disposition),
+        ("Content-Security-Policy", NO_CONTENT),
+    )
+    return Response(body=content, content_type=content_type, headers=headers)
+
+
+def _find(sandbox: Sandbox, mid: str) -> Received:
+    received = sandbox.latest if mid == "latest" else sandbox.store.get(mid)
+    if received is None:
+        raise Refusal(plain("email_not_found", status=404))
+    return received
+
+
+def _list(sandbox: Sandbox, request: Request) -> Response:
+    limit = request.query.get("limit", "")
+    if not re.fullmatch(r"[0-9]{0,6}", limit):
+        return plain("limit_is_not_a_number", status=400)
+    newest_first = sandbox.messages[::-1]
+    if limit:
+        newest_first = newest_first[: int(limit)]
+    return _json(
+        {
+            "count": len(sandbox.messages),
+            "total_accepted": sandbox.total_accepted,
+            "results": [message_as_dict(received) for received in newest_first],
+        }
+    )
+
+
+def _add_fault(sandbox: Sandbox, request: Request) -> Fault:
+    arguments = load_object(request.body)
+    unknown = arguments.keys() - _FAULT_ARGUMENTS
+    if unknown:
+        message = f"unknown arguments: {', '.join(sorted(unknown))}"
+        raise Refusal(plain(message, status=400))
+    try:
+        return sandbox.add_fault(arguments.pop("kind", ""), **arguments)
+    except ValueError as error:
+        raise Refusal(plain(str(error), status=400)) from None
+
+
+def _check_same_site(request: Request) -> None:
+    # A form of another site can post neither of these; a script of it would have
+    # to ask first, and is not allowed.
+    own = request.media_type == "application/json" or (
+        request.headers.get("X-Sandbox") is not None
+    )
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+        own = False
+    if not own:
+        raise Refusal(
+            plain("send_json_or_the_header_x_sandbox_from_this_origin", status=403)
+        )
+
+
+def _json(value: Any, *, status: int = 200) -> Response:
+    return as_json(value, status=status, headers=SECURITY)

@@ -1,0 +1,142 @@
+"""A delivered message read back: text, HTML, headers, attachments."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from email import policy
+from email.parser import BytesParser
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage, Message
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileInfo:
+    """What a part that is not the shown body is, without its bytes."""
+
+    name: str
+    type: str
+    size: int
+    sha256: str
+    content_id: str | None
+    inline: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Details:
+    """What the pages and the JSON show of a message."""
+
+    subject: str
+    text: str
+    html: str
+    headers: list[tuple[str, str]]
+    files: list[FileInfo]
+
+
+def parse(raw: bytes) -> EmailMessage:
+    """Return the message; broken ones parse as far as they go."""
+    message: EmailMessage = BytesParser(policy=policy.default).parsebytes(raw)
+    return message
+
+
+def details(raw: bytes) -> Details:
+    """Return everything to show of `raw`."""
+    message = parse(raw)
+    text, html, files = _leaves(message)
+    return Details(
+        subject=_header(message, "Subject"),
+        text=_decoded(text) if text is not None else "",
+        html=_decoded(html) if html is not None else "",
+        headers=[
+            (name, _safe_header(name, value)) for name, value in message.raw_items()
+        ],
+        files=[_info(part, index) for index, part in enumerate(files, start=1)],
+    )
+
+
+def file_content(raw: bytes, number: int) -> bytes:
+    """Return the bytes of attachment `number`, counted from 1."""
+    return _bytes(_leaves(parse(raw))[2][number - 1])
+
+
+def _leaves(
+    message: EmailMessage,
+) -> tuple[EmailMessage | None, EmailMessage | None, list[EmailMessage]]:
+    """Return the text body, the HTML body and all other leaves in order."""
+    text: EmailMessage | None = None
+    html: EmailMessage | None = None
+    files: list[EmailMessage] = []
+    pending: list[Any] = [message]
+    while pending:
+        part = pending.pop()
+        kind = part.get_content_type()
+        if part.get_content_maintype() == "multipart" and part.is_multipart():
+            pending += reversed(part.get_payload())
+        elif _disposition(part) == "attachment":
+            files.append(part)
+        elif kind == "text/plain" and text is None:
+            text = part
+        elif kind == "text/html" and html is None:
+            html = part
+        else:
+            files.append(part)
+    return text, html, files
+
+
+def _info(part: EmailMessage, number: int) -> FileInfo:
+    content = _bytes(part)
+    content_id = _header(part, "Content-ID").strip().strip("<>") or None
+    return FileInfo(
+        name=_filename(part) or f"part-{number}",
+        type=part.get_content_type(),
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        content_id=content_id,
+        inline=content_id is not None and _disposition(part) != "attachment",
+    )
+
+
+def _bytes(part: EmailMessage) -> bytes:
+    if part.get_content_maintype() == "message" and part.is_multipart():
+        inner: Any = part.get_payload(0)
+        return bytes(inner.as_bytes())
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
+
+
+def _decoded(part: EmailMessage) -> str:
+    charset = part.get_content_charset() or "utf-8"
+    try:
+        return _bytes(part).decode(charset, "replace")
+    except LookupError:
+        return _bytes(part).decode("utf-8", "replace")
+
+
+def _header(part: Message[Any, Any], name: str) -> str:
+    for found, value in part.raw_items():
+        if found.lower() == name.lower():
+            return _safe_header(found, value)
+    return ""
+
+
+def _safe_header(name: str, value: Any) -> str:
+    try:
+        shown = str(policy.default.header_fetch_parse(name, value))
+    except Exception:  # noqa: BLE001  (the parser's own bugs on odd headers)
+        shown = str(value)
+    return shown.encode("utf-8", "replace").decode()
+
+
+def _filename(part: EmailMessage) -> str:
+    try:
+        name = part.get_filename() or ""
+    except Exception:  # noqa: BLE001  (as above)
+        return ""
+    return name.encode("utf-8", "replace").decode()
+
+
+def _disposition(part: EmailMessage) -> str:
+    value = _header(part, "Content-Disposition")
+    return value.partition(";")[0].strip().lower()

@@ -1,0 +1,217 @@
+"""HTTP/1.1 of the sandbox: read a request, answer it, or fail as told."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import struct
+import time
+from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from django_turbosmtp.sandbox import api, control, pages
+from django_turbosmtp.sandbox.answers import (
+    Refusal,
+    Request,
+    Response,
+    plain,
+    refuse,
+)
+from django_turbosmtp.sandbox.store import Headers, RequestRecord
+
+if TYPE_CHECKING:
+    from django_turbosmtp.sandbox.server import Sandbox, Server
+
+MAX_BODY = 64 * 2**20
+_SECRET_HEADERS = {"consumerkey", "consumersecret", "authorization", "cookie"}
+_DRIP_STEPS = 20
+_logger = logging.getLogger("django_turbosmtp.sandbox")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address is this machine's loopback."""
+    host = host.strip("[]").lower().rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection with its requests one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+    connection: socket.socket
+    resetting = False
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The sandbox this connection belongs to."""
+        return self.server.sandbox
+
+    def do_POST(self) -> None:
+        """Answer one request, whatever its method."""
+        started = time.monotonic()
+        # What stands if the client goes away in the middle of its body.
+        response, body, unread = Response(manner="drop"), b"", False
+        try:
+            response, body = self._respond()
+        except _UnreadBody as refusal:
+            response, unread = refusal.response, True
+            self.close_connection = True
+        finally:
+            # Before the answer leaves: whoever has it finds the record.
+            if self.path.startswith("/api/"):
+                self._record(response, started, len(body))
+        self._transmit(response)
+        if unread:
+            self._drain()
+
+    do_GET = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Write nothing: the sandbox has its own log."""
+
+    def finish(self) -> None:
+        """Close the files, and the socket itself where a FIN must not come first."""
+        with contextlib.suppress(OSError):
+            super().finish()
+        if self.resetting:
+            self.connection.close()
+
+    def _respond(self) -> tuple[Response, bytes]:
+        self._check_host()
+        length = self._body_length()
+        path = self.path.partition("?")[0]
+        is_send = path in api.SEND_PATHS and self.command == "POST"
+        if is_send and self.sandbox.faults.take(None) is not None:
+            return Response(manner="reset"), b""
+        body = self.rfile.read(length) if length else b""
+        if len(body) < length:
+            return Response(manner="drop"), body
+        request = Request(
+            method="GET" if self.command == "HEAD" else self.command,
+            target=self.path,
+            headers=self.headers,
+            body=body,
+            connection=self.server.connection_id(self.request),
+        )
+        response = self._route(request)
+        if is_send:
+            self.sandbox.log_send(request, response)
+        return response, body
+
+    def _route(self, request: Request) -> Response:
+        if request.path.startswith("/api/"):
+            handle = api.route
+        elif request.path.startswith("/sandbox/"):
+            handle = control.route
+        else:
+            handle = pages.route
+        try:
+            return handle(self.sandbox, request)
+        except Refusal as refusal:
+            return refusal.response
+        except Exception:
+            # A fault of ours must not look like one of the client's.
+            _logger.exception("the sandbox failed to answer a %s", request.method)
+            return plain("sandbox_error", status=500)
+
+    def _check_host(self) -> None:
+        # A name that resolves to loopback could be any web site's (DNS rebinding).
+        host = self.headers.get("Host") or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            name = ""
+        if not is_loopback(name):
+            raise _UnreadBody(plain("host_is_not_loopback", status=403))
+
+    def _body_length(self) -> int:
+        if "Transfer-Encoding" in self.headers:
+            answer = refuse("a Content-Length is needed", status=411).response
+            raise _UnreadBody(answer)
+        values = set(self.headers.get_all("Content-Length") or ["0"])
+        value = values.pop()
+        if values or not (value.isascii() and value.isdigit()):
+            raise _UnreadBody(refuse("Content-Length is not a number").response)
+        if len(value) > 19 or int(value) > MAX_BODY:
+            text = f"the request body must not exceed {MAX_BODY} bytes"
+            raise _UnreadBody(refuse(text, status=413).response)
+        return int(value)
+
+    def _record(self, response: Response, started: float, size: int) -> None:
+        headers = Headers()
+        for name, value in self.headers.items():
+            lower = name.lower()
+            headers[lower] = "***" if lower in _SECRET_HEADERS else value
+        self.sandbox.store.record(
+            RequestRecord(
+                method=self.command,
+                path=api.masked_path(self.path),
+                headers=headers,
+                status=response.recorded_status,
+                connection=self.server.connection_id(self.request),
+                at=started,
+                body_bytes=size,
+            )
+        )
+
+    def _transmit(self, response: Response) -> None:
+        slow = response.manner in {"slow_headers", "slow_body"}
+        if response.wait and not slow:
+            self.sandbox.stopping.wait(response.wait)
+        if response.manner == "reset":
+            self._reset()
+        if response.manner in {"drop", "reset"}:
+            self.close_connection = True
+            return
+        data = response.render(
+            with_body=self.command != "HEAD", closing=self.close_connection
+        )
+        if slow:
+            self._drip(response, data)
+        else:
+            self.wfile.write(data)
+        if response.manner == "close":
+            self.close_connection = True
+
+    def _drip(self, response: Response, data: bytes) -> None:
+        if response.manner == "slow_body":
+            start = len(data) - len(response.body)
+            self.wfile.write(data[:start])
+            data = data[start:]
+        size = max(1, -(-len(data) // _DRIP_STEPS))
+        pause = response.wait / max(1, -(-len(data) // size))
+        for at in range(0, len(data), size):
+            if self.sandbox.stopping.wait(pause):
+                self.close_connection = True
+                return
+            self.wfile.write(data[at : at + size])
+
+    def _reset(self) -> None:
+        # Lingering for zero seconds makes close() send RST; see finish().
+        self.resetting = True
+        self.connection.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+
+    def _drain(self) -> None:
+        """Throw away what still comes, so that the refusal is not lost to a RST."""
+        until = time.monotonic() + 5
+        with contextlib.suppress(OSError):
+            self.connection.settimeout(1)
+            socket.socket.shutdown(self.connection, socket.SHUT_WR)
+            while time.monotonic() < until and self.connection.recv(2**16):
+                pass
+
+
+class _UnreadBody(Refusal):
+    """A refusal that leaves a body unread, so the connection cannot go on."""

@@ -1,0 +1,251 @@
+"""The inbox in the browser; it works without a line of JavaScript."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django_turbosmtp.sandbox import faultpage, preview, render
+from django_turbosmtp.sandbox.answers import Refusal, Request, Response
+from django_turbosmtp.sandbox.control import masked, shown_fields
+
+if TYPE_CHECKING:
+    from django_turbosmtp.sandbox.server import Sandbox
+    from django_turbosmtp.sandbox.store import Received
+
+PER_PAGE = 100
+_REFRESH_SECONDS = "5"
+# What a browser can show without labour; the download has everything.
+_SHOWN_CHARACTERS = 400_000
+_TABS = (
+    ("html", "HTML"),
+    ("text", "Text"),
+    ("headers", "Headers"),
+    ("source", "Source"),
+    ("json", "Wire JSON"),
+    ("attachments", "Attachments"),
+)
+_WIDTHS = (
+    ("phone", "Phone, 375"),
+    ("tablet", "Tablet, 768"),
+    ("desktop", "Desktop, full"),
+)
+_KINDS = {"to": "To", "cc": "Cc", "bcc": "Bcc (blind)"}
+
+
+def route(sandbox: Sandbox, request: Request) -> Response:
+    """Answer a browser's request."""
+    match request.method, *request.segments:
+        case ["GET", ""]:
+            return _inbox(sandbox, request)
+        case ["POST", "clear"]:
+            render.read_form(sandbox, request)
+            sandbox.store.clear(requests=False)
+            return render.redirect("/")
+        case ["GET", "messages", mid]:
+            return _message(_find(sandbox, mid), request)
+        case ["GET", "messages", mid, "preview"]:
+            remote = request.query.get("remote") == "1"
+            return preview.document(_find(sandbox, mid), remote=remote)
+        case ["GET", "messages", mid, "inline", number]:
+            return preview.picture(_find(sandbox, mid), number)
+        case ["GET", "faults"]:
+            return faultpage.show(sandbox)
+        case ["POST", "faults"]:
+            return faultpage.change(sandbox, render.read_form(sandbox, request))
+        case ["GET", "static", name]:
+            return render.static(name)
+    return render.not_found()
+
+
+def _find(sandbox: Sandbox, mid: str) -> Received:
+    received = sandbox.store.get(mid)
+    if received is None:
+        raise Refusal(render.not_found())
+    return received
+
+
+def _inbox(sandbox: Sandbox, request: Request) -> Response:
+    query = request.query.get("q", "").strip()
+    refresh = request.query.get("refresh") == _REFRESH_SECONDS
+    kept = sandbox.messages
+    found = [r for r in reversed(kept) if _contains(r, query.casefold())]
+    pages = max(1, -(-len(found) // PER_PAGE))
+    asked = request.query.get("page", "")
+    number = min(int(asked), pages) if asked.isascii() and asked.isdigit() else 1
+    number = max(number, 1)
+    shown = found[(number - 1) * PER_PAGE : number * PER_PAGE]
+    context = {
+        "section": "inbox",
+        "rows": [_row(received) for received in shown],
+        "query": query,
+        "summary": _summary(len(found), len(kept), sandbox.total_accepted, query),
+        "refresh": _REFRESH_SECONDS if refresh else "",
+        "toggle_url": _link(q=query, refresh="" if refresh else _REFRESH_SECONDS),
+        "reload_url": _link(q=query, refresh=_REFRESH_SECONDS if refresh else ""),
+        "newer_url": _link(q=query, page=str(number - 1)) if number > 1 else "",
+        "older_url": _link(q=query, page=str(number + 1)) if number < pages else "",
+        "page": f"Page {number} of {pages}" if pages > 1 else "",
+        "any": bool(kept),
+        "token": sandbox.form_token,
+        "send_url": sandbox.send_url(2),
+        "faults": _count(len(sandbox.faults.active), "fault"),
+    }
+    return render.page("inbox.html", context)
+
+
+def _contains(received: Received, wanted: str) -> bool:
+    if not wanted:
+        return True
+    details = received.details
+    places = (
+        details.subject,
+        received.sender,
+        received.reference_id or "",
+        received.mid,
+        details.text,
+        details.html,
+        *(address for _, address in received.recipients),
+        *(value for name, value in details.headers if name.lower() in {"from", "to"}),
+    )
+    return any(wanted in place.casefold() for place in places)
+
+
+def _row(received: Received) -> dict[str, Any]:
+    files = len(received.details.files)
+    return {
+        "mid": received.mid,
+        "subject": received.details.subject.strip() or "(no subject)",
+        "sender": received.sender,
+        "recipients": _few([address for _, address in received.recipients]),
+        "time": _time(received),
+        "iso": received.received_at.isoformat(),
+        "size": _size(len(received.raw)),
+        "files": _count(files, "attachment") if files else "",
+        "account": masked(received.account),
+        "api": f"API v{received.api_version}",
+    }
+
+
+def _message(received: Received, request: Request) -> Response:
+    details = received.details
+    tab = request.query.get("tab", "")
+    if tab not in dict(_TABS):
+        tab = "html" if details.html else "text"
+    width = request.query.get("width", "")
+    if width not in dict(_WIDTHS):
+        width = "desktop"
+    remote = request.query.get("remote") == "1"
+    base = f"/messages/{received.mid}"
+
+    def link(**changes: str) -> str:
+        state = {"tab": tab, "width": width, "remote": "1" if remote else ""} | changes
+        return f"{base}?{urlencode({k: v for k, v in state.items() if v})}"
+
+    context = (
+        _row(received)
+        | {
+            "shown_from": _shown_from(received),
+            "kinds": _by_kind(received),
+            "reference_id": received.reference_id or "",
+            "campaign": received.campaign or "",
+            "tab": tab,
+            "tabs": [
+                (_label(name, label, received), link(tab=name), name == tab)
+                for name, label in _TABS
+            ],
+            "width": width,
+            "widths": [(lb, link(width=name), name == width) for name, lb in _WIDTHS],
+            "remote": remote,
+            "remote_url": link(remote="" if remote else "1"),
+            "preview_url": f"{base}/preview" + ("?remote=1" if remote else ""),
+            "raw_url": f"/sandbox{base}/raw",
+            "json_url": f"/sandbox{base}",
+            "has_html": bool(details.html),
+            "headers": details.headers,
+        }
+        | _panel(received, tab)
+    )
+    return render.page("message.html", context)
+
+
+def _panel(received: Received, tab: str) -> dict[str, Any]:
+    """Return what only the open tab needs: the rest may be large."""
+    text = ""
+    if tab == "text":
+        text = received.details.text
+    elif tab == "source":
+        text = received.raw.decode("utf-8", "replace")
+    elif tab == "json":
+        text = json.dumps(shown_fields(received), indent=2, ensure_ascii=False)
+    files = []
+    if tab == "attachments":
+        files = [
+            {
+                "name": info.name,
+                "type": info.type,
+                "size": _size(info.size),
+                "sha256": info.sha256,
+                "content_id": info.content_id or "",
+                "inline": info.inline,
+                "url": f"/sandbox/messages/{received.mid}/attachments/{number}",
+            }
+            for number, info in enumerate(received.details.files, start=1)
+        ]
+    cut = len(text) > _SHOWN_CHARACTERS
+    return {"text": text[:_SHOWN_CHARACTERS], "cut": cut, "file_list": files}
+
+
+def _label(name: str, label: str, received: Received) -> str:
+    if name == "attachments":
+        return f"{label} ({len(received.details.files)})"
+    return label
+
+
+def _shown_from(received: Received) -> str:
+    for name, value in received.details.headers:
+        if name.lower() == "from" and value != received.sender:
+            return value
+    return ""
+
+
+def _by_kind(received: Received) -> list[tuple[str, str]]:
+    found: dict[str, list[str]] = {}
+    for kind, address in received.recipients:
+        found.setdefault(kind, []).append(address)
+    return [(_KINDS[kind], ", ".join(found[kind])) for kind in _KINDS if kind in found]
+
+
+def _few(addresses: list[str]) -> str:
+    rest = len(addresses) - 3
+    shown = ", ".join(addresses[:3])
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _summary(found: int, kept: int, accepted: int, query: str) -> str:
+    if query:
+        return f"{found} of {_count(kept, 'message')} found"
+    text = _count(kept, "message")
+    return text if accepted == kept else f"{text} kept of {accepted} accepted"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _time(received: Received) -> str:
+    return received.received_at.astimezone().strftime("%d %b %Y, %H:%M:%S")
+
+
+def _size(number: int) -> str:
+    if number < 1024:
+        return f"{number} bytes"
+    if number < 1024**2:
+        return f"{number / 1024:.1f} KiB"
+    return f"{number / 1024**2:.1f} MiB"
+
+
+def _link(**parameters: str) -> str:
+    given = {name: value for name, value in parameters.items() if value}
+    return f"/?{urlencode(given)}" if given else "/"

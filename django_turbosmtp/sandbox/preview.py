@@ -1,0 +1,71 @@
+"""A message's HTML, shown where it can do nothing."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from django_turbosmtp.sandbox import render
+from django_turbosmtp.sandbox.answers import HeaderPairs, Refusal, Response
+from django_turbosmtp.sandbox.control import NO_CONTENT, SECURITY, find_file
+
+if TYPE_CHECKING:
+    from django_turbosmtp.sandbox.store import Received
+
+_POLICY = (
+    "default-src 'none'; img-src {images}; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox"
+)
+_LOCAL_IMAGES = "'self' data:"
+_REFERENCE = re.compile(r"cid:([^\s\"'<>()\\]+)", re.IGNORECASE)
+# The hints that no content security policy stops: they open connections.
+_LINK = re.compile(r"<(/?)link\b", re.IGNORECASE)
+# SVG is left out: opened by itself it is a document with scripts.
+_IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
+
+
+def document(received: Received, *, remote: bool) -> Response:
+    """Return the HTML under a policy that lets nothing out."""
+    images = f"{_LOCAL_IMAGES} https: http:" if remote else _LOCAL_IMAGES
+    text = _LINK.sub(r"<\1x-link", received.details.html)
+    response = render.html(
+        with_pictures(received, text), policy=_POLICY.format(images=images)
+    )
+    prefetch = ("X-DNS-Prefetch-Control", "off")
+    return Response(
+        body=response.body,
+        content_type=response.content_type,
+        headers=(*response.headers, prefetch),
+    )
+
+
+def with_pictures(received: Received, text: str) -> str:
+    """Return the HTML with cid: references leading to the inline parts."""
+    numbers = {
+        info.content_id: number
+        for number, info in enumerate(received.details.files, start=1)
+        if info.content_id is not None
+    }
+
+    def replace(found: re.Match[str]) -> str:
+        number = numbers.get(unquote(html.unescape(found[1])))
+        if number is None:
+            return found[0]
+        return f"/messages/{received.mid}/inline/{number}"
+
+    return _REFERENCE.sub(replace, text)
+
+
+def picture(received: Received, number: str) -> Response:
+    """Return an inline picture for the preview; nothing else is shown inline."""
+    info, content = find_file(received, number)
+    if info.type not in _IMAGES:
+        raise Refusal(render.not_found())
+    headers: HeaderPairs = (
+        *SECURITY,
+        ("Content-Disposition", "inline"),
+        ("Content-Security-Policy", NO_CONTENT),
+    )
+    return Response(body=content, content_type=info.type, headers=headers)

@@ -1,0 +1,95 @@
+"""Pages from templates, escaped, under a content security policy without scripts."""
+
+from __future__ import annotations
+
+import hmac
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from django.template import Context, Engine
+
+from django_turbosmtp.sandbox.answers import HeaderPairs, Refusal, Request, Response
+from django_turbosmtp.sandbox.control import SECURITY
+
+if TYPE_CHECKING:
+    from django_turbosmtp.sandbox.server import Sandbox
+
+_HERE = Path(__file__).parent
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; frame-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_STATIC = {
+    "sandbox.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+
+@cache
+def _engine() -> Engine:
+    # Stand-alone: neither settings nor installed apps are needed for it.
+    return Engine(dirs=[str(_HERE / "templates")], autoescape=True)
+
+
+def page(template: str, context: dict[str, Any], *, status: int = 200) -> Response:
+    """Return an HTML page."""
+    # Without these two Django would ask its settings how to write a number.
+    values = Context(context, use_l10n=False, use_tz=False)
+    text = _engine().get_template(template).render(values)
+    return html(text, policy=_PAGE_POLICY, status=status)
+
+
+def html(text: str, *, policy: str, status: int = 200) -> Response:
+    """Return HTML under this content security policy."""
+    return Response(
+        status=status,
+        body=text.encode("utf-8", "replace"),
+        content_type="text/html; charset=utf-8",
+        headers=(
+            *SECURITY,
+            ("Content-Security-Policy", policy),
+            ("Cross-Origin-Opener-Policy", "same-origin"),
+        ),
+    )
+
+
+def not_found() -> Response:
+    """Return the page for what is not, or no longer, there."""
+    return page("missing.html", {}, status=404)
+
+
+def redirect(target: str) -> Response:
+    """Send the browser on after a form."""
+    headers: HeaderPairs = (*SECURITY, ("Location", target))
+    return Response(status=303, headers=headers, content_type="")
+
+
+def static(name: str) -> Response:
+    """Return one of the files the pages use."""
+    if name not in _STATIC:
+        return not_found()
+    return Response(
+        body=(_HERE / "static" / name).read_bytes(),
+        content_type=_STATIC[name],
+        headers=(*SECURITY, ("Content-Security-Policy", "default-src 'none'")),
+    )
+
+
+def read_form(sandbox: Sandbox, request: Request) -> dict[str, str]:
+    """Return the fields of a form of ours; anybody else's is refused."""
+    fields: dict[str, str] = {}
+    if request.media_type == "application/x-www-form-urlencoded":
+        text = request.body.decode("utf-8", "replace")
+        fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=50))
+    token = fields.pop("token", "").encode()
+    own = hmac.compare_digest(token, sandbox.form_token.encode())
+    # A browser that hides the origin ("null", for our no-referrer policy) still
+    # has to know the token.
+    origin = request.headers.get("Origin") or "null"
+    if origin != "null" and urlsplit(origin).netloc != request.headers.get("Host"):
+        own = False
+    if not own:
+        raise Refusal(page("forbidden.html", {}, status=403))
+    return fields

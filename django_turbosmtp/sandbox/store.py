@@ -1,0 +1,140 @@
+"""What the sandbox remembers, within bounds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp.sandbox import describe
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from email.message import EmailMessage
+
+
+class Headers(dict[str, str]):
+    """HTTP headers under lower-case names, looked up in any casing."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value or `default`."""
+        return super().get(name.lower(), default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestRecord:
+    """One API request, answered or not; `status` is None when dropped."""
+
+    method: str
+    path: str
+    headers: Headers
+    status: int | None
+    connection: int
+    at: float
+    body_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """One accepted message."""
+
+    mid: str
+    received_at: datetime
+    api_version: int
+    account: str
+    reference_id: str | None
+    campaign: str | None
+    fields: dict[str, Any]
+    sender: str
+    recipients: list[tuple[str, str]]
+    raw: bytes
+    connection: int
+    # What keeping it costs: the delivered message and the fields beside it.
+    kept_bytes: int = 0
+
+    @property
+    def message(self) -> EmailMessage:
+        """The delivered message, parsed anew at each access."""
+        return describe.parse(self.raw)
+
+    @cached_property
+    def details(self) -> describe.Details:
+        """What the pages show, read once."""
+        return describe.details(self.raw)
+
+
+class Store:
+    """Accepted messages and the request log; the oldest go first."""
+
+    def __init__(self, *, max_messages: int, max_bytes: int, max_requests: int) -> None:
+        self._lock = threading.Lock()
+        self._messages: deque[Received] = deque()
+        self._by_mid: dict[str, Received] = {}
+        self._requests: deque[RequestRecord] = deque(maxlen=max_requests)
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._last_mid = 0
+        self.total_accepted = 0
+
+    def next_mid(self) -> int:
+        """Return a unique, increasing 64-bit integer a float cannot hold."""
+        with self._lock:
+            self._last_mid = max(self._last_mid + 1, time.time_ns())
+            return self._last_mid
+
+    def add(self, received: Received) -> None:
+        """Keep a message, dropping the oldest beyond the bounds."""
+        with self._lock:
+            self.total_accepted += 1
+            self._messages.append(received)
+            self._by_mid[received.mid] = received
+            self._bytes += received.kept_bytes
+            while self._messages and (
+                len(self._messages) > self._max_messages
+                or self._bytes > self._max_bytes
+            ):
+                oldest = self._messages.popleft()
+                self._bytes -= oldest.kept_bytes
+                del self._by_mid[oldest.mid]
+
+    def record(self, record: RequestRecord) -> None:
+        """Keep a line of the request log."""
+        with self._lock:
+            self._requests.append(record)
+
+    @property
+    def messages(self) -> list[Received]:
+        """The kept messages, oldest first."""
+        with self._lock:
+            return list(self._messages)
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """The kept request log, oldest first."""
+        with self._lock:
+            return list(self._requests)
+
+    def get(self, mid: str) -> Received | None:
+        """Return the message with these digits, if it is still kept."""
+        with self._lock:
+            return self._by_mid.get(mid)
+
+    def clear(self, *, requests: bool = True) -> None:
+        """Forget the messages and, unless told otherwise, the request log."""
+        with self._lock:
+            self._messages.clear()
+            self._by_mid.clear()
+            self._bytes = 0
+            self.total_accepted = 0
+            if requests:
+                self._requests.clear()

@@ -1,0 +1,88 @@
+"""JSON read with no tolerance, since another server may have none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django_turbosmtp.sandbox.answers import refuse
+
+
+def load_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in `body`, or refuse and say why."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise refuse(f"body is not UTF-8 (at byte {error.start})") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except ValueError as error:
+        raise refuse(f"body is not valid JSON: {_reason(error)}") from None
+    except RecursionError:
+        raise refuse("body is not valid JSON: nested too deep") from None
+    if not isinstance(value, dict):
+        raise refuse(f"body must be a JSON object, not {type(value).__name__}")
+    if "\\u" in text:
+        # A lone surrogate can only come as an escape: UTF-8 has none.
+        _check_surrogates(value)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = [name for name, _ in pairs if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        raise ValueError(f"duplicate key {twice[0]!a}")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        # Not str(error) alone: some versions quote the document.
+        return f"{error.msg} at character {error.pos}"
+    return str(error)
+
+
+def _check_surrogates(value: Any, where: str = "body") -> None:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise refuse(f"{where} holds a lone surrogate") from None
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _check_surrogates(name, "a field name")
+            _check_surrogates(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            _check_surrogates(item, where)
+
+
+def subject_and_to(body: bytes) -> tuple[str, str]:
+    """Return what a log line shows of a request, which may be anything."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return "", ""
+    if not isinstance(value, dict):
+        return "", ""
+    return _short(value.get("subject")), _short(value.get("to"))
+
+
+def refusal_reason(body: bytes) -> str:
+    """Return what a log line shows of a refusing answer."""
+    value = json.loads(body) if body else {}
+    found = value.get("errors") or value.get("message")
+    text = "; ".join(map(str, found)) if isinstance(found, list) else str(found)
+    # repr() keeps control characters away from the terminal.
+    return f": {_short(repr(text), 200)}"
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = value if isinstance(value, str) else ""
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,285 @@
+"""The sandbox's inbox in a real browser, with a message that means harm."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import http.server
+import json
+import os
+import struct
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from playwright import sync_api
+
+from django_turbosmtp.sandbox import Sandbox
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+ARTIFACTS = Path(os.environ.get("ARTIFACTS", "artifacts"))
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
+KEYS = {"consumerKey": "sandbox-key", "consumerSecret": "sandbox-secret"}
+
+
+def picture(width=160, height=60):
+    """Return a PNG: a plain field of colour."""
+
+    def chunk(name, data):
+        body = name + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = (b"\0" + b"\x1f\x8b\x4c" * width) * height
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.fixture
+def outside():
+    """Yield a web server that no page may ask, and what it was asked."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "image/png")
+            self.end_headers()
+            self.wfile.write(picture())
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def sandbox():
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not Path(CHROMIUM).exists():
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request):
+    return request.param
+
+
+@pytest.fixture(params=sorted(SIZES))
+def size(request):
+    return request.param
+
+
+@pytest.fixture
+def page(browser, size, scheme):
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme
+    )
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    page.seen = []
+    page.complaints = []
+    page.on("request", lambda request: page.seen.append(request.url))
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    yield page
+    context.close()
+
+
+def send(sandbox, **fields):
+    port = int(sandbox.url.rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    body = {"from": "Shop <shop@example.com>", "to": "jane@example.org"} | fields
+    headers = {"Content-Type": "application/json", **KEYS}
+    connection.request("POST", "/api/v2/mail/send", json.dumps(body), headers)
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    connection.close()
+
+
+def send_hostile(sandbox, outside):
+    encoded = base64.b64encode(picture()).decode()
+    html = f"""<!doctype html><html><head>
+        <meta http-equiv="refresh" content="0; url={outside}/refresh">
+        <base href="{outside}/base/">
+        <link rel="stylesheet" href="{outside}/style.css">
+        <link rel="preconnect" href="{outside}">
+        <script src="{outside}/script.js"></script>
+        <style>@import url({outside}/import.css);
+        p {{ background: url({outside}/background.png); font-family: sans-serif }}
+        </style></head>
+        <body onload="alert('onload')"><script>alert("script")</script>
+        <h1>Your order is on its way</h1>
+        <p>Thank you, Jane. <a href="{outside}/link" target="_top">Track it</a></p>
+        <img id="inline" src="cid:logo@example.com" alt="logo">
+        <img src="{outside}/remote.png" onerror="alert('onerror')" alt="remote">
+        <iframe src="{outside}/frame"></iframe>
+        <object data="{outside}/object"></object>
+        <video src="{outside}/video" poster="{outside}/poster"></video>
+        <form action="{outside}/form" method="post"><button id="go">Win</button></form>
+        <svg><script>alert("svg")</script><image href="{outside}/svg.png"/></svg>
+        <p>{"A long paragraph that has to wrap on a phone. " * 8}</p></body></html>"""
+    name = '"><script>alert(1)</script>.png'
+    logo = {"content": encoded, "name": name, "type": "image/png", "content_id": "logo"}
+    notes = {"content": encoded, "name": "terms & conditions.pdf"}
+    notes["type"] = "application/pdf"
+    send(
+        sandbox,
+        subject='<img src=x onerror=alert("subject")> Your order is on its way',
+        content="Thank you, Jane.\n\n<script>alert('text')</script>\n",
+        html_content=html,
+        cc="Accounts <accounts@example.org>",
+        bcc="archive@example.com",
+        reference_id="order-2041",
+        custom_headers={"reply-to": "Help <help@example.com>"},
+        attachments=[logo, notes],
+        **{"X-campaign-ID": "orders"},
+    )
+
+
+def shot(page, size, scheme, name):
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    path = ARTIFACTS / f"inbox-{name}-{size}-{scheme}.png"
+    page.screenshot(path=str(path), full_page=True)
+    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0, f"{name} scrolls sideways by {wide} pixels"
+
+
+def test_a_hostile_message_does_nothing(sandbox, outside, page, size, scheme):
+    origin, asked = outside
+    send(sandbox, subject="Welcome", content="Plain text only.")
+    send_hostile(sandbox, origin)
+    page.goto(sandbox.url)
+    assert page.locator("ul.messages li").count() == 2
+    shot(page, size, scheme, "list")
+
+    page.get_by_role("link", name="Your order is on its way").click()
+    inner = page.frame_locator("iframe")
+    inner.locator("#inline").wait_for()
+    frame = page.frames[1]
+    page.wait_for_load_state("networkidle")
+    assert frame.locator("#inline").evaluate("image => image.naturalWidth") == 160
+    shot(page, size, scheme, "html")
+
+    # What a reader may do in it: nothing comes of it.
+    inner.locator("#go").click()
+    inner.get_by_text("Track it").click()
+    page.wait_for_timeout(300)
+    assert page.url.startswith(f"{sandbox.url}/messages/")
+    assert asked == []
+    left = [url for url in page.seen if not url.startswith(sandbox.url)]
+    assert [url for url in left if not url.startswith(origin)] == []
+
+    for width, pixels in (("Phone", 375), ("Tablet", 768)):
+        page.get_by_role("link", name=width).click()
+        box = page.locator("iframe").bounding_box()
+        assert box["width"] == pixels
+    shot(page, size, scheme, "tablet")
+
+
+def test_remote_pictures_on_request(sandbox, outside, page):
+    origin, asked = outside
+    send_hostile(sandbox, origin)
+    page.goto(f"{sandbox.url}/messages/{sandbox.latest.mid}")
+    page.wait_for_load_state("networkidle")
+    assert asked == []
+    page.get_by_role("link", name="Load them").click()
+    page.wait_for_load_state("networkidle")
+    assert "/remote.png" in asked
+    # Pictures alone, and still no script, frame, style sheet or form.
+    allowed = {"/remote.png", "/background.png", "/svg.png", "/poster"}
+    assert set(asked) <= allowed
+    assert page.get_by_text("Remote pictures are loaded").is_visible()
+
+
+def test_tabs_by_keyboard(sandbox, outside, page, size, scheme):
+    send_hostile(sandbox, outside[0])
+    page.goto(f"{sandbox.url}/messages/{sandbox.latest.mid}?tab=text")
+    expected = {
+        "Headers": "Help <help@example.com>",
+        "Source": "Content-Transfer-Encoding",
+        "Wire JSON": '"reference_id": "order-2041"',
+        "Attachments (2)": "terms & conditions.pdf",
+        "Text": "<script>alert('text')</script>",
+    }
+    for name, content in expected.items():
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.textContent").strip() == name:
+                break
+        else:
+            pytest.fail(f"the tab {name} is out of the keyboard's reach")
+        style = "getComputedStyle(document.activeElement).outlineStyle"
+        assert page.evaluate(style) == "solid"
+        page.keyboard.press("Enter")
+        page.wait_for_load_state()
+        assert page.locator(".tabs [aria-current]").inner_text() == name
+        assert content in page.locator(".panel").inner_text()
+        shot(page, size, scheme, name.split()[0].lower())
+    assert page.complaints == []
+
+
+def test_faults_and_clearing(sandbox, page, size, scheme):
+    send(sandbox, subject="One")
+    page.goto(f"{sandbox.url}/faults")
+    page.get_by_role("button", name="lost_answer").click()
+    page.get_by_label("Fault", exact=True).select_option("429")
+    page.get_by_label("Only if the request contains").fill("jane@")
+    page.get_by_label("Until cleared").check()
+    page.get_by_role("button", name="Add fault").click()
+    assert [fault.kind for fault in sandbox.faults.active] == ["lost_answer", "429"]
+    shot(page, size, scheme, "faults")
+    page.get_by_role("button", name="Clear all faults").click()
+    assert sandbox.faults.active == []
+    page.get_by_label("Seconds").last.fill("0.5")
+    page.get_by_role("button", name="Set latency").click()
+    page.wait_for_load_state()
+    assert sandbox.latency == 0.5
+    page.get_by_role("link", name="Inbox").click()
+    page.get_by_role("button", name="Clear inbox").click()
+    page.get_by_text("No message yet").wait_for()
+    assert sandbox.messages == []
+    shot(page, size, scheme, "empty")
+    assert page.complaints == []
+
+
+def test_search(sandbox, page):
+    send(sandbox, subject="Your invoice", content="Please pay")
+    send(sandbox, subject="Welcome")
+    page.goto(sandbox.url)
+    page.get_by_label("Search").fill("PLEASE PAY")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 of 2 messages found").wait_for()
+    assert page.locator("ul.messages h2").all_inner_texts() == ["Your invoice"]
