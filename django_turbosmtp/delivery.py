@@ -101,6 +101,7 @@ def deliver(
         for job in jobs:
             if job.requests:
                 _conclude(job)
+        _report_untried(jobs)
     for job in jobs:
         if job.status.attempts:
             _tell(job, sender)
@@ -307,8 +308,14 @@ def _report(job: Job, failed: Sequence[Request]) -> None:
             len(failed),
             status.error,
         )
-    else:
+    elif status.attempts:
         logger.warning("%s: %s: %s", status.reference_id, status.outcome, job.error)
+
+
+def _report_untried(jobs: Sequence[Job]) -> None:
+    untried = [job for job in jobs if job.requests and not job.status.attempts]
+    if untried:
+        logger.warning("%s messages: %s", len(untried), untried[0].error)
 
 
 def _tell(job: Job, sender: type) -> None:

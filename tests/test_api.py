@@ -421,6 +421,13 @@ class TestSecrets:
         assert len(server.seen) == 1
 
 
+    def test_a_short_one_spoils_no_answer(self, server: Any, settings: Any) -> None:
+        settings.TURBOSMTP |= {"CONSUMER_SECRET": "s"}
+        assert send(server).outcome == "accepted"
+        with pytest.raises(BadRequest, match="missing recipients"):
+            send(server, say(400, {"errors": ["missing recipients (to)"]}))
+
+
 class TestConnections:
     def test_proxy_of_the_environment(
         self, server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch

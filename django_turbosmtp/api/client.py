@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.api.session import Session
     from django_turbosmtp.conf import Settings
 
+_SHORTEST_SECRET = 6
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
@@ -65,7 +66,8 @@ class Client:
         response = self._request("POST", self._send_url, headers, body)
         if response.status_code == 200 and _says_ok(response):
             return SendResult(message_id=_message_id(response), response=response)
-        raise _refusal(response)
+        secrets = [self._credentials.password] if self._credentials else []
+        raise _refusal(_redacted(response, *secrets))
 
     def login(self, email: str, password: str, *, no_expire: bool = False) -> Login:
         """Return an authorization key for the account.
@@ -100,16 +102,13 @@ class Client:
         headers: Mapping[str, str],
         body: Body | None = None,
     ) -> Response:
-        response = self._session.request(
+        return self._session.request(
             method,
             url,
             headers=headers,
             body=None if body is None else Transmission(body),
             timeout=self._timeout,
         )
-        if self._credentials:
-            return _redacted(response, self._credentials.password)
-        return response
 
 
 def _says_ok(response: Response) -> bool:
@@ -143,7 +142,9 @@ def _redacted(response: Response, *secrets: str) -> Response:
     """Return the answer without our own secrets, should a server repeat them."""
     text = response.text
     for secret in secrets:
-        text = text.replace(secret, MASK)
+        # A shorter one is no secret, and would be found in any word.
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, MASK)
     if text == response.text:
         return response
     return replace(response, text=text, data=parse_json(text))
