@@ -429,15 +429,33 @@ class TestSecrets:
 
 
 class TestConnections:
-    def test_proxy_of_the_environment(
-        self, server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+    @pytest.fixture
+    def proxy(self, server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+        return server
+
+    def test_proxy_of_the_environment(self, proxy: Any, settings: Any) -> None:
+        asked = []
+
+        def refuse(handler: Any) -> None:
+            asked.append(handler.path)
+            handler.send_error(403)
+
+        proxy.RequestHandlerClass.do_CONNECT = refuse
+        settings.TURBOSMTP |= {"SEND_URL": "https://api.example.invalid/api"}
+        with pytest.raises(ConnectionFailed):
+            send(proxy)
+        assert asked == ["api.example.invalid:443"]
+
+    def test_no_proxy_to_this_machine(
+        self, proxy: Any, project: Any, sandbox: Sandbox
     ) -> None:
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.delenv("no_proxy", raising=False)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        settings.TURBOSMTP |= {"SEND_URL": "http://127.7.7.7:9/api"}
-        send(server)
-        assert server.seen[0][0] == "http://127.7.7.7:9/api/mail/send"
+        EmailBackend().send_messages([new()])
+        assert len(sandbox.messages) == 1
+        assert proxy.seen == []
 
     def test_one_by_one_reuse_a_connection(
         self, project: Any, sandbox: Sandbox

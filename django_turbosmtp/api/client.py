@@ -66,8 +66,9 @@ class Client:
         response = self._request("POST", self._send_url, headers, body)
         if response.status_code == 200 and _says_ok(response):
             return SendResult(message_id=_message_id(response), response=response)
-        secrets = [self._credentials.password] if self._credentials else []
-        raise _refusal(_redacted(response, *secrets))
+        if self._credentials:
+            response = _redacted(response, self._credentials.password)
+        raise _refusal(response)
 
     def login(self, email: str, password: str, *, no_expire: bool = False) -> Login:
         """Return an authorization key for the account.
@@ -93,7 +94,8 @@ class Client:
         key = data.get("auth") if isinstance(data, dict) else None
         if response.status_code == 200 and isinstance(key, str) and key:
             return Login(key=Secret(key))
-        raise error_of(_redacted(response, password))
+        response, data = _redacted(response, password), None
+        raise error_of(response)
 
     def _request(
         self,

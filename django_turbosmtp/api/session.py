@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError
 
 from django_turbosmtp import __version__
 from django_turbosmtp.api.results import Response
+from django_turbosmtp.conf import is_loopback
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
 
 if TYPE_CHECKING:
@@ -192,10 +193,11 @@ def shared_session(url: str, *, pool_size: int) -> Iterator[Session]:
     Django 6.1 makes a new backend for every ``send_mail()``; the connection stays
     open between them here. Nothing else is kept: no cookie, no credential.
     """
-    proxies = get_environ_proxies(url)
+    parts = urlsplit(url)
+    # Plain http is allowed to this machine only, and a proxy is another.
+    proxies = {} if is_loopback(parts.hostname or "") else get_environ_proxies(url)
     # What requests does: a company's own authority is no ambient credential.
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    parts = urlsplit(url)
     key = (parts.scheme, parts.netloc, pool_size, bundle, *sorted(proxies.items()))
     with _shared_lock:
         _close_idle(time.monotonic())

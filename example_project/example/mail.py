@@ -1,0 +1,51 @@
+"""How the example writes its mail: plain Django, nothing of django-turbosmtp."""
+
+from email.message import MIMEPart
+from email.mime.image import MIMEImage
+from pathlib import Path
+
+import django
+from django.core.mail import EmailMultiAlternatives
+from django.template.loader import render_to_string
+
+FILES = Path(__file__).resolve().parent / "files"
+PICTURE = FILES / "parcel.png"
+PICTURE_ID = "parcel"
+ATTACHMENT = FILES / "prices.pdf"
+# Shown to the reader; no file system has to agree with it.
+ATTACHMENT_NAME = "Prices (café).pdf"
+
+
+def compose(
+    *, to: str, subject: str, text: str, with_files: bool
+) -> EmailMultiAlternatives:
+    """Return a message with a text and an HTML body."""
+    message = EmailMultiAlternatives(subject=subject, body=text, to=[to])
+    context = {"text": text, "picture_id": PICTURE_ID if with_files else ""}
+    html = render_to_string("example/mail.html", context)
+    message.attach_alternative(html, "text/html")
+    if with_files:
+        message.attach(inline_picture(PICTURE, PICTURE_ID))
+        message.attach(ATTACHMENT_NAME, ATTACHMENT.read_bytes(), "application/pdf")
+    return message
+
+
+def inline_picture(path: Path, content_id: str) -> MIMEPart | MIMEImage:
+    """Return a PNG that the HTML shows by ``<img src="cid:content_id">``."""
+    content = path.read_bytes()
+    # Django 6.0 takes Python's MIMEPart and deprecates MIMEImage; 5.2 takes only it.
+    if django.VERSION >= (6, 0):
+        part = MIMEPart()
+        part.set_content(
+            content,
+            maintype="image",
+            subtype="png",
+            disposition="inline",
+            filename=path.name,
+            cid=f"<{content_id}>",
+        )
+        return part
+    image = MIMEImage(content, "png")
+    image.add_header("Content-ID", f"<{content_id}>")
+    image.add_header("Content-Disposition", "inline", filename=path.name)
+    return image

@@ -1,0 +1,120 @@
+"""Settings of the example project, read from the environment and a ``.env`` file.
+
+``.env.example`` lists every variable. With none set it needs no account, no network
+and no service: SQLite, and the sandbox in the place of turboSMTP.
+"""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import django
+import environ
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+# What the environment says wins over the file; an empty ENV_FILE reads none.
+env_file = env.str("ENV_FILE", default=str(BASE_DIR / ".env"))
+if env_file and Path(env_file).is_file():
+    env.read_env(env_file)
+
+DEBUG = env.bool("DJANGO_DEBUG", default=True)
+# With DEBUG off a secret key of your own is a must: there is no default then.
+SECRET_KEY = (
+    env.str("DJANGO_SECRET_KEY", default="insecure: for the example only")
+    if DEBUG
+    else env.str("DJANGO_SECRET_KEY")
+)
+ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=[])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_turbosmtp",
+    "example",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "example.urls"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "static/"
+# Quoted, for a folder's name may hold what has a meaning in a URL.
+SQLITE_URL = f"sqlite:///{quote((BASE_DIR / 'db.sqlite3').as_posix())}"
+DATABASES = {"default": env.db("DATABASE_URL", default=SQLITE_URL)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+LOGIN_URL = "admin:login"
+
+# --- Mail. This is the part to copy. ---
+
+# On Django 6.1 and later MAILERS says what EMAIL_BACKEND says on 5.2 and 6.0.
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": "django_turbosmtp.backends.EmailBackend"}}
+else:
+    EMAIL_BACKEND = "django_turbosmtp.backends.EmailBackend"
+
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str(
+    "DEFAULT_FROM_EMAIL", default="Example Shop <shop@example.com>"
+)
+
+# The rule: mail goes out for real when TURBOSMTP_CONSUMER_KEY is set and SANDBOX_URL
+# is not. In every other case it goes to the sandbox.
+SANDBOX_URL = env.str("SANDBOX_URL", default="").rstrip("/")
+SENDS_FOR_REAL = bool(env.str("TURBOSMTP_CONSUMER_KEY", default="")) and not SANDBOX_URL
+
+if SENDS_FOR_REAL:
+    TURBOSMTP = {
+        "CONSUMER_KEY": env.str("TURBOSMTP_CONSUMER_KEY"),
+        "CONSUMER_SECRET": env.str("TURBOSMTP_CONSUMER_SECRET"),
+        "REGION": env.str("TURBOSMTP_REGION", default="global"),
+    }
+else:
+    SANDBOX_URL = SANDBOX_URL or "http://127.0.0.1:8025"
+    TURBOSMTP = {
+        # The sandbox's own, which are no secret.
+        "CONSUMER_KEY": "sandbox-key",
+        "CONSUMER_SECRET": "sandbox-secret",
+        "SEND_URL": f"{SANDBOX_URL}/api/v2",
+        "API_URL": f"{SANDBOX_URL}/api/v2",
+    }
+if guard := env.list("TURBOSMTP_RECIPIENT_GUARD", default=[]):
+    TURBOSMTP["RECIPIENT_GUARD"] = guard
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {
+        # DEBUG tells of each accepted message, WARNING and above of all others.
+        "django_turbosmtp": {
+            "handlers": ["console"],
+            "level": env.str("TURBOSMTP_LOG_LEVEL", default="DEBUG"),
+        }
+    },
+}

@@ -1,0 +1,143 @@
+"""A form, and the two ways to send what it says."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.admin.views.decorators import staff_member_required
+from django.core.mail import send_mail
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_GET, require_POST
+
+from django_turbosmtp.exceptions import (
+    ConnectionFailed,
+    MessageError,
+    OutcomeUnknown,
+    TurboSMTPError,
+)
+from example import mail
+from example.forms import MailForm
+
+View = Callable[[HttpRequest], HttpResponse]
+
+EXAMPLE_MAIL = {
+    "to": "you@example.com",
+    "subject": "Your parcel is on its way",
+    "text": "Hello,\n\nyour parcel has left our shop. It is small and blue.\n",
+    "with_files": True,
+}
+
+
+def staff_if_real(view: View) -> View:
+    """Ask for a staff login where mail goes out for real, to anybody one types in."""
+
+    @wraps(view)
+    def wrapper(request: HttpRequest) -> HttpResponse:
+        if settings.SENDS_FOR_REAL:
+            return staff_member_required(view)(request)
+        return view(request)
+
+    return wrapper
+
+
+@require_GET
+@staff_if_real
+def page(request: HttpRequest) -> HttpResponse:
+    """Show the form."""
+    return _show(request, MailForm(initial=EXAMPLE_MAIL, label_suffix=""))
+
+
+@require_POST
+@staff_if_real
+def send(request: HttpRequest) -> HttpResponse:
+    """Send a message with a text, an HTML part and files, and read its status."""
+
+    def with_status(form: MailForm) -> None:
+        message = mail.compose(**form.cleaned_data)
+        message.send()
+        status = message.turbosmtp_status
+        if status.outcome != "accepted":
+            # Without an error: nobody was left to send to, or it was cancelled.
+            messages.warning(request, f"Not sent. Outcome: {status.outcome}.")
+            return
+        said = format_html(
+            "Outcome: {}. Message id: {}.", status.outcome, status.message_id
+        )
+        messages.success(request, said + _inbox_link(f"/messages/{status.message_id}"))
+
+    return _send(request, with_status)
+
+
+@require_POST
+@staff_if_real
+def send_plain(request: HttpRequest) -> HttpResponse:
+    """Send text alone through Django's send_mail(), which returns only a count."""
+
+    def with_count(form: MailForm) -> None:
+        data = form.cleaned_data
+        count = send_mail(data["subject"], data["text"], None, [data["to"]])
+        said = format_html("send_mail() returned {}: messages accepted.", count)
+        messages.success(request, said + _inbox_link("/"))
+
+    return _send(request, with_count)
+
+
+def _send(request: HttpRequest, transmit: Callable[[MailForm], Any]) -> HttpResponse:
+    form = MailForm(request.POST, label_suffix="")
+    if not form.is_valid():
+        return _show(request, form, status=400)
+    try:
+        transmit(form)
+    except OutcomeUnknown as error:
+        # Not shown again with its button: one more click could send a second copy.
+        said = format_html(
+            "Nobody knows whether this message was accepted: look before you send it"
+            " again. {}",
+            str(error),
+        )
+        messages.warning(request, said + _inbox_link("/"))
+    except TurboSMTPError as error:
+        status = 400 if isinstance(error, MessageError) else 502
+        return _show(request, form, status=status, problem=_in_words(error))
+    # A redirect, so that reloading the page does not send again.
+    return redirect("page")
+
+
+def _in_words(error: TurboSMTPError) -> str:
+    if isinstance(error, MessageError):
+        return f"This message cannot be sent as it is. {error}"
+    if isinstance(error, ConnectionFailed) and not settings.SENDS_FOR_REAL:
+        return (
+            f"Not sent: the sandbox does not answer at {settings.SANDBOX_URL}. Start"
+            " it with: python manage.py turbosmtp_sandbox"
+        )
+    again = " You may try again." if error.retryable else ""
+    return f"Not sent. {error}{again}"
+
+
+def _inbox_link(path: str) -> SafeString:
+    if settings.SENDS_FOR_REAL:
+        return SafeString()
+    return format_html(
+        ' <a href="{}{}">See it in the inbox</a>', settings.SANDBOX_URL, path
+    )
+
+
+def _show(
+    request: HttpRequest, form: MailForm, *, status: int = 200, problem: str = ""
+) -> HttpResponse:
+    context = {
+        "form": form,
+        "problem": problem,
+        "sends_for_real": settings.SENDS_FOR_REAL,
+        "sandbox_url": settings.SANDBOX_URL,
+        "sender": settings.DEFAULT_FROM_EMAIL,
+        "admin_url": reverse("admin:index"),
+    }
+    return render(request, "example/page.html", context, status=status)

@@ -1,0 +1,299 @@
+"""The documents, held against the code they speak of."""
+
+import argparse
+import ast
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import django
+import pytest
+from django.test import override_settings
+from docutils import nodes
+from docutils.core import publish_doctree, publish_string
+from docutils.writers import get_writer_class
+
+import django_turbosmtp
+from django_turbosmtp import conf, exceptions
+from django_turbosmtp.constants import UNSUPPORTED_ATTRIBUTES
+from django_turbosmtp.sandbox import Sandbox, cli
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(django_turbosmtp.__file__).parent
+README = ROOT / "README.rst"
+SETTINGS = ROOT / "docs" / "settings.rst"
+DOCUMENTS = [README, ROOT / "CHANGELOG.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+BACKEND = "django_turbosmtp.backends.EmailBackend"
+DJANGO_61 = django.VERSION >= (6, 1)
+MAIL = (
+    {"MAILERS": {"default": {"BACKEND": BACKEND}}}
+    if DJANGO_61
+    else {"EMAIL_BACKEND": BACKEND}
+)
+
+# As PyPI renders: nothing from other files, no HTML of our own.
+STRICT = {
+    "halt_level": 2,
+    "report_level": 2,
+    "raw_enabled": False,
+    "file_insertion_enabled": False,
+    "syntax_highlight": "short",
+}
+
+every_document = pytest.mark.parametrize(
+    "path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
+)
+
+
+def doctree(path):
+    return publish_doctree(path.read_text("utf-8"), settings_overrides=STRICT)
+
+
+def python_blocks(path):
+    return [
+        block.astext()
+        for block in doctree(path).findall(nodes.literal_block)
+        if "python" in block["classes"]
+    ]
+
+
+def rows_of(path, *, header):
+    """Return the body rows of the tables whose first heading is ``header``."""
+    rows = []
+    for table in doctree(path).findall(nodes.table):
+        head = next(table.findall(nodes.thead))
+        if next(head.findall(nodes.entry)).astext() == header:
+            body = next(table.findall(nodes.tbody))
+            rows += [
+                [entry.astext() for entry in row.findall(nodes.entry)]
+                for row in body.findall(nodes.row)
+            ]
+    return rows
+
+
+@every_document
+def test_renders_without_a_warning(path):
+    writer = get_writer_class("html5")()
+    html = publish_string(
+        path.read_text("utf-8"), writer=writer, settings_overrides=STRICT
+    )
+    assert b'class="system-message' not in html
+
+
+@every_document
+def test_lines_fit(path):
+    long = [line for line in path.read_text("utf-8").splitlines() if len(line) > 88]
+    assert not long
+
+
+@every_document
+def test_links_into_the_repository_lead_somewhere(path):
+    for reference in doctree(path).findall(nodes.reference):
+        target = reference.get("refuri", "")
+        if target and not target.startswith(("http", "mailto:")):
+            assert (path.parent / target).is_file(), target
+
+
+@every_document
+def test_python_snippets_compile(path):
+    for block in python_blocks(path):
+        ast.parse(block)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python3 example_project/demo.py",
+        (
+            "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'"
+            " && .venv/bin/pytest"
+        ),
+    ],
+)
+def test_readme_has_the_two_commands_each_on_a_line_of_its_own(command):
+    lines = README.read_text("utf-8").splitlines()
+    assert f"    {command}" in lines
+    assert lines.index(f"    {command}") < lines.index("Install")
+
+
+def test_settings_table_has_every_key_with_its_default():
+    table = {
+        row[0]: ast.literal_eval(row[1]) for row in rows_of(SETTINGS, header="Key")
+    }
+    defaults = {}
+    for field in dataclasses.fields(conf.Settings):
+        made = field.default_factory is not dataclasses.MISSING
+        value = field.default_factory() if made else field.default
+        defaults[field.name.upper()] = value
+    assert table == {key: defaults[key] for key in conf.KEYS}
+    assert list(table) == list(conf.KEYS)
+
+
+def test_the_readme_s_short_table_names_real_keys():
+    keys = [key for row in rows_of(README, header="Key") for key in row[0].split()]
+    assert len(keys) > 5
+    assert set(keys) <= set(conf.KEYS)
+
+
+def test_every_check_is_listed_once():
+    pattern = r"turbosmtp\.[EW]\d{3}"
+    code = "".join(
+        (PACKAGE / name).read_text("utf-8") for name in ("conf.py", "checks.py")
+    )
+    listed = [row[0] for row in rows_of(SETTINGS, header="Id")]
+    assert sorted(listed) == sorted(set(re.findall(pattern, code)))
+
+
+@pytest.mark.parametrize("key", conf.KEYS)
+def test_a_check_s_row_names_its_key(key):
+    texts = dict(rows_of(SETTINGS, header="Id"))
+    assert texts[conf.KEYS[key][0]].startswith(key)
+
+
+def test_the_tree_of_errors_is_whole():
+    def family(cls):
+        return {cls.__name__}.union(*map(family, cls.__subclasses__()))
+
+    names = {
+        name for name in family(exceptions.TurboSMTPError) if hasattr(exceptions, name)
+    }
+    tree = next(
+        block.astext()
+        for block in doctree(README).findall(nodes.literal_block)
+        if block.astext().startswith("TurboSMTPError")
+    )
+    assert names <= set(re.findall(r"\w+", tree))
+
+
+def test_every_attribute_without_a_field_is_named():
+    text = (ROOT / "docs" / "translation.rst").read_text("utf-8")
+    assert [name for name in UNSUPPORTED_ATTRIBUTES if f"``{name}``" not in text] == []
+
+
+def test_the_sandbox_s_options_exist():
+    parser = argparse.ArgumentParser(prog="sandbox", add_help=False)
+    cli.add_arguments(parser)
+    text = (ROOT / "docs" / "sandbox.rst").read_text("utf-8")
+    named = set(re.findall(r"--[a-z][a-z-]+", text))
+    known = set(re.findall(r"--[a-z-]+", parser.format_help()))
+    assert named
+    assert named <= known
+
+
+# --- Settings snippets, loaded as a backend loads them ---
+
+
+def settings_snippets():
+    for path in DOCUMENTS:
+        for number, block in enumerate(python_blocks(path)):
+            if re.search(r"^(TURBOSMTP|MAILERS|EMAIL_BACKEND)\b", block, re.MULTILINE):
+                yield pytest.param(block, id=f"{path.name}-{number}")
+
+
+@pytest.mark.parametrize("block", list(settings_snippets()))
+def test_settings_snippets_load(block, monkeypatch):
+    for name in re.findall(r'environ\["(\w+)"\]', block):
+        monkeypatch.setenv(name, "value-from-the-environment")
+    names = {"os": os, "TURBOSMTP": {"CONSUMER_KEY": "k", "CONSUMER_SECRET": "s"}}
+    exec(block, names)
+    mailers = names.get("MAILERS", {"default": {"BACKEND": BACKEND}})
+    assert names.get("EMAIL_BACKEND", BACKEND) == BACKEND
+    with override_settings(TURBOSMTP=names["TURBOSMTP"]):
+        for alias, mailer in mailers.items():
+            assert mailer["BACKEND"] == BACKEND
+            loaded = conf.load(mailer.get("OPTIONS", {}), alias=alias)
+            assert loaded.credentials().user
+
+
+def test_there_are_settings_snippets():
+    assert len(list(settings_snippets())) >= 6
+
+
+# --- Snippets that run, against the sandbox ---
+
+
+def find_block(path, text):
+    [block] = [block for block in python_blocks(path) if text in block]
+    return block
+
+
+def sandbox_settings(sandbox):
+    return {
+        "CONSUMER_KEY": "sandbox-key",
+        "CONSUMER_SECRET": "sandbox-secret",
+        "SEND_URL": sandbox.send_url(),
+    }
+
+
+def test_the_readme_s_message_is_sent_and_its_status_is_as_described():
+    status = find_block(README, "message.turbosmtp_status")
+    with Sandbox() as sandbox:
+        with override_settings(TURBOSMTP=sandbox_settings(sandbox), **MAIL):
+            names = {}
+            exec(find_block(README, "message.tags"), names)
+            exec(status, names)
+        received = sandbox.latest
+    assert received.reference_id == "order-4711"
+    assert received.campaign == "orders"
+    assert received.message["X-Order"] == "4711"
+    assert "4711" not in received.fields["content"]
+    found = names["status"]
+    assert found.outcome == "accepted"
+    assert found.message_id == received.mid
+    assert found.status == {"sent"}
+    # Each line of the snippet that reads the status reads something that exists.
+    for line in re.findall(r"^status\..*?(?=  #|$)", status, re.MULTILINE):
+        eval(line.strip(), names)
+
+
+def test_the_readme_s_second_account_sends(monkeypatch):
+    with Sandbox() as sandbox:
+        # The site's own credentials are others, and wrong ones here.
+        settings = sandbox_settings(sandbox) | {"CONSUMER_KEY": "another"}
+        if DJANGO_61:
+            monkeypatch.setenv("NEWSLETTER_KEY", "sandbox-key")
+            monkeypatch.setenv("NEWSLETTER_SECRET", "sandbox-secret")
+            names = {"os": os}
+            exec(find_block(README, '"newsletter"'), names)
+            mail = {"MAILERS": names["MAILERS"]}
+            block = "from django.core.mail import send_mail\n"
+            block += "send_mail('S', 'T', None, ['a@example.com'], using='newsletter')"
+        else:
+            mail = MAIL
+            block = find_block(README, "get_connection(")
+            for name in ("key", "secret"):
+                given = f'consumer_{name}="sandbox-{name}"'
+                block = block.replace(f'consumer_{name}="..."', given)
+        with override_settings(TURBOSMTP=settings, **mail):
+            exec(block, {})
+        assert sandbox.total_accepted == 1
+
+
+def test_the_sandbox_s_snippet_is_a_test_that_passes():
+    names = {}
+    exec(find_block(ROOT / "docs" / "sandbox.rst", "def test_order_mail"), names)
+    with override_settings(**MAIL):
+        names["test_order_mail"]()
+
+
+@pytest.mark.parametrize("subject", ["DRAFT of a mail", "A mail"])
+def test_the_readme_s_receivers_work(subject):
+    from django.core.mail import EmailMessage
+
+    from django_turbosmtp.signals import post_send, pre_send
+
+    names = {}
+    exec(find_block(README, "@receiver(pre_send)"), names)
+    try:
+        with Sandbox() as sandbox:
+            with override_settings(TURBOSMTP=sandbox_settings(sandbox), **MAIL):
+                message = EmailMessage(subject, "Text", to=["you@example.com"])
+                message.send()
+            wanted = 0 if "DRAFT" in subject else 1
+            assert sandbox.total_accepted == wanted
+    finally:
+        pre_send.disconnect(names["check_text"])
+        post_send.disconnect(names["count"])
+    outcome = message.turbosmtp_status.outcome
+    assert outcome == ("cancelled" if "DRAFT" in subject else "accepted")
