@@ -48,20 +48,24 @@ class Envelope:
     def of_kind(self, kind: RecipientKind) -> list[Mailbox]:
         return [r.mailbox for r in self.recipients if r.kind == kind]
 
-    def requests(self) -> Iterator[tuple[dict[str, str], tuple[Recipient, ...]]]:
+    def requests(
+        self, *, named: bool = True
+    ) -> Iterator[tuple[dict[str, str], tuple[Recipient, ...]]]:
         """Yield the address fields of each request, and whom it goes to.
 
+        With ``named`` False, for MIME that shows the names, they are bare addresses.
         ``to`` is required. Blind copies alone go one by one, so that none can see
         another whatever turboSMTP does with the field; copies alone stand in ``to``.
         """
         to, cc, bcc = (self.of_kind(kind) for kind in ("to", "cc", "bcc"))
+        write = join if named else _join_bare
         if not to and not cc:
             for recipient in self.recipients:
-                yield {"to": str(recipient.mailbox)}, (recipient,)
+                yield {"to": write([recipient.mailbox])}, (recipient,)
             return
         fields = {"to": to, "cc": cc, "bcc": bcc} if to else {"to": cc, "bcc": bcc}
         yield (
-            {name: join(boxes) for name, boxes in fields.items() if boxes},
+            {name: write(boxes) for name, boxes in fields.items() if boxes},
             self.recipients,
         )
 
@@ -69,6 +73,15 @@ class Envelope:
 def join(mailboxes: Iterable[Mailbox]) -> str:
     """Return an address list in the form turboSMTP reads."""
     return ", ".join(map(str, mailboxes))
+
+
+def _join_bare(mailboxes: Iterable[Mailbox]) -> str:
+    return ", ".join(mailbox.addr_spec for mailbox in mailboxes)
+
+
+def is_plain(mailbox: Mailbox) -> bool:
+    """Tell whether a field shows this mailbox as every reader reads it."""
+    return not mailbox.has_comment and not mailbox.has_long_name
 
 
 def read_envelope(message: Any, headers: Headers, keep: Keep | None) -> Envelope:
@@ -128,6 +141,8 @@ def _why_mime(message: Any, headers: Headers, envelope: Envelope) -> str:
                 boxes = parse_list(shown, name)
         except InvalidAddress:
             return f"{name} shows something that is not addresses"
-        if boxes != wire or any(box.has_comment for box in boxes):
+        if boxes != wire:
             return f"{name} shown other than sent"
+        if not all(map(is_plain, boxes)):
+            return f"a comment or a long name in {name}"
     return ""

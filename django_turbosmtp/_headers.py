@@ -6,8 +6,11 @@ import logging
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.header import Header
+from email.errors import HeaderParseError
+from email.header import Header, decode_header
 from typing import TYPE_CHECKING, Any
+
+from django.utils.encoding import force_str
 
 from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
 
@@ -98,18 +101,41 @@ def _checked(name: str, value: Any) -> str:
         )
     if value is None:
         raise MessageError(f"headers[{name!r}] is None; leave the header out.")
-    text = str(value)
+    text = force_str(value)
     refuse_header_injection(text, f"headers[{name!r}]")
     return text
 
 
 def refuse_header_injection(text: str, where: str) -> None:
-    """Raise `MessageError` for a value that would become a second header."""
-    if "\n" in text or "\r" in text or "\0" in text:
+    """Raise `MessageError` for a value that would become a second header.
+
+    Encoded words (RFC 2047) count as what they decode to: Python 3.12.1, among others,
+    writes some of them decoded.
+    """
+    if not _BREAKS.isdisjoint(text) or ("=?" in text and _hides_break(text)):
         raise MessageError(
             f"{where} holds a line break or a null character, which would inject a"
             " header. Remove it."
         )
+
+
+_BREAKS = frozenset("\r\n\0")
+
+
+def _hides_break(text: str) -> bool:
+    try:
+        words = decode_header(text)
+    except (HeaderParseError, ValueError):
+        return False
+    for word, charset in words:
+        if isinstance(word, bytes):
+            try:
+                word = word.decode(charset or "ascii", "replace")
+            except LookupError:
+                word = word.decode("latin-1")
+        if not _BREAKS.isdisjoint(word):
+            return True
+    return False
 
 
 def needs_mime(text: str) -> bool:

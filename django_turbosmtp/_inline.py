@@ -9,53 +9,109 @@ references are rewritten together. Pure.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from html import unescape
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-# A whole cid: URL, up to what ends it in an attribute, a srcset or a CSS url(), be
-# the quotes written as characters or as entities. Matching the whole URL is what
-# keeps "cid:logo" from being found in "cid:logo2".
-_CID_URL = re.compile(
-    r"""(?<![\w.-])cid:(?P<id>(?:(?!&(?:quot|apos|\#34|\#39|\#x22|\#x27);)[^\s"'<>()\\])+)""",
+# References stand where a browser loads them: an attribute that is a cid: URL, one of
+# a srcset, or a url() in a style. Text and links that merely say "cid:" are left alone.
+# Tags are found in comments too, for Outlook's conditional ones load pictures.
+_TAG = re.compile(r"""<[A-Za-z](?:"[^"]*"|'[^']*'|[^'">])*+>""")
+_ATTRIBUTE = re.compile(
+    r"""(?P<head>\s(?P<name>[^\s=>"'/]+)\s*=\s*)
+        (?P<value>"[^"]*"|'[^']*'|[^\s"'>]+)""",
+    re.VERBOSE,
+)
+_STYLE = re.compile(r"(?is)(<style\b[^>]*>)(.*?)(</style)")
+_CSS_URL = re.compile(
+    r"""(?P<head>\burl\(\s*(?P<quote>["']|&(?:quot|apos|\#34|\#39|\#x22|\#x27);)?)
+        (?P<url>cid:[^"'()\s]*?)
+        (?P<tail>(?P=quote)?\s*\))""",
     re.IGNORECASE | re.VERBOSE,
 )
+_WHOLE = re.compile(
+    r"(?P<head>[\"']?\s*)(?P<url>cid:.*?)(?P<tail>\s*[\"']?)", re.IGNORECASE | re.DOTALL
+)
+_CANDIDATE = re.compile(
+    r"(?P<head>(?:^|,)[\"'\s]*)(?P<url>cid:[^\s\"']*?)(?P<tail>,?[\"']?(?=\s|,|$))",
+    re.IGNORECASE,
+)
+_MENTION = re.compile(r"""(?i)cid:([^\s"'<>(),;]+)""")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+#: A long id makes a long header, which Python folds in the middle (seen on 3.11.7).
+_MAX_ID = 40
+
+Rename = Callable[[str], "str | None"]
 
 
 def referenced(html: str) -> set[str]:
-    """Return the Content-IDs (without angle brackets) that ``html`` refers to."""
-    found = (_decode(match["id"]) for match in _CID_URL.finditer(html))
-    return {form for cid in found for form in (cid, cid.rstrip(",;"))}
+    """Return the Content-IDs (without angle brackets) that ``html`` loads."""
+    found: set[str] = set()
+
+    def note(cid: str) -> None:
+        found.add(cid)
+
+    _walk(html, note)
+    return found
+
+
+def mentioned(html: str) -> set[str]:
+    """Return the Content-IDs that stand after a ``cid:`` anywhere else.
+
+    In a link or in the text it may mean the same or not; nobody can rewrite that.
+    """
+    rest = _walk(html, lambda _: "")
+    return {unquote(unescape(match[1])) for match in _MENTION.finditer(rest)}
 
 
 def rewrite(html: str, renamed: dict[str, str]) -> str:
     """Return ``html`` with each ``cid:`` reference in ``renamed`` replaced."""
-
-    def replace(match: re.Match[str]) -> str:
-        cid = _decode(match["id"])
-        # A comma or semicolon may end a URL in a srcset or a style, or belong to it.
-        bare = cid.rstrip(",;")
-        if cid in renamed:
-            return f"cid:{renamed[cid]}"
-        if bare in renamed:
-            return f"cid:{renamed[bare]}{cid[len(bare) :]}"
-        return match[0]
-
-    return _CID_URL.sub(replace, html)
+    return _walk(html, renamed.get)
 
 
-def bare_ids(cids: Sequence[str], domain: str) -> dict[str, str]:
-    """Return a bare id (no ``@``, no ``<>``) for each Content-ID, all different."""
+def _walk(html: str, rename: Rename) -> str:
+    def url(match: re.Match[str]) -> str:
+        new = rename(unquote(unescape(match["url"]))[len("cid:") :])
+        return match[0] if new is None else f"{match['head']}cid:{new}{match['tail']}"
+
+    def attribute(match: re.Match[str]) -> str:
+        name, value = match["name"].lower(), match["value"]
+        if "cid:" not in value.lower():
+            return match[0]
+        if name.endswith("srcset"):
+            value = _CANDIDATE.sub(url, value)
+        elif whole := _WHOLE.fullmatch(value):
+            # A link is not loaded; but then it does no harm to keep it right.
+            value = url(whole)
+        else:
+            value = _CSS_URL.sub(url, value)
+        return match["head"] + value
+
+    def style(match: re.Match[str]) -> str:
+        return match[1] + _CSS_URL.sub(url, match[2]) + match[3]
+
+    if "cid:" not in html.lower():
+        return html
+    html = _TAG.sub(lambda tag: _ATTRIBUTE.sub(attribute, tag[0]), html)
+    return _STYLE.sub(style, html)
+
+
+def bare_ids(
+    cids: Iterable[str], domain: str, *, avoid: Iterable[str]
+) -> dict[str, str]:
+    """Return a bare id (no ``@``, no ``<>``) for each Content-ID, all different.
+
+    ``avoid``: Content-IDs that the HTML refers to, and that no picture has.
+    """
+    suffix = f"@{domain}"
+    taken = {cid.removesuffix(suffix).lower() for cid in avoid if cid.endswith(suffix)}
     result: dict[str, str] = {}
     # Those that already name the sender's domain keep their id before all others.
-    own_first = sorted(cids, key=lambda cid: not cid.endswith(f"@{domain}"))
-    for cid in own_first:
-        stem = _UNSAFE.sub("-", cid.rpartition("@")[0] or cid).strip("-.") or "image"
-        result[cid] = _free(stem, {name.lower() for name in result.values()})
+    for cid in sorted(cids, key=lambda cid: not cid.endswith(suffix)):
+        stem = _UNSAFE.sub("-", cid.rpartition("@")[0] or cid).strip("-.")[:_MAX_ID]
+        result[cid] = _free(stem or "image", taken)
+        taken.add(result[cid].lower())
     return result
 
 
@@ -65,7 +121,3 @@ def _free(stem: str, taken: set[str]) -> str:
         number += 1
         name = f"{stem}-{number}"
     return name
-
-
-def _decode(url: str) -> str:
-    return unquote(unescape(url))

@@ -39,6 +39,9 @@ _SEVEN_BIT = email.policy.SMTP.clone(cte_type="7bit", refold_source="none")
 
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
+# What no header may hold. Our checks come before Django writes them; this one after.
+_INJECTION = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0|\n(?![ \t]|[!-9;-~]+:)")
+
 
 def is_customised(message: Any) -> bool:
     """Tell whether the message builds its MIME in a way of its own."""
@@ -74,6 +77,11 @@ def render(message: Any) -> str:
         ) from error
     if not raw.isascii():
         raw = _seven_bit(raw)
+    if _INJECTION.search(raw.partition(b"\r\n\r\n")[0]):
+        raise MessageError(
+            "A header of this message holds a line break or a null character, perhaps"
+            " in an encoded word. Remove it."
+        )
     try:
         return raw.decode()
     except UnicodeDecodeError:

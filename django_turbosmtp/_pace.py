@@ -106,4 +106,6 @@ def slows_all(error: TurboSMTPError) -> bool:
 
 def fails_for_all(error: TurboSMTPError) -> bool:
     """Tell whether what failed for one message will fail for all of the account."""
-    return isinstance(error, (AuthenticationError, NoCredit, ConnectionFailed))
+    if isinstance(error, ConnectionFailed):
+        return not error.connected  # else it may be this message's own size
+    return isinstance(error, (AuthenticationError, NoCredit))

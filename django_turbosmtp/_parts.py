@@ -57,9 +57,14 @@ def parts_of(
         return parts, html
     if len(set(cids)) < len(cids):
         raise NotExact("two parts have the same Content-ID")
-    if not set(cids) <= _inline.referenced(html or ""):
+    referenced = _inline.referenced(html or "")
+    if not set(cids) <= referenced:
         raise NotExact("a part has a Content-ID that the HTML does not refer to")
-    bare = _inline.bare_ids(cids, domain)
+    if _inline.mentioned(html or "") & set(cids):
+        raise NotExact("a Content-ID in a link or in the text")
+    if domain != domain.lower():
+        raise NotExact("inline pictures, and capitals in the sender's domain")
+    bare = _inline.bare_ids(cids, domain, avoid=referenced - set(cids))
     html = _inline.rewrite(
         html or "", {cid: f"{name}@{domain}" for cid, name in bare.items()}
     )

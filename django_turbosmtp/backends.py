@@ -49,7 +49,7 @@ class EmailBackend(BaseEmailBackend):
         InvalidMailer, for settings nothing can be sent with.
         """
         own = {name: options.pop(name) for name in OPTION_NAMES & options.keys()}
-        login = {"username": username, "password": password}
+        login = {"username": username or None, "password": password or None}
         if alias is not None and not login.keys() & _from_django(options):
             options |= {name: value for name, value in login.items() if value}
             login = {}

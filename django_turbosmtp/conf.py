@@ -127,9 +127,13 @@ def _credential(value: Any) -> str:
 
 def _password(value: Any) -> str:
     # A v1 password travels in JSON and may hold any character.
-    if callable(value) or (isinstance(value, str) and value):
+    if callable(value):
         return ""
-    return "is not a string or a callable, or is empty."
+    if not isinstance(value, str) or not value:
+        return "is not a string or a callable, or is empty."
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        return "is not valid Unicode; was it read from bytes that are not UTF-8?"
+    return ""
 
 
 def _bool(value: Any) -> str:

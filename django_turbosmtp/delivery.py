@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_turbosmtp.delivery")
 
+#: Fewer requests go one after another, in order: threads would gain little.
+_WORTH_THREADS = 4
+
 
 @dataclass(kw_only=True)
 class Request:
@@ -190,7 +193,8 @@ def guard_of(guard: Any) -> Keep | None:
 
 
 def _transmit(requests: list[Request], client: Client, settings: Settings) -> None:
-    workers = min(settings.max_connections, len(requests))
+    workers = settings.max_connections if len(requests) >= _WORTH_THREADS else 1
+    workers = min(workers, len(requests))
     pace = Pace(max(1, workers))
     waiting = deque(requests)
 
@@ -219,6 +223,8 @@ def _attempt(request: Request, client: Client, max_retries: int, pace: Pace) -> 
     not_before = 0.0
     while pace.enter(not_before):
         request.attempts += 1
+        # Not what an earlier attempt said: if this one is interrupted, nobody knows.
+        request.error = None
         request.error = error = _send(request, client, pace)
         if error is None:
             return

@@ -174,9 +174,16 @@ class InvalidResponse(APIError):
 
 
 class ConnectionFailed(TurboSMTPError, OSError):
-    """No whole request reached turboSMTP: surely not accepted."""
+    """No whole request reached turboSMTP: surely not accepted.
+
+    ``connected``: whether there was a connection, which then broke (bool).
+    """
 
     retryable = True
+
+    def __init__(self, message: str = "", *, connected: bool = False) -> None:
+        super().__init__(message)
+        self.connected = connected
 
 
 class OutcomeUnknown(TurboSMTPError, OSError):

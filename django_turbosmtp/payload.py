@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import copy
 from dataclasses import dataclass
-from email.policy import default as modern_policy
 from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp import _mime
@@ -18,6 +17,7 @@ from django_turbosmtp._envelope import (
     Envelope,
     Keep,
     Recipient,
+    is_plain,
     join,
     read_envelope,
 )
@@ -96,7 +96,7 @@ def translate(
         why_mime = str(reason)
         raw = _render(message, headers, envelope)
         fields, size = {"mime_raw": raw}, len(raw.encode())
-        if _mime.is_customised(message):
+        if _mime.is_customised(message) or "=?" in subject:
             subject = _mime.subject_of(raw)
     _refuse_long_subject(subject)
     if size >= MAX_MESSAGE_BYTES[api_version]:
@@ -105,7 +105,7 @@ def translate(
             f" turboSMTP's API v{api_version} takes less than"
             f" {MAX_MESSAGE_BYTES[api_version]:,}."
         )
-    fields = {"from": str(sender), "subject": subject, **fields}
+    fields = {"from": sender.unsplit(), "subject": subject, **fields}
     if api_version == 2:
         fields["reference_id"] = attributes.reference_id
         if attributes.campaign:
@@ -113,7 +113,7 @@ def translate(
     return Translation(
         payloads=tuple(
             Payload(fields=addresses | fields, recipients=recipients)
-            for addresses, recipients in envelope.requests()
+            for addresses, recipients in envelope.requests(named=not why_mime)
         ),
         left_out=envelope.left_out,
         size=size,
@@ -125,9 +125,6 @@ def _subject(message: Any) -> str:
     subject = str(message.subject or "")
     refuse_header_injection(subject, "subject")
     _encoded(subject, "subject")
-    if "=?" in subject and subject.isascii() and not needs_mime(subject):
-        # Encoded by the caller: every mail program would show it decoded.
-        return str(modern_policy.header_factory("Subject", subject))
     return subject
 
 
@@ -155,7 +152,7 @@ def _why_mime(message: Any, headers: Headers, subject: str, charset: str) -> str
         return "a message that builds its own MIME"
     if headers.why_mime:
         return headers.why_mime
-    if needs_mime(subject) or ("=?" in subject and not subject.isascii()):
+    if needs_mime(subject) or "=?" in subject:
         return "control characters or encoded words in the subject"
     if not _is_utf8(message.encoding or charset):
         return "a charset other than UTF-8"
@@ -184,8 +181,8 @@ def _shown_sender(headers: Headers, sender: Mailbox) -> Mailbox:
         if mailbox.addr_spec != sender.addr_spec:
             raise NotExact("From shown other than sent")
         sender = mailbox
-    if sender.has_comment:
-        raise NotExact("a comment in From")
+    if not is_plain(sender):
+        raise NotExact("a comment or a long name in From")
     return sender
 
 
@@ -231,30 +228,42 @@ def _reply_to(message: Any, headers: Headers) -> dict[str, str]:
     if shown is None:
         shown = ", ".join(map(str, message.reply_to or ()))
         refuse_header_injection(shown, "reply_to")
+    elif not shown:
+        raise NotExact("an empty Reply-To")
     if not shown:
         return {}
     try:
         mailboxes = parse_list(shown, "Reply-To")
     except InvalidAddress as error:
         raise NotExact("Reply-To shows something that is not addresses") from error
-    if any(mailbox.has_comment for mailbox in mailboxes):
-        raise NotExact("a comment in Reply-To")
+    if not all(map(is_plain, mailboxes)):
+        raise NotExact("a comment or a long name in Reply-To")
     # No field of its own (WIRE.md, quirk 2).
-    return {"reply-to": join(mailboxes)}
+    return {"reply-to": ", ".join(mailbox.unsplit() for mailbox in mailboxes)}
 
 
 def _composed_size(fields: Mapping[str, Any]) -> int:
     """Return about how many bytes the e-mail has that turboSMTP makes of this."""
     size = sum(
-        len(_encoded(fields[name], name))
+        _composed_text_size(fields[name], name)
         for name in ("content", "html_content")
         if name in fields
     )
     size += sum(len(n) + len(v) for n, v in fields.get("custom_headers", {}).items())
     for part in fields.get("attachments", ()):
-        # Base64 in lines of 76 characters and CRLF, and some headers.
-        size += -(-len(part.content) // 57) * 78 + len(part.name) + 200
+        size += _base64_size(len(part.content)) + len(part.name) + 200
     return size
+
+
+def _composed_text_size(text: str, where: str) -> int:
+    length = len(_encoded(text, where))
+    # Text that is not ASCII goes in base64, or in quoted-printable where that is less.
+    return length if text.isascii() else _base64_size(length)
+
+
+def _base64_size(length: int) -> int:
+    """Return the bytes of base64 in lines of 76 characters and CRLF."""
+    return -(-length // 57) * 78
 
 
 def _render(message: Any, headers: Headers, envelope: Envelope) -> str:

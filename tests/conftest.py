@@ -29,8 +29,10 @@ def sandbox(_server: Sandbox) -> Iterator[Sandbox]:
     """An empty sandbox."""
     close_shared_sessions()
     _server.clear()
+    _server.latency = 0.0
     yield _server
     _server.clear()
+    _server.latency = 0.0
 
 
 @pytest.fixture

@@ -105,6 +105,9 @@ if not MODERN_MIME:
 # Subjects.
 add("subject encoded", subject="=?utf-8?q?caf=C3=A9?= time")
 add("subject of 700", subject="é" * 700)
+add("subject, unknown words", subject="=?x-unknown?q?y?= z")
+add("reply-to header, empty", headers={"Reply-To": ""})
+add("from in capitals", from_email="Shop@Example.COM")
 add("subject with tab", subject="a\tb")
 add("subject with spaces", subject="a   b")
 
@@ -119,6 +122,8 @@ NAMES = {
     "scripts": "Ζωή Ωμέγα 日本 العربية",
     "comma, unicode": '"Dóe, Jane"',
     "encoded": "=?utf-8?q?J=C3=A4ne_Doe?=",
+    "semicolon": '"Doe; Jane"',
+    "colon": '"Sales: Doe"',
     "apostrophe": "Jane O'Doe",
     "at sign": '"jane@example.net"',
     "brackets": '"Jane (HR) [x] <y>; z:"',
@@ -278,6 +283,18 @@ HTML = {
     "unreferenced": ("<p>nothing", "logo"),
     "one of two": ('<img src="cid:a">', "a", "b"),
     "srcset": ('<img srcset="cid:a 1x, cid:b 2x">', "a", "b"),
+    "text and link": (
+        '<img src="cid:logo"><a href="https://h/?q=cid:logo">cid:logo</a> cid:logo',
+        "logo",
+    ),
+    "dangling of the sender's": (
+        '<img src="cid:logo@y.com"><img src="cid:logo@example.com">',
+        "logo@y.com",
+    ),
+    "style element": ("<style>p{background:url( 'cid:logo' )}</style>", "logo"),
+    "outlook comment": ('<!--[if mso]><v:fill src="cid:a"/><![endif]-->', "a"),
+    "long id": (f'<img src="cid:{"x" * 90}@h">', "x" * 90 + "@h"),
+    "attribute over lines": ('<img\n  alt="a > b"\n  src = "cid:a" >', "a"),
     "upper case scheme": ('<img src="CID:logo">', "logo"),
 }
 for label, (page, *ids) in HTML.items():
@@ -347,3 +364,10 @@ if not MODERN_MIME:
     @hard("MIMEText attachment")
     def _() -> EmailMessage:
         return new(attachments=[MIMEText("tëxt", "plain", "utf-8")])
+
+
+@hard("inline, sender's domain in capitals")
+def _() -> EmailMessage:
+    message = with_pictures('<img src="cid:a">', "a")
+    message.from_email = "Shop@Example.COM"
+    return message

@@ -8,6 +8,7 @@ import os
 import pickle
 import ssl
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -220,6 +221,42 @@ def test_unreadable_is_unknown(answer: Answer, server: Any) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_an_interim_answer_is_nobody_s(server: Any) -> None:
+    def hint(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        handler.wfile.flush()
+        time.sleep(0.05)
+        say(200, {"message": "OK", "mid": len(server.seen)})(handler, body)
+
+    server.answer = hint
+    first, second = new(), new()
+    with pytest.raises(OutcomeUnknown):
+        EmailBackend().send_messages([first, second])
+    for number, message in enumerate((first, second), 1):
+        # On a Python that skips it, the final answer; never another message's.
+        status = message.turbosmtp_status
+        assert status.outcome == "unknown" or status.message_id == str(number)
+
+
+def test_a_server_that_closes_silently_is_not_trusted_again(server: Any) -> None:
+    send(server)
+    with pytest.raises(OutcomeUnknown):
+        send(server, hang_up)
+    send(server, say(200, {"message": "OK"}))
+    headers = [{k.lower(): v for k, v in seen[1].items()} for seen in server.seen]
+    assert [h.get("connection") for h in headers] == [None, None, "close"]
+
+
+@pytest.mark.parametrize(
+    "data", [{"message": "bad", "error": True}, {"message": "bad", "error": 3}]
+)
+def test_error_is_a_code_in_a_401_only(data: Any, server: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        send(server, say(400, data))
+    assert type(caught.value) is BadRequest
+    assert caught.value.code is None
+
+
 def test_answer_in_pieces_and_in_gzip(server: Any) -> None:
     import gzip
 
@@ -248,6 +285,8 @@ def test_answer_in_pieces_and_in_gzip(server: Any) -> None:
         ("", None),
         ("9" * 30, None),
         ("Fri, 09 Nov 2001 01:08:47 GMT", 0),
+        ("Fri, 09 Nov 2001 01:08:47 -0000", 0),
+        ("Fri, 31 Dec 9999999 00:00:00 GMT", None),
     ],
 )
 def test_retry_after(value: str, seconds: float | None) -> None:
@@ -369,6 +408,12 @@ class TestSecrets:
         assert "hunter2" not in caplog.text
         assert "hunter2" not in server.seen[0][0]  # the URL
 
+    def test_the_key_of_v2_neither(self, server: Any) -> None:
+        with pytest.raises(AuthenticationError) as caught:
+            send(server, say(401, {"message": "bad key hunter2-key"}))
+        assert "hunter2" not in exposed(caught.value)
+        assert "bad key ********" in str(caught.value)
+
     def test_of_an_unreachable_server(self, server: Any, settings: Any) -> None:
         settings.TURBOSMTP |= {"SEND_URL": "http://127.0.0.1:1/api"}
         with pytest.raises(ConnectionFailed) as caught:
@@ -419,7 +464,6 @@ class TestSecrets:
         with pytest.raises(OutcomeUnknown, match="redirect"):
             send(server, say(307, b"", Location="/api/elsewhere"))
         assert len(server.seen) == 1
-
 
     def test_a_short_one_spoils_no_answer(self, server: Any, settings: Any) -> None:
         settings.TURBOSMTP |= {"CONSUMER_SECRET": "s"}

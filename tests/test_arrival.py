@@ -98,6 +98,8 @@ def test_fields_wherever_they_are_exact(project: Any, sandbox: Sandbox) -> None:
         or name in {"attached bytes", "attached text", "attached non-ASCII name"}
         or name in {"same names", "several", "hundreds", "same in to and bcc"}
     }
+    # Where a long name is split into encoded words is each writer's own choice.
+    exact -= {name for name in exact if name.endswith(" long") and name != "bcc long"}
     assert (exact - NEEDS_MIME) & went_as_mime == set()
     assert went_as_mime >= NEEDS_MIME & MESSAGES.keys()
 
@@ -112,6 +114,8 @@ NEEDS_MIME = {
     "from header, other address",
     "html and calendar",
     "inline one of two",
+    "inline text and link",
+    "reply-to header, empty",
     "inline unreferenced",
     "inline, id twice",
     "message-id",

@@ -179,6 +179,11 @@ def test_callable_that_gives_nothing(project: Any, sandbox: Sandbox) -> None:
     assert sandbox.requests == []
 
 
+def test_empty_user_and_password_are_none(project: Any, sandbox: Sandbox) -> None:
+    # As Django's own settings for SMTP are, and its own tests pass them.
+    assert EmailBackend(username="", password="").send_messages([new()]) == 1
+
+
 def test_open_and_close(project: Any, sandbox: Sandbox) -> None:
     backend = EmailBackend()
     assert backend.open() is True

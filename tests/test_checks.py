@@ -33,6 +33,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "E011": ({**GOOD, "CONSUMER_SECRET": "hunter2-secret\n"}, "white space"),
     "E012": ({**GOOD, "AUTHUSER": "a\nb"}, "white space"),
     "E013": ({**GOOD, "AUTHPASS": ""}, "empty"),
+    "E013 bytes": ({**GOOD, "AUTHPASS": "hunter2\udcff"}, "not valid Unicode"),
     "E014": ({**GOOD, "API_VERSION": "2"}, "'2'; allowed: 2, 1"),
     "E014 boolean": ({**GOOD, "API_VERSION": True}, "True"),
     "E015": ({**GOOD, "REGION": "us"}, "'global', 'eu'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import socket
 import threading
 import time
@@ -257,8 +258,64 @@ def test_one_message_starts_no_thread(
     EmailBackend().send_messages([new()])
     assert started == []
 
-    EmailBackend(max_connections=2).send_messages([new(), new()])
-    assert 1 <= len(started) <= 2
+    EmailBackend(max_connections=3).send_messages([new() for _ in range(9)])
+    assert 1 <= len(started) <= 3
+
+
+def test_interrupted_while_trying_again(project: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("429", times=1, retry_after=0)
+    sandbox.add_fault("latency", times=1, seconds=2)
+    message = new()
+
+    def interrupt() -> None:
+        while not sandbox.total_accepted:
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        EmailBackend(timeout=5).send_messages([message])
+    thread.join()
+
+    assert sandbox.total_accepted == 1
+    assert message.turbosmtp_status.outcome == "unknown"
+    assert message.turbosmtp_status.attempts == 2
+
+
+def test_interrupted_batch(project: Any, sandbox: Sandbox) -> None:
+    sandbox.latency = 0.3
+    messages = [new() for _ in range(20)]
+
+    def interrupt() -> None:
+        while not sandbox.total_accepted:
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        EmailBackend(max_connections=4).send_messages(messages)
+    thread.join()
+
+    outcomes = [m.turbosmtp_status.outcome for m in messages]
+    # What was in flight has come to its end; the rest surely did not leave.
+    assert outcomes.count("accepted") == sandbox.total_accepted > 0
+    assert outcomes.count("refused") == 20 - sandbox.total_accepted > 0
+
+
+def test_a_message_that_is_reset_does_not_stop_the_others(
+    project: Any, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault("reset_before_body", times=3)
+    large = new(attachments=[("a.bin", bytes(12_000_000), "application/zip")])
+    messages = [large, *(new() for _ in range(5))]
+
+    with pytest.raises(ConnectionFailed) as caught:
+        EmailBackend(max_connections=1).send_messages(messages)
+
+    assert caught.value.connected
+    assert caught.value.sent_count == 5
 
 
 def test_blind_copies_alone_go_one_by_one(project: Any, sandbox: Sandbox) -> None:

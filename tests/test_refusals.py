@@ -27,6 +27,16 @@ def with_attribute(**attributes: Any) -> EmailMessage:
     return message
 
 
+class Injecting(EmailMessage):
+    def message(self, **kwargs: Any) -> Any:
+        return Raw()
+
+
+class Raw:
+    def as_bytes(self) -> bytes:
+        return b"From: a@b.de\r\nSubject: x\ry\r\n\r\nbody"
+
+
 BAD_ADDRESSES = {
     "no domain": "webmaster",
     "no local part": "@example.org",
@@ -42,6 +52,8 @@ BAD_ADDRESSES = {
     "domain too long": f"a@{'ü' * 80}.example",
     "line feed": "a@example.org\nBcc: b@example.org",
     "carriage return": "a@example.org\rBcc: b@example.org",
+    "encoded line break in name": "=?utf-8?q?a=0AB?= <a@example.org>",
+    "line separator in name": "A\u2028B <a@example.org>",
     "line break in name": '"A\r\nBcc: x@example.org" <a@example.org>',
     "null": "a\0@example.org",
     "half a character": "A\ud83d <a@example.org>",
@@ -111,6 +123,31 @@ REFUSED: dict[str, tuple[Callable[[], EmailMessage], type[MessageError], str]] =
         lambda: new(headers={"Reply-To": "a@b.de\rX: y"}),
         MessageError,
         "Reply-To",
+    ),
+    "subject, encoded break": (
+        lambda: new(subject="=?utf-8?q?a=0D=0ABcc=3A_e?="),
+        MessageError,
+        "subject holds a line break",
+    ),
+    "header, encoded break": (
+        lambda: new(headers={"X-A": "=?utf-8?b?YQpCOiBj?="}),
+        MessageError,
+        "X-A",
+    ),
+    "message-id, encoded break": (
+        lambda: new(headers={"Message-ID": "=?utf-8?q?a=0AB=3A_x?="}),
+        MessageError,
+        "Message-ID",
+    ),
+    "reply-to, encoded null": (
+        lambda: new(reply_to=["=?utf-8?q?a=00?= <a@b.de>"]),
+        MessageError,
+        "reply_to",
+    ),
+    "break in MIME of its own": (
+        lambda: Injecting("s", "b", "shop@example.com", ["a@b.de"]),
+        MessageError,
+        "holds a line break",
     ),
     "body surrogate": (
         lambda: new(body="x\ud83d"),

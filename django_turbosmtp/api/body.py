@@ -11,6 +11,8 @@ import json
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp.exceptions import MessageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -26,7 +28,7 @@ class Body:
     def __init__(self, fields: Mapping[str, Any]) -> None:
         """Take wire fields; ``attachments`` is a list of `payload.Part`.
 
-        Raise UnicodeEncodeError for text that is no Unicode.
+        Raise `MessageError` for a lone surrogate in any of them.
         """
         attachments = fields.get("attachments", ())
         head = {name: v for name, v in fields.items() if name != "attachments"}
@@ -76,19 +78,30 @@ class Transmission:
     error before ``complete`` means that turboSMTP never had a whole request.
     """
 
-    __slots__ = ("_body", "complete")
+    __slots__ = ("_body", "complete", "started")
 
     def __init__(self, body: Body) -> None:
         self._body = body
+        self.started = False
         self.complete = False
 
     def __len__(self) -> int:
         return len(self._body)
 
     def __iter__(self) -> Iterator[bytes]:
+        self.started = True
         yield from self._body
         self.complete = True
 
 
 def _dumps(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Not that error: it holds the whole text, credentials and body.
+        del value, text
+    raise MessageError(
+        "A field of the message holds half a character (a lone surrogate), which no"
+        " mail can carry."
+    )

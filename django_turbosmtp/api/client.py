@@ -40,7 +40,7 @@ class Client:
     def prepare(self, fields: Mapping[str, Any]) -> Body:
         """Return the body of a send, of wire fields without credentials.
 
-        Raise UnicodeEncodeError for a lone surrogate in any of them.
+        Raise `MessageError` for a lone surrogate in any of them.
         """
         if self._version == 1 and self._credentials:
             # In the body, never in the query string: URLs end in logs.
@@ -66,9 +66,16 @@ class Client:
         response = self._request("POST", self._send_url, headers, body)
         if response.status_code == 200 and _says_ok(response):
             return SendResult(message_id=_message_id(response), response=response)
-        if self._credentials:
-            response = _redacted(response, self._credentials.password)
+        if response.text:
+            response = _redacted(response, *self._secrets())
         raise _refusal(response)
+
+    def _secrets(self) -> list[Secret]:
+        if not self._credentials:
+            return []
+        # The account of v1 is an address, and part of turboSMTP's own words.
+        user = [self._credentials.user] if self._version == 2 else []
+        return [self._credentials.password, *user]
 
     def login(self, email: str, password: str, *, no_expire: bool = False) -> Login:
         """Return an authorization key for the account.

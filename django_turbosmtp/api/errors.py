@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from email.utils import mktime_tz, parsedate_tz
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp.exceptions import (
@@ -58,7 +59,9 @@ def error_of(response: Response) -> APIError:
     """Return the exception that says what an answer other than success says."""
     data = response.data if isinstance(response.data, Mapping) else {}
     errors = tuple(_texts(response.data))
-    code = _integer(data.get("errorCode", data.get("error")))
+    # Older servers say "error" for it, in a 401.
+    other = data.get("error") if response.status_code == 401 else None
+    code = _integer(data.get("errorCode", other))
     cls = _class_of(response, errors, code)
     words = "; ".join(errors)[:_MAX_TEXT] or _describe(response)
     details = str(data.get("details") or "")
@@ -110,10 +113,8 @@ def _texts(data: Any) -> Iterator[str]:
 
 
 def _integer(value: Any) -> int | None:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return None
+    text = str(value)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
 
 
 def _describe(response: Response) -> str:
@@ -130,5 +131,10 @@ def retry_after(response: Response) -> float | None:
     value = response.headers.get("Retry-After", "").strip()
     if value.isdecimal() and len(value) < 10:
         return float(value)
-    moment = parsedate_tz(value)
-    return None if moment is None else max(0.0, mktime_tz(moment) - time.time())
+    try:
+        moment = parsedate_to_datetime(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if moment.tzinfo is None:  # "-0000" means UTC
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, moment.timestamp() - time.time())

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -40,6 +41,10 @@ MAX_ANSWER_BYTES = 2**20
 #: firewall on the way may have dropped it without a word.
 MAX_IDLE_SECONDS = 20.0
 
+#: Seconds for which connections are used once only, after one broke in the middle: a
+#: server that closes without saying so would make more outcomes unknown.
+SINGLE_USE_SECONDS = 60.0
+
 _HEADERS = {
     "User-Agent": f"django-turbosmtp/{__version__} requests/{requests.__version__}",
     "Accept": "application/json",
@@ -58,6 +63,7 @@ class Session:
         self._verify = verify
         self._lock = threading.Lock()
         self._inherited: list[HTTPAdapter] = []
+        self._single_use_until = 0.0
         self._open()
 
     def _open(self) -> None:
@@ -93,6 +99,8 @@ class Session:
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url, prepared.hooks = method, url, {}
         prepared.headers = CaseInsensitiveDict(_HEADERS | dict(headers))
+        if time.monotonic() < self._single_use_until:
+            prepared.headers["Connection"] = "close"
         if body is not None:
             prepared.body = body  # type: ignore[assignment]
             prepared.headers["Content-Length"] = str(len(body))
@@ -111,13 +119,16 @@ class Session:
         # Raised outside the handler, so that the request, its headers and the frames
         # that hold them do not travel along as the context of our error.
         host, why = urlsplit(url).netloc, _describe(cause)
+        if isinstance(cause, ConnectionError):
+            self._single_use_until = time.monotonic() + SINGLE_USE_SECONDS
         if body is not None and body.complete:
             raise OutcomeUnknown(
                 f"The request reached {host}, but no answer came back ({why}):"
                 " turboSMTP may have accepted it."
             ) from cause
         raise ConnectionFailed(
-            f"No request could be sent to {host} ({why}); turboSMTP has not got it."
+            f"No request could be sent to {host} ({why}); turboSMTP has not got it.",
+            connected=body is not None and body.started,
         ) from cause
 
     def close(self) -> None:
@@ -127,6 +138,11 @@ class Session:
 
 
 def _read(answer: requests.Response) -> Response:
+    if answer.status_code < 200 and answer.raw.connection is not None:
+        # An interim answer (RFC 9110, 15.2), which Python takes for the final one. The
+        # final one is still to come on this connection, and must not be read as the
+        # answer to the next message.
+        answer.raw.connection.close()
     with answer:
         raw: bytes = answer.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True) or b""
         text = raw.decode(errors="replace") if len(raw) <= MAX_ANSWER_BYTES else ""
@@ -186,6 +202,19 @@ _shared: dict[tuple[Any, ...], _Shared] = {}
 _shared_lock = threading.Lock()
 
 
+_PROXY_VARIABLES = [
+    case(name)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    for case in (str.lower, str.upper)
+]
+
+
+@lru_cache(maxsize=64)
+def _proxies(url: str, *_environment: str | None) -> dict[str, str]:
+    # requests walks the whole environment for it, at a tenth of a millisecond.
+    return get_environ_proxies(url)
+
+
 @contextlib.contextmanager
 def shared_session(url: str, *, pool_size: int) -> Iterator[Session]:
     """Lend the process's session for the host of ``url``.
@@ -195,7 +224,8 @@ def shared_session(url: str, *, pool_size: int) -> Iterator[Session]:
     """
     parts = urlsplit(url)
     # Plain http is allowed to this machine only, and a proxy is another.
-    proxies = {} if is_loopback(parts.hostname or "") else get_environ_proxies(url)
+    loopback = is_loopback(parts.hostname or "")
+    proxies = {} if loopback else _proxies(url, *map(os.environ.get, _PROXY_VARIABLES))
     # What requests does: a company's own authority is no ambient credential.
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     key = (parts.scheme, parts.netloc, pool_size, bundle, *sorted(proxies.items()))
