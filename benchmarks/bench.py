@@ -1,0 +1,119 @@
+"""What the measurements share: their parameters, the server, and the messages."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FROM, TO = "shop@example.com", "reader@example.com"
+TEXT = "Thank you for your order. It leaves our store house tomorrow morning.\n" * 4
+HTML = f"<html><body><h1>Thank you</h1><p>{TEXT}</p></body></html>"
+WARM_UP = 20
+
+OURS = "django_turbosmtp.backends.EmailBackend"
+ANYMAIL = "anymail.backends.postmark.EmailBackend"
+HEADERS = {"consumerKey": "a-key", "consumerSecret": "a-secret-of-some-length"}
+SMTP = "django.core.mail.backends.smtp.EmailBackend"
+
+Figures = dict[str, Any]
+
+
+class Bench:
+    """The parameters of a measurement, and the server it speaks to."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.messages: int = params.get("messages", 500)
+        self.latency: float = params.get("latency", 0.0)
+        self.connections: int = params.get("connections", 8)
+        self.threads: int = params.get("threads", 1)
+        self.megabytes: int = params.get("megabytes", 5)
+        self.refuse: str = params.get("refuse", "")
+        self.trace: bool = params.get("trace", False)
+        self.way: str = params.get("way", "")
+        self.http: int = params.get("http", 0)
+        self.smtp: int = params.get("smtp", 0)
+        self.url = f"http://127.0.0.1:{self.http}"
+
+    def reset(self, **options: object) -> None:
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        self._ask("POST", f"/reset?{query}")
+
+    def stats(self) -> dict[str, Any]:
+        return self._ask("GET", "/stats")
+
+    def _ask(self, method: str, target: str) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.http)
+        connection.request(method, target)
+        answer = json.load(connection.getresponse())
+        connection.close()
+        return answer
+
+    def django(self, backend: str, *, apps: tuple[str, ...] = (), **more: Any) -> None:
+        """Set up Django with one backend, all of them at our server."""
+        import django
+        from django.conf import settings
+
+        settings.configure(
+            EMAIL_BACKEND=backend,
+            EMAIL_HOST="127.0.0.1",
+            EMAIL_PORT=self.smtp,
+            DEFAULT_FROM_EMAIL=FROM,
+            USE_TZ=True,
+            INSTALLED_APPS=list(apps),
+            TURBOSMTP={
+                "CONSUMER_KEY": "a-key",
+                "CONSUMER_SECRET": "a-secret-of-some-length",
+                "SEND_URL": self.url,
+                "MAX_CONNECTIONS": self.connections,
+                "LOG": False,
+            },
+            ANYMAIL={
+                "POSTMARK_SERVER_TOKEN": "a-token",
+                "POSTMARK_API_URL": f"{self.url}/postmark/",
+            },
+            **more,
+        )
+        django.setup()
+
+    def timed(self, send: Callable[[int], object], **figures: Any) -> Figures:
+        """Return the figures of ``send(count)``, once after a warm-up."""
+        self.reset()
+        send(min(WARM_UP, self.messages))
+        self.reset(latency=self.latency)
+        cpu, start = time.process_time(), time.perf_counter()
+        send(self.messages)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        stats = self.stats()
+        if stats["messages"] != self.messages:
+            raise RuntimeError(f"{self.messages} messages sent, {stats} arrived")
+        return {
+            "rate": self.messages / seconds,
+            "cpu_ms": 1000 * cpu / self.messages,
+            "connections": stats["connections"],
+            **figures,
+        }
+
+
+def emails(count: int) -> list[Any]:
+    from django.core.mail import EmailMultiAlternatives
+
+    made = []
+    for number in range(count):
+        email = EmailMultiAlternatives(f"Order {number}", TEXT, FROM, [TO])
+        email.attach_alternative(HTML, "text/html")
+        made.append(email)
+    return made
+
+
+def in_threads(works: list[Callable[[], object]]) -> None:
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

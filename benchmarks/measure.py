@@ -1,0 +1,240 @@
+"""One measurement, in a process of its own: prints its figures as JSON.
+
+``python measure.py NAME '{"http": PORT, "smtp": PORT, ...}'``. Run by ``run.py`` in
+the virtual environment that has the peers. Here: how fast many messages go, by us and
+by the peers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from bench import (
+    FROM,
+    HEADERS,
+    HTML,
+    OURS,
+    SMTP,
+    TEXT,
+    TO,
+    WARM_UP,
+    Bench,
+    emails,
+    in_threads,
+)
+from costs import attachments, imports, threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench import Figures
+
+
+def batch(bench: Bench) -> Figures:
+    """All messages, built beforehand, in one send_messages()."""
+    from django.core.mail import get_connection
+
+    bench.django(bench.way)
+    ready = {
+        count: emails(count) for count in {bench.messages, min(WARM_UP, bench.messages)}
+    }
+    return bench.timed(lambda count: get_connection().send_messages(ready[count]))
+
+
+def single(bench: Bench) -> Figures:
+    """send_mail() again and again, from one thread or several."""
+    from django.core.mail import send_mail
+
+    bench.django(bench.way)
+
+    def some(count: int) -> None:
+        for number in range(count):
+            send_mail(f"Order {number}", TEXT, FROM, [TO], html_message=HTML)
+
+    def send(count: int) -> None:
+        if bench.threads == 1:
+            some(count)
+            return
+        shares = [count // bench.threads] * bench.threads
+        shares[0] += count % bench.threads
+        in_threads([lambda share=share: some(share) for share in shares])
+
+    return bench.timed(send)
+
+
+def fork(bench: Bench) -> Figures:
+    """Parent, forked child, parent again: the child has a connection of its own."""
+    from django.core.mail import send_mail
+
+    bench.django(OURS)
+
+    def send() -> None:
+        for number in range(10):
+            send_mail(f"Order {number}", TEXT, FROM, [TO], html_message=HTML)
+
+    send()
+    bench.reset(latency=bench.latency)
+    send()
+    in_parent = bench.stats()["connections"]
+    pid = os.fork()
+    if not pid:
+        try:
+            send()
+        except BaseException:  # noqa: BLE001 - the child must end here in any case
+            os._exit(1)
+        os._exit(0)
+    child_failed = os.waitpid(pid, 0)[1] != 0
+    with_child = bench.stats()["connections"]
+    send()
+    stats = bench.stats()
+    if child_failed or stats["messages"] != 30:
+        raise RuntimeError(f"After a fork: {stats}, child failed: {child_failed}")
+    return {
+        "connections": stats["connections"],
+        "of_child": with_child - in_parent,
+        "of_parent_after": stats["connections"] - with_child,
+    }
+
+
+def _fields(number: int) -> dict[str, Any]:
+    return {
+        "from": FROM,
+        "to": TO,
+        "subject": f"Order {number}",
+        "content": TEXT,
+        "html_content": HTML,
+    }
+
+
+def session(bench: Bench) -> Figures:
+    """What a project writes by hand: requests.Session().post(json=...) in a loop."""
+    import requests
+
+    lock = threading.Lock()
+    sessions = [requests.Session() for _ in range(bench.threads)]
+
+    def send(count: int) -> None:
+        numbers = iter(range(count))
+
+        def work(own: requests.Session) -> None:
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                answer = own.post(
+                    f"{bench.url}/mail/send",
+                    json=_fields(number),
+                    headers=HEADERS,
+                    timeout=(5, 30),
+                )
+                answer.raise_for_status()
+                if answer.json()["message"] != "OK":
+                    raise RuntimeError(answer.text)
+
+        if bench.threads == 1:
+            work(sessions[0])
+        else:
+            in_threads([lambda own=own: work(own) for own in sessions])
+
+    return bench.timed(send)
+
+
+def prepared(bench: Bench) -> Figures:
+    """The least requests can do: one prepared request, sent again and again."""
+    import requests
+
+    own = requests.Session()
+    request = own.prepare_request(
+        requests.Request(
+            "POST", f"{bench.url}/mail/send", json=_fields(0), headers=HEADERS
+        )
+    )
+
+    def send(count: int) -> None:
+        for _ in range(count):
+            own.send(request, timeout=(5, 30)).json()
+
+    return bench.timed(send)
+
+
+_DATABASE = {
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "queue.sqlite3"}
+}
+
+
+def post_office(bench: Bench) -> Figures:
+    """post_office's ``send_queued_mail`` over SMTP; its default of five threads."""
+    import logging
+
+    from django.core.management import call_command
+
+    # It would write several lines for every batch of a hundred.
+    logging.disable(logging.INFO)
+    bench.django(
+        "post_office.EmailBackend",
+        apps=("django.contrib.contenttypes", "post_office"),
+        DATABASES=_DATABASE,
+        TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
+        POST_OFFICE={"BACKENDS": {"default": SMTP}},
+        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    )
+    return _queue(bench, lambda: call_command("send_queued_mail", log_level=1))
+
+
+def mailer(bench: Bench) -> Figures:
+    """django-mailer's ``send_mail`` command over SMTP."""
+    from django.core.management import call_command
+
+    bench.django(
+        "mailer.backend.DbBackend",
+        apps=("mailer",),
+        DATABASES=_DATABASE,
+        MAILER_EMAIL_BACKEND=SMTP,
+    )
+    return _queue(bench, lambda: call_command("send_mail"))
+
+
+def _queue(bench: Bench, run: Callable[[], object]) -> Figures:
+    from django.core.mail import get_connection
+    from django.core.management import call_command
+
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        call_command("migrate", verbosity=0)
+        get_connection().send_messages(emails(min(WARM_UP, bench.messages)))
+        run()
+        ready, start = emails(bench.messages), time.perf_counter()
+        get_connection().send_messages(ready)
+        filling = time.perf_counter() - start
+        bench.reset(latency=bench.latency)
+        cpu, start = time.process_time(), time.perf_counter()
+        run()
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        stats = bench.stats()
+    if stats["messages"] != bench.messages:
+        raise RuntimeError(f"{bench.messages} messages queued, {stats} arrived")
+    return {
+        "rate": bench.messages / seconds,
+        "cpu_ms": 1000 * cpu / bench.messages,
+        "connections": stats["connections"],
+        "fill_seconds": filling,
+    }
+
+
+WORKS: dict[str, Callable[[Bench], Figures]] = {
+    work.__name__: work
+    for work in (
+        *(batch, single, fork, session, prepared, post_office, mailer),
+        *(attachments, imports, threads),
+    )
+}
+
+if __name__ == "__main__":
+    print(json.dumps(WORKS[sys.argv[1]](Bench(json.loads(sys.argv[2])))))
