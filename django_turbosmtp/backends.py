@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.conf import Settings
 
-#: Connections kept per process and host where MAX_CONNECTIONS is less.
-_POOL_SIZE = 8
+#: Connections kept per process and host where MAX_CONNECTIONS is less: as many threads
+#: of a server may send at once before urllib3 warns and opens one for each.
+_POOL_SIZE = 32
 
 
 class EmailBackend(BaseEmailBackend):

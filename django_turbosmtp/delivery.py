@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -199,9 +198,12 @@ def _transmit(requests: list[Request], client: Client, settings: Settings) -> No
     waiting = deque(requests)
 
     def work() -> None:
-        with suppress(IndexError):
-            while True:
-                _attempt(waiting.popleft(), client, settings.max_retries, pace)
+        while True:
+            try:
+                request = waiting.popleft()
+            except IndexError:
+                return
+            _attempt(request, client, settings.max_retries, pace)
 
     if workers <= 1:
         work()

@@ -490,16 +490,23 @@ class TestConnections:
 
         proxy.RequestHandlerClass.do_CONNECT = refuse
         settings.TURBOSMTP |= {"SEND_URL": "https://api.example.invalid/api"}
-        with pytest.raises(ConnectionFailed):
+        with pytest.raises(ConnectionFailed, match="through the proxy 127.0.0.1"):
             send(proxy)
         assert asked == ["api.example.invalid:443"]
 
-    def test_no_proxy_to_this_machine(
-        self, proxy: Any, project: Any, sandbox: Sandbox
+    def test_plain_http_goes_through_a_proxy_on_this_machine(
+        self, proxy: Any, settings: Any
     ) -> None:
+        settings.TURBOSMTP |= {"SEND_URL": "http://127.7.7.7:9/api"}
+        send(proxy)
+        assert proxy.seen[0][0] == "http://127.7.7.7:9/api/mail/send"
+
+    def test_plain_http_through_no_other_proxy(
+        self, project: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", "http://proxy.example.invalid:3128")
         EmailBackend().send_messages([new()])
         assert len(sandbox.messages) == 1
-        assert proxy.seen == []
 
     def test_one_by_one_reuse_a_connection(
         self, project: Any, sandbox: Sandbox

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from requests.utils import get_environ_proxies
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3.exceptions import HTTPError
 
 from django_turbosmtp import __version__
@@ -119,6 +119,8 @@ class Session:
         # Raised outside the handler, so that the request, its headers and the frames
         # that hold them do not travel along as the context of our error.
         host, why = urlsplit(url).netloc, _describe(cause)
+        if proxy := select_proxy(url, self._proxies):
+            host += f" through the proxy {_host_of(proxy)}"
         if isinstance(cause, ConnectionError):
             self._single_use_until = time.monotonic() + SINGLE_USE_SECONDS
         if body is not None and body.complete:
@@ -209,6 +211,10 @@ _PROXY_VARIABLES = [
 ]
 
 
+def _host_of(proxy: str) -> str:
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+
+
 @lru_cache(maxsize=64)
 def _proxies(url: str, *_environment: str | None) -> dict[str, str]:
     # requests walks the whole environment for it, at a tenth of a millisecond.
@@ -223,9 +229,10 @@ def shared_session(url: str, *, pool_size: int) -> Iterator[Session]:
     open between them here. Nothing else is kept: no cookie, no credential.
     """
     parts = urlsplit(url)
-    # Plain http is allowed to this machine only, and a proxy is another.
-    loopback = is_loopback(parts.hostname or "")
-    proxies = {} if loopback else _proxies(url, *map(os.environ.get, _PROXY_VARIABLES))
+    proxies = _proxies(url, *map(os.environ.get, _PROXY_VARIABLES))
+    if parts.scheme == "http":
+        # Plain http is allowed to this machine only; a proxy elsewhere would read it.
+        proxies = {k: v for k, v in proxies.items() if is_loopback(_host_of(v))}
     # What requests does: a company's own authority is no ambient credential.
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     key = (parts.scheme, parts.netloc, pool_size, bundle, *sorted(proxies.items()))
