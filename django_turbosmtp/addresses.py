@@ -202,11 +202,3 @@ def refuse_commas(mailbox: Mailbox, where: str) -> None:
             f"{where}: {mailbox.addr_spec!r} has a comma before the '@'. turboSMTP"
             " splits this field on commas, so it cannot take the address."
         )
-
-
-def unique(mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
-    """Return the mailboxes without repetition, the first spelling of each."""
-    seen: dict[str, Mailbox] = {}
-    for mailbox in mailboxes:
-        seen.setdefault(mailbox.key, mailbox)
-    return list(seen.values())

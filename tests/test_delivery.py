@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from copy import copy, deepcopy
 from typing import Any
 
@@ -262,18 +263,34 @@ def test_one_message_starts_no_thread(
     assert 1 <= len(started) <= 3
 
 
-def test_interrupted_while_trying_again(project: Any, sandbox: Sandbox) -> None:
-    sandbox.add_fault("429", times=1, retry_after=0)
-    sandbox.add_fault("latency", times=1, seconds=2)
-    message = new()
+@pytest.fixture
+def interrupt(sandbox: Sandbox) -> Iterator[Callable[[], threading.Thread]]:
+    """Return what starts a thread that presses Ctrl-C after the first acceptance."""
 
-    def interrupt() -> None:
+    def press() -> None:
         while not sandbox.total_accepted:
             time.sleep(0.01)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
+    def start() -> threading.Thread:
+        thread = threading.Thread(target=press)
+        thread.start()
+        return thread
+
+    # A shell that runs the tests in the background lets them ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield start
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupted_while_trying_again(
+    interrupt: Any, project: Any, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault("429", times=1, retry_after=0)
+    sandbox.add_fault("latency", times=1, seconds=2)
+    message = new()
+
+    thread = interrupt()
     with pytest.raises(KeyboardInterrupt):
         EmailBackend(timeout=5).send_messages([message])
     thread.join()
@@ -283,17 +300,11 @@ def test_interrupted_while_trying_again(project: Any, sandbox: Sandbox) -> None:
     assert message.turbosmtp_status.attempts == 2
 
 
-def test_interrupted_batch(project: Any, sandbox: Sandbox) -> None:
+def test_interrupted_batch(interrupt: Any, project: Any, sandbox: Sandbox) -> None:
     sandbox.latency = 0.3
     messages = [new() for _ in range(20)]
 
-    def interrupt() -> None:
-        while not sandbox.total_accepted:
-            time.sleep(0.01)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
+    thread = interrupt()
     with pytest.raises(KeyboardInterrupt):
         EmailBackend(max_connections=4).send_messages(messages)
     thread.join()
