@@ -91,11 +91,19 @@ def _encoded(text: str) -> str:
     return Header(text, "utf-8", maxlinelen=75).encode(linesep="")
 
 
+def shorten(text: str) -> str:
+    """Return what an error shows of a text: a body given by mistake is not shown."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+_MAX_SHOWN = 200
+
+
 def refuse_line_breaks(text: str, where: str) -> None:
     """Raise InvalidAddress for text that would become another header."""
     if "\n" in text or "\r" in text or "\0" in text:
         raise InvalidAddress(
-            f"{where}: {text!r} holds a line break or a null character, which"
+            f"{where}: {shorten(text)!r} holds a line break or a null character, which"
             " would inject a header. Remove it."
         )
 
@@ -112,8 +120,9 @@ def parse(value: Any, where: str) -> Mailbox:
     mailboxes = _parse_all(text, where)
     if len(mailboxes) != 1:
         raise InvalidAddress(
-            f"{where}: {text!r} holds {len(mailboxes)} addresses, not one. Give each"
-            " an entry of its own, and put a name that holds a comma in quotes."
+            f"{where}: {shorten(text)!r} holds {len(mailboxes)} addresses, not one."
+            " Give each an entry of its own, and put a name that holds a comma in"
+            " quotes."
         )
     return mailboxes[0]
 
@@ -191,7 +200,7 @@ def _mailbox(parsed: Any, text: str, where: str) -> Mailbox:
 
 def _invalid(text: str, where: str, why: str) -> InvalidAddress:
     return InvalidAddress(
-        f"{where}: {text!r} is not an address turboSMTP takes: {why}."
+        f"{where}: {shorten(text)!r} is not an address turboSMTP takes: {why}."
     )
 
 

@@ -15,9 +15,15 @@ from django_turbosmtp._compat import (
 )
 from django_turbosmtp.api import Client
 from django_turbosmtp.api.session import Session, shared_session
-from django_turbosmtp.conf import OPTION_NAMES, load, unknown_option
+from django_turbosmtp.conf import (
+    OPTION_NAMES,
+    hidden,
+    hide_secrets,
+    load,
+    unknown_option,
+)
 from django_turbosmtp.constants import ACCEPTED
-from django_turbosmtp.delivery import Job, deliver
+from django_turbosmtp.delivery import Job, deliver, guard_of
 from django_turbosmtp.exceptions import TurboSMTPError
 
 if TYPE_CHECKING:
@@ -50,6 +56,8 @@ class EmailBackend(BaseEmailBackend):
         InvalidMailer, for settings nothing can be sent with.
         """
         own = {name: options.pop(name) for name in OPTION_NAMES & options.keys()}
+        own = hide_secrets(own)
+        username, password = hidden(username), hidden(password)
         login = {"username": username or None, "password": password or None}
         if alias is not None and not login.keys() & _from_django(options):
             options |= {name: value for name, value in login.items() if value}
@@ -60,6 +68,7 @@ class EmailBackend(BaseEmailBackend):
         super().__init__(**base_backend_kwargs(alias=alias, unknown=options))
         self.fail_silently = fail_silently
         self.settings: Settings = load(own, alias=alias, **login)
+        guard_of(self.settings.recipient_guard, alias=alias)  # raises what is wrong
         self._lock = threading.RLock()
         self._session: Session | None = None
         self._opened = contextlib.ExitStack()

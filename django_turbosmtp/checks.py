@@ -20,9 +20,11 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import EmailMessage
 from django.utils.module_loading import import_string
 
 from django_turbosmtp._compat import configured_mailers
+from django_turbosmtp._headers import read_headers
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.conf import (
     OPTION_NAMES,
@@ -31,10 +33,11 @@ from django_turbosmtp.conf import (
     merged,
     nearest,
 )
-from django_turbosmtp.exceptions import InvalidAddress
+from django_turbosmtp.exceptions import InvalidAddress, MessageError
+from django_turbosmtp.message import read_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from django.apps import AppConfig
 
@@ -74,17 +77,40 @@ def check_settings(
         try:
             problems = find_problems(merged(own), own)
         except ImproperlyConfigured as error:
-            return [Error(str(error), id="turbosmtp.E001")]
+            text = str(error).removesuffix(" (turbosmtp.E001)")
+            return [Error(text, id="turbosmtp.E001")]
         for problem in problems:
             if problem.id in _OF_SENDERS and not mailers:
                 continue
             text = f"{where}{problem.text}"
             found[text] = Error(text, hint=problem.hint or None, id=problem.id)
+        if not problems:
+            found |= {str(m.msg): m for m in _of_values(merged(own))}
         for name in options.keys() - OPTION_NAMES - {"fail_silently"}:
             text = f"{where}Unknown option {name!r}."
             hint = nearest(name, option=True)
             found[text] = Error(text, hint=hint, id="turbosmtp.E002")
     return list(found.values())
+
+
+def _of_values(raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    """Yield what would fail for every message, and only its parser knows."""
+    from django_turbosmtp.delivery import guard_of
+
+    try:
+        guard_of(raw.get("RECIPIENT_GUARD"))
+    except ImproperlyConfigured as error:
+        text = str(error).removesuffix(" (turbosmtp.E023)")
+        yield Error(text, id="turbosmtp.E023")
+    try:
+        attributes = read_attributes(
+            EmailMessage(),
+            raw.get("SEND_DEFAULTS", {}),
+            api_version=raw.get("API_VERSION", 2),
+        )
+        read_headers(attributes.headers)
+    except MessageError as error:
+        yield Error(f"TURBOSMTP['SEND_DEFAULTS']: {error}", id="turbosmtp.E021")
 
 
 def check_use(

@@ -32,6 +32,14 @@ class Secret(str):
         return repr(MASK)
 
 
+_SECRET_KEYS = {
+    "CONSUMER_KEY",
+    "CONSUMER_SECRET",
+    "AUTHUSER",
+    "AUTHPASS",
+    "WEBHOOK_SECRET",
+}
+
 Credential = str | Callable[[], str] | None
 
 
@@ -84,8 +92,8 @@ class Settings:
     def _credential(self, key: str) -> Secret:
         value = getattr(self, key.lower())
         if callable(value):
-            value = value()
-        if complaint := KEYS[key][1](value):
+            value = hidden(value())
+        if complaint := "is callable itself." * callable(value) or KEYS[key][1](value):
             raise configuration_error(
                 f"TURBOSMTP[{key!r}]: the callable returned something that {complaint}",
                 alias=self.alias,
@@ -169,10 +177,14 @@ def _timeout(value: Any) -> str:
 def _url(value: Any) -> str:
     if not isinstance(value, str):
         return f"is a {type(value).__name__}, not a string."
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # raises where it is none
+    except ValueError:
+        return "is not a URL: its host or port cannot be read."
     if parts.username or parts.password:
         return "holds a user name or password: turboSMTP answers such requests 401."
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
+    if parts.scheme not in {"https", "http"} or not parts.hostname or " " in value:
         return f"is {value!r}, not a URL that begins with https:// and names a host."
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         return (
@@ -292,18 +304,35 @@ def merged(options: Mapping[str, Any]) -> dict[str, Any]:
     A pair of credentials is one thing: an OPTIONS that gives one half is not
     completed with the other half of somebody else's account.
     """
-    raw = getattr(django_settings, "TURBOSMTP", None) or {}
+    raw = getattr(django_settings, "TURBOSMTP", None)
+    raw = {} if raw is None else raw
     if not isinstance(raw, Mapping):
         raise configuration_error(
             f"TURBOSMTP is a {type(raw).__name__}, not a dict. (turbosmtp.E001)"
         )
-    merged = dict(raw)
+    merged = hide_secrets(raw)
     for pair in CREDENTIALS.values():
         if any(options.get(key.lower()) is not None for key in pair):
             for key in pair:
                 merged.pop(key, None)
-    merged.update((key.upper(), value) for key, value in options.items())
+    merged.update(hide_secrets({key.upper(): v for key, v in options.items()}))
     return merged
+
+
+def hidden(value: Any) -> Any:
+    """Return a string as one that no repr shows, and anything else as it is."""
+    return Secret(value) if isinstance(value, str) else value
+
+
+def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings, with what is secret as strings that no repr shows.
+
+    An error reporter prints the local variables of whoever refuses them.
+    """
+    return {
+        key: hidden(value) if str(key).upper() in _SECRET_KEYS else value
+        for key, value in values.items()
+    }
 
 
 def find_problems(
@@ -322,8 +351,8 @@ def find_problems(
         elif complaint := KEYS[key][1](value):
             text = f"{_place(key, options or {})} {complaint}"
             problems.append(Problem(id=KEYS[key][0], text=text))
-    if raw.get("API_VERSION", 2) in CREDENTIALS:
-        problems += _combined_problems(raw)
+    if not KEYS["API_VERSION"][1](raw.get("API_VERSION", 2)):
+        problems += _combined_problems(raw, options or {})
     return problems
 
 
@@ -359,7 +388,9 @@ def nearest(key: object, *, option: bool = False) -> str:
     return f"Known: {', '.join(map(case, KEYS))}."
 
 
-def _combined_problems(raw: Mapping[str, Any]) -> list[Problem]:
+def _combined_problems(
+    raw: Mapping[str, Any], options: Mapping[str, Any]
+) -> list[Problem]:
     version = raw.get("API_VERSION", 2)
     problems = []
     if version == 1 and raw.get("REGION") == "eu" and not raw.get("SEND_URL"):
@@ -372,7 +403,16 @@ def _combined_problems(raw: Mapping[str, Any]) -> list[Problem]:
         )
     pair = CREDENTIALS[version]
     missing = [key for key in pair if raw.get(key) is None]
-    if missing:
+    if len(missing) == 1 and any(options.get(key.lower()) for key in pair):
+        (given,) = set(pair) - set(missing)
+        problems.append(
+            Problem(
+                id="turbosmtp.E004",
+                text=f"OPTIONS has {given.lower()!r} and no {missing[0].lower()!r}.",
+                hint="A pair is not completed from TURBOSMTP: that is another account.",
+            )
+        )
+    elif missing:
         problems.append(
             Problem(
                 id="turbosmtp.E004" if len(missing) == 1 else "turbosmtp.E003",
@@ -406,8 +446,7 @@ def load(
     """
     options = dict(options or {})
     if username is not None or password is not None:
-        version = merged(options).get("API_VERSION", 2)
-        pair = CREDENTIALS.get(version, CREDENTIALS[2])
+        pair = CREDENTIALS[1 if merged(options).get("API_VERSION") == 1 else 2]
         options |= {pair[0].lower(): username, pair[1].lower(): password}
     raw = merged(options)
     if problems := find_problems(raw, options):

@@ -12,14 +12,17 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
+from django.utils.encoding import punycode
 
+from django_turbosmtp._compat import configuration_error
 from django_turbosmtp._pace import Pace, fails_for_all, slows_all, wait_before
-from django_turbosmtp.addresses import Mailbox, parse
+from django_turbosmtp.addresses import Mailbox, parse, shorten
 from django_turbosmtp.constants import (
     ACCEPTED,
     CANCELLED,
@@ -165,24 +168,35 @@ def _translate(job: Job, client: Client, settings: Settings, keep: Keep | None) 
 
 
 def _addresses(message: Any) -> list[str]:
-    addresses = []
+    """Return the recipients of a message that may be wrong in any way."""
+    addresses: list[str] = []
     for kind in ("to", "cc", "bcc"):
-        for address in getattr(message, kind, None) or ():
-            try:
-                addresses.append(parse(address, kind).addr_spec)
-            except MessageError:
-                addresses.append(str(address))
+        with suppress(Exception):
+            for address in getattr(message, kind, None) or ():
+                text = str(address)
+                try:
+                    text = parse(text, kind).addr_spec
+                except MessageError:
+                    text = shorten(text)
+                addresses.append(text)
     return addresses
 
 
-def guard_of(guard: Any) -> Keep | None:
-    """Return what decides on a recipient by ``RECIPIENT_GUARD``, None without one."""
+def guard_of(guard: Any, *, alias: str | None = None) -> Keep | None:
+    """Return what decides on a recipient by ``RECIPIENT_GUARD``, None without one.
+
+    Raise ImproperlyConfigured where it redirects to what is no address.
+    """
     if guard is None:
         return None
     if isinstance(guard, Mapping):
-        target = parse(guard["redirect"], "RECIPIENT_GUARD")
+        try:
+            target = parse(guard["redirect"], "TURBOSMTP['RECIPIENT_GUARD']")
+        except InvalidAddress as error:
+            text = f"{error} (turbosmtp.E023)"
+            raise configuration_error(text, alias=alias) from None
         return lambda _: target
-    allowed = {entry.lower().removeprefix("@") for entry in guard}
+    allowed = {punycode(entry.lower().removeprefix("@")) for entry in guard}
 
     def keep(mailbox: Mailbox) -> Mailbox | None:
         known = {mailbox.addr_spec.lower(), mailbox.domain.lower()}
@@ -227,13 +241,16 @@ def _attempt(request: Request, client: Client, max_retries: int, pace: Pace) -> 
         request.attempts += 1
         # Not what an earlier attempt said: if this one is interrupted, nobody knows.
         request.error = None
-        request.error = error = _send(request, client, pace)
+        error, again_in = _send(request, client, pace)
+        request.error = error
         if error is None:
             return
-        again_in = wait_before(request.attempts, error)
         if not error.retryable or request.attempts > max_retries or again_in is None:
-            if fails_for_all(error) or (
-                slows_all(error) and pace.accepted == accepted_before
+            # None: asked to wait for longer than a caller should.
+            if (
+                again_in is None
+                or fails_for_all(error)
+                or (slows_all(error) and pace.accepted == accepted_before)
             ):
                 pace.stop(error)
             return
@@ -242,8 +259,12 @@ def _attempt(request: Request, client: Client, max_retries: int, pace: Pace) -> 
         request.error = _not_tried(pace.stopped_by)
 
 
-def _send(request: Request, client: Client, pace: Pace) -> TurboSMTPError | None:
+def _send(
+    request: Request, client: Client, pace: Pace
+) -> tuple[TurboSMTPError | None, float | None]:
+    """Send once; return the error, and the seconds to wait before sending again."""
     error: TurboSMTPError | None = None
+    again_in: float | None = 0.0
     try:
         request.result = client.send(request.body)
     except TurboSMTPError as failure:
@@ -256,10 +277,12 @@ def _send(request: Request, client: Client, pace: Pace) -> TurboSMTPError | None
         )
     finally:
         # The brake before the turn ends, so that no other request slips in between.
-        if error is not None and slows_all(error):
-            pace.brake(wait_before(request.attempts, error) or 0.0)
+        if error is not None:
+            again_in = wait_before(request.attempts, error)
+            if slows_all(error):
+                pace.brake(again_in or 0.0)
         pace.leave(error, accepted=request.result is not None)
-    return error
+    return error, again_in
 
 
 def _not_tried(because: TurboSMTPError | None) -> TurboSMTPError:

@@ -18,7 +18,7 @@
     │   └── InvalidResponse              an answer nobody can read
     ├── ConnectionFailed (OSError)       surely not accepted
     ├── OutcomeUnknown (OSError)         may have been accepted
-    ├── RecipientsRefused                nobody left to send to
+    ├── RecipientsRefused                nobody left to send to (of suppressions)
     └── CancelSend                       raised by a pre_send receiver
 
 Wrong configuration is ``django.core.exceptions.ImproperlyConfigured`` (on Django
@@ -195,7 +195,10 @@ class OutcomeUnknown(TurboSMTPError, OSError):
 
 
 class RecipientsRefused(TurboSMTPError):
-    """No recipient of the message may be written to. ``recipients``: addresses."""
+    """No recipient of the message may be written to. ``recipients``: addresses.
+
+    For the list of suppressed addresses, which this release does not have yet.
+    """
 
     def __init__(self, message: str = "", *, recipients: Sequence[str] = ()) -> None:
         super().__init__(message)

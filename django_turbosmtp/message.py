@@ -62,9 +62,29 @@ def read_attributes(
         campaign=None if campaign is None else _one_line("campaign", campaign),
         metadata={**defaults.get("metadata", {}), **_mapping(message, "metadata")},
         headers=_over(
-            defaults.get("headers", {}), own_headers, extra.get("custom_headers", {})
+            _without(defaults.get("headers", {}), message),
+            own_headers,
+            _capitalised(extra.get("custom_headers", {})),
         ),
     )
+
+
+#: Django takes these from ``headers`` in this spelling only.
+_SHOWN = {name.lower(): name for name in ("From", "To", "Cc", "Reply-To")}
+
+
+def _capitalised(headers: Mapping[str, Any]) -> dict[str, Any]:
+    # turboSMTP's own spelling is "reply-to" (WIRE.md, quirk 2).
+    return {_SHOWN.get(str(name).lower(), name): v for name, v in headers.items()}
+
+
+def _without(defaults: Mapping[str, Any], message: Any) -> dict[str, Any]:
+    """Return the default headers, less those the message's own lists say."""
+    headers = _capitalised(defaults)
+    for name in ("To", "Cc", "Reply-To"):
+        if getattr(message, name.lower().replace("-", "_"), None):
+            headers.pop(name, None)
+    return headers
 
 
 def _over(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +178,7 @@ class TurboSMTPStatus:
     """What came of a send; set as ``message.turbosmtp_status``.
 
     django-anymail's status object, plus ``reference_id``, ``outcome``, ``error`` (the
-    exception, if there is one) and ``attempts``: how many requests left for it. No
+    exception, if there is one) and ``attempts``: how many times it was tried. No
     attempt means that it was not tried, because it could not be translated or because
     what failed before it would have failed for it too.
     """

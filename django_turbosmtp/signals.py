@@ -8,9 +8,9 @@ from django.dispatch import Signal
 #: change the message, or raise `CancelSend` to cancel it.
 pre_send = Signal()
 
-#: Sent once for every message that a request was tried for, whatever came of it:
-#: ``message``, ``status`` (its ``turbosmtp_status``), ``esp_name``. What a receiver
-#: raises is logged, never raised: the message has left.
+#: Sent once for every message that was tried, whatever came of it: ``message``,
+#: ``status`` (its ``turbosmtp_status``), ``esp_name``. What a receiver raises is
+#: logged, never raised, so that no accepted message looks as if it had failed.
 post_send = Signal()
 
 #: Sent for every tracking event: ``event``, ``esp_name``.

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import trustme
+from django.core.exceptions import ImproperlyConfigured
 
 from django_turbosmtp.api import Client, Response
 from django_turbosmtp.api.body import Body
@@ -408,6 +410,38 @@ class TestSecrets:
         assert "hunter2" not in caplog.text
         assert "hunter2" not in server.seen[0][0]  # the URL
 
+    def test_of_wrong_settings(self, server: Any, settings: Any) -> None:
+        for build in (
+            lambda: EmailBackend(timeout=-1, consumer_secret="hunter2-other"),
+            lambda: EmailBackend(timeout=-1, username="hunter2", password="hunter2"),
+            lambda: EmailBackend(
+                consumer_key="k", consumer_secret=lambda: "hunter2\n"
+            ).send_messages([new()]),
+        ):
+            with pytest.raises(ImproperlyConfigured) as caught:
+                build()
+            assert "hunter2" not in exposed(caught.value)
+
+    @pytest.mark.parametrize("secret", ['hunter2ä"/ x', "hunter2/2 pass"])
+    def test_in_other_forms(self, secret: str, server: Any, settings: Any) -> None:
+        settings.TURBOSMTP |= {
+            "API_VERSION": 1,
+            "AUTHUSER": "u@x.org",
+            "AUTHPASS": secret,
+        }
+        for shown in (secret, quote(secret), quote(secret, safe="")):
+            with pytest.raises(BadRequest) as caught:
+                send(server, say(400, {"errors": [f"bad {shown} here"]}))
+            assert "hunter2" not in exposed(caught.value)
+
+    def test_in_no_redirect_of_a_login(self, server: Any, settings: Any) -> None:
+        settings.TURBOSMTP |= {"API_VERSION": 1, "AUTHUSER": "u", "AUTHPASS": "p"}
+        where = "https://x.example/authorize/me/hunter2%2F/"
+        server.answer = say(301, b"", Location=where)
+        with pytest.raises(InvalidResponse, match=r"redirect to x\.example") as caught:
+            TestLogin().login()
+        assert "hunter2" not in exposed(caught.value)
+
     def test_the_key_of_v2_neither(self, server: Any) -> None:
         with pytest.raises(AuthenticationError) as caught:
             send(server, say(401, {"message": "bad key hunter2-key"}))
@@ -514,6 +548,17 @@ class TestConnections:
         for _ in range(20):
             EmailBackend().send_messages([new()])
         assert sandbox.connections == 1
+
+    def test_an_old_connection_is_not_trusted(
+        self, project: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with EmailBackend() as backend:
+            backend.send_messages([new()])
+            backend.send_messages([new()])
+            assert sandbox.connections == 1
+            monkeypatch.setattr("django_turbosmtp.api.session.MAX_IDLE_SECONDS", 0.0)
+            backend.send_messages([new()])
+        assert sandbox.connections == 2
 
     def test_from_many_threads(self, project: Any, sandbox: Sandbox) -> None:
         backend = EmailBackend()

@@ -270,6 +270,20 @@ class TestAttributes:
         message.send()
         assert sandbox.messages[0].campaign == "spring"
 
+    def test_reply_to_of_the_message_wins(self, project: Any, sandbox: Sandbox) -> None:
+        defaults = {"headers": {"reply-to": "default@example.com"}}
+        project.TURBOSMTP |= {"SEND_DEFAULTS": defaults}
+        new().send()
+        new(reply_to=["mine@example.com"]).send()
+        message = new()
+        message.esp_extra = {"custom_headers": {"reply-to": "extra@example.com"}}
+        message.send()
+        assert [m.message["Reply-To"] for m in sandbox.messages] == [
+            "default@example.com",
+            "mine@example.com",
+            "extra@example.com",
+        ]
+
     def test_headers_of_defaults_go_into_mime(
         self, project: Any, sandbox: Sandbox
     ) -> None:
@@ -326,6 +340,10 @@ class TestRecipientGuard:
         (received,) = sandbox.messages
         assert received.message["To"] == "dev@example.com"
         assert b"to@example.org" not in received.raw
+
+    def test_domain_beyond_ascii(self, project: Any, sandbox: Sandbox) -> None:
+        self.guarded(["münchen.de"]).send_messages([new(to=["a@münchen.de"])])
+        assert len(sandbox.messages) == 1
 
     def test_nobody_left(self, project: Any, sandbox: Sandbox) -> None:
         message = new()

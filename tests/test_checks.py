@@ -35,6 +35,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "E013": ({**GOOD, "AUTHPASS": ""}, "empty"),
     "E013 bytes": ({**GOOD, "AUTHPASS": "hunter2\udcff"}, "not valid Unicode"),
     "E014": ({**GOOD, "API_VERSION": "2"}, "'2'; allowed: 2, 1"),
+    "E014 list": ({**GOOD, "API_VERSION": [2]}, "allowed: 2, 1"),
     "E014 boolean": ({**GOOD, "API_VERSION": True}, "True"),
     "E015": ({**GOOD, "REGION": "us"}, "'global', 'eu'"),
     "E015 v1": (
@@ -45,6 +46,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     "E016 host": ({**GOOD, "SEND_URL": "https:///api"}, "names a host"),
     "E016 login": ({**GOOD, "SEND_URL": "https://u:hunter2@x.com"}, "password"),
     "E016 path": ({**GOOD, "SEND_URL": "https://x.com/api/mail/send"}, "leave"),
+    "E016 brackets": ({**GOOD, "SEND_URL": "http://[::1"}, "not a URL"),
+    "E016 port": ({**GOOD, "SEND_URL": "https://x.com:99999/"}, "not a URL"),
+    "E016 space": ({**GOOD, "SEND_URL": "https://x .com/"}, "names a host"),
     "E016 query": ({**GOOD, "SEND_URL": "https://x.com/api?a=b"}, "'?'"),
     "E017": ({**GOOD, "API_URL": 5}, "int, not a string"),
     "E018": ({**GOOD, "TIMEOUT": 0}, "above 0"),
@@ -57,6 +61,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "E022": ({**GOOD, "IGNORE_UNSUPPORTED_FEATURES": 1}, "True or False"),
     "E023": ({**GOOD, "RECIPIENT_GUARD": "example.com"}, "a list"),
     "E023 dict": ({**GOOD, "RECIPIENT_GUARD": {"to": "a@b.c"}}, "redirect"),
+    "E023 two": (
+        {**GOOD, "RECIPIENT_GUARD": {"redirect": "a@b.org, c@b.org"}},
+        "2 addresses",
+    ),
     "E024": ({**GOOD, "LOG": "yes"}, "True or False"),
     "E025": ({**GOOD, "LOG_BODY": None}, "True or False"),
     "E026": ({**GOOD, "LOG_ATTACHMENTS": 0}, "True or False"),
@@ -121,6 +129,19 @@ def test_all_is_well(sending: Any) -> None:
     sending.TURBOSMTP = GOOD
     assert found() == {}
     assert found(include_deployment_checks=True) == {}
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        {"esp_extra": {"foo": 1}},
+        {"headers": {"Subject": "x"}},
+        {"headers": {"X": "a\nb"}},
+    ],
+)
+def test_defaults_that_would_fail_for_all(defaults: Any, sending: Any) -> None:
+    sending.TURBOSMTP = {**GOOD, "SEND_DEFAULTS": defaults}
+    assert found().keys() == {"E021"}
 
 
 def test_several_at_once(sending: Any) -> None:
@@ -220,7 +241,9 @@ class TestLoad:
         self, settings: Any
     ) -> None:
         settings.TURBOSMTP = GOOD
-        with pytest.raises(ImproperlyConfigured, match="E004"):
+        with pytest.raises(
+            ImproperlyConfigured, match="'consumer_key' and no 'consumer_secret'"
+        ):
             load({"consumer_key": "of another account"})
 
     def test_repr_shows_no_secret(self, settings: Any) -> None:

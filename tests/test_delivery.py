@@ -134,6 +134,19 @@ def test_retry_after_beyond_the_bound_is_not(project: Any, sandbox: Sandbox) -> 
     assert [m.turbosmtp_status.attempts for m in messages] == [1, 0, 0]
 
 
+def test_retry_after_beyond_the_bound_stops_a_batch_that_got_on(
+    project: Any, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault("429", times=1, skip=3, retry_after=60)
+    messages = [new() for _ in range(20)]
+
+    with pytest.raises(RateLimited) as caught:
+        EmailBackend(max_connections=1).send_messages(messages)
+
+    assert caught.value.sent_count == 3
+    assert len(sandbox.requests) == 4
+
+
 def test_429_slows_the_whole_batch(project: Any, sandbox: Sandbox) -> None:
     sandbox.latency = 0.05
     sandbox.add_fault("429", times=1, skip=4, retry_after=1)

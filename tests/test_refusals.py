@@ -309,6 +309,22 @@ def test_one_bad_message_does_not_stop_the_others(
     assert sorted(m.fields["subject"] for m in sandbox.messages) == ["0", "2", "4"]
 
 
+@pytest.mark.parametrize("to", [5, [object()], ["x" * 5000]])
+def test_a_message_that_is_nonsense_is_its_own_trouble(
+    to: Any, project: Any, sandbox: Sandbox
+) -> None:
+    bad = new()
+    bad.to = to
+    messages = [new(), bad, new()]
+
+    with pytest.raises((TypeError, MessageError)) as caught:
+        EmailBackend().send_messages(messages)
+
+    assert len(str(caught.value)) < 500
+    assert len(sandbox.messages) == 2
+    assert bad.turbosmtp_status.outcome == "refused"
+
+
 def test_nobody_to_send_to(project: Any, sandbox: Sandbox) -> None:
     message = new(to=[], cc=[""], bcc=[])
 

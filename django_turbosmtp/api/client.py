@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from django_turbosmtp.api.body import Body, Transmission
 from django_turbosmtp.api.errors import error_of, retry_after
@@ -83,6 +84,9 @@ class Client:
         turboSMTP limits the rate of logins: keep the key. ``no_expire`` is v2 only.
         Raise `AuthenticationError` for wrong credentials, `InvalidResponse` for an
         answer without a key, `ConnectionFailed` where none came.
+
+        In v1 the password stands in the path of the URL, as turboSMTP wants it:
+        urllib3's own DEBUG log would show it.
         """
         # From here on, no variable shows it to an error reporter.
         password = Secret(password)
@@ -96,7 +100,9 @@ class Client:
             response = self._request(method, url, headers, body)
         except OutcomeUnknown as error:
             # Logging in twice does no harm.
-            raise ConnectionFailed(str(error)) from error.__cause__
+            raise ConnectionFailed(
+                f"No answer to the login came from {urlsplit(self._api_url).netloc}."
+            ) from error.__cause__
         data = response.data
         key = data.get("auth") if isinstance(data, dict) else None
         if response.status_code == 200 and isinstance(key, str) and key:
@@ -153,7 +159,19 @@ def _redacted(response: Response, *secrets: str) -> Response:
     for secret in secrets:
         # A shorter one is no secret, and would be found in any word.
         if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, MASK)
+            for form in _forms(secret):
+                text = text.replace(form, MASK)
     if text == response.text:
         return response
     return replace(response, text=text, data=parse_json(text))
+
+
+def _forms(secret: str) -> set[str]:
+    """Return the secret as it may stand in an answer: plain, in JSON, in a URL."""
+    return {
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        quote(secret),
+        quote(secret, safe=""),
+    }

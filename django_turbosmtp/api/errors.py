@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django_turbosmtp.exceptions import (
     APIError,
@@ -122,7 +123,9 @@ def _describe(response: Response) -> str:
     kind = response.headers.get("Content-Type", "no content type")
     where = response.headers.get("Location")
     if where:
-        return f"a redirect to {where.partition('?')[0]}, which is not followed"
+        # Not its path: that of a v1 login holds the password.
+        host = urlsplit(where).netloc.rpartition("@")[2] or "another page of the host"
+        return f"a redirect to {host}, which is not followed"
     return f"nothing readable ({len(response.text)} characters of {kind})"
 
 

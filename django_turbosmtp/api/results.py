@@ -20,9 +20,10 @@ class Response:
     """
 
     status_code: int
-    headers: Mapping[str, str]
-    text: str
-    data: Any = None
+    # What a server repeats of us is not for an error reporter.
+    headers: Mapping[str, str] = field(repr=False)
+    text: str = field(repr=False)
+    data: Any = field(default=None, repr=False)
 
     def json(self) -> Any:
         """Return the parsed body, as django-anymail's ``esp_response`` has it."""

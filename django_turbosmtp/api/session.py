@@ -22,6 +22,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies, select_proxy
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from django_turbosmtp import __version__
@@ -51,6 +52,44 @@ _HEADERS = {
 }
 
 
+class _Aging:
+    """A urllib3 pool that does not trust a connection that was idle for long."""
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        conn = super()._get_conn(timeout=timeout)  # type: ignore[misc]
+        now = time.monotonic()
+        if now - getattr(conn, "idle_since", now) > MAX_IDLE_SECONDS:
+            conn.close()  # it opens anew by itself
+        return conn
+
+
+class _HTTPPool(_Aging, HTTPConnectionPool):
+    pass
+
+
+class _HTTPSPool(_Aging, HTTPSConnectionPool):
+    pass
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
 class Session:
     """A pool of connections to one host, safe to use from many threads and forks."""
 
@@ -68,7 +107,7 @@ class Session:
 
     def _open(self) -> None:
         self._pid = os.getpid()
-        self._adapter = HTTPAdapter(
+        self._adapter = _Adapter(
             pool_connections=1, pool_maxsize=self._pool_size, max_retries=0
         )
 
@@ -119,9 +158,10 @@ class Session:
         # Raised outside the handler, so that the request, its headers and the frames
         # that hold them do not travel along as the context of our error.
         host, why = urlsplit(url).netloc, _describe(cause)
-        if proxy := select_proxy(url, self._proxies):
-            host += f" through the proxy {_host_of(proxy)}"
-        if isinstance(cause, ConnectionError):
+        # Not the proxy's URL in a variable: it may hold a password.
+        if through := _host_of(select_proxy(url, self._proxies) or ""):
+            host += f" through the proxy {through}"
+        if isinstance(cause, ConnectionError) and body is not None and body.started:
             self._single_use_until = time.monotonic() + SINGLE_USE_SECONDS
         if body is not None and body.complete:
             raise OutcomeUnknown(

@@ -19,7 +19,6 @@ DESCRIPTION = "Run a stand-in turboSMTP on this machine, with an inbox in the br
 _SETTINGS = """\
 Settings to paste:
 
-    EMAIL_BACKEND = "django_turbosmtp.backends.EmailBackend"
     TURBOSMTP = {{
         "CONSUMER_KEY": {key},
         "CONSUMER_SECRET": {secret},
