@@ -33,7 +33,7 @@ _SET_BY_DJANGO = {
 }
 
 #: What a mail server sets or reads itself: as custom headers they might come twice,
-#: be replaced or change the sender, and WIRE.md does not say; in MIME they are exact.
+#: be replaced or change the sender, which no document says; in MIME they are exact.
 _ONLY_IN_MIME = {"date", "message-id", "sender", "return-path", "received"}
 _ONLY_IN_MIME_PREFIXES = ("content-", "resent-", "dkim-", "arc-", "mime-")
 

@@ -2,8 +2,8 @@
 
 turboSMTP turns an attachment with ``content_id`` X into a part with ``Content-ID:
 <X@sender-domain>``, and only where the HTML says ``cid:X@sender-domain``; a picture
-referred to otherwise becomes an ordinary attachment (WIRE.md, quirk 3). So ids and
-references are rewritten together. Pure.
+referred to otherwise becomes an ordinary attachment (docs/wire.rst, quirk 3). So ids
+and references are rewritten together. Pure.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ MAX_UNKNOWN_IN_A_ROW = 10
 class Pace:
     """The one brake of all the workers of a batch.
 
-    turboSMTP limits its rate and does not say where (WIRE.md), so a 429 slows the
+    turboSMTP limits its rate and does not say where (docs/wire.rst), so a 429 slows the
     whole batch, not one connection: all wait, then half as many go at once.
     """
 

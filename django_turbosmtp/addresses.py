@@ -55,8 +55,8 @@ class Mailbox:
     def __str__(self) -> str:
         """Return the form turboSMTP reads in ``to``, ``cc`` and ``bcc``.
 
-        It splits these on commas before it reads quoted strings (WIRE.md, quirk 1). A
-        name with a comma goes as an RFC 2047 encoded word, which holds none.
+        It splits these on commas before it reads quoted strings (docs/wire.rst, quirk
+        1). A name with a comma goes as an RFC 2047 encoded word, which holds none.
         """
         return self._written(_encoded if "," in self.name else phrase)
 

@@ -4,7 +4,7 @@ Errors (``turbosmtp.E...``) come from the same table that a backend is built by
 (`conf.find_problems`); a mail could not leave with any of them.
 
 ========  ==================================================================
-W001      API v1 was retired by the vendor on 2024-06-30 (WIRE.md)
+W001      API v1 was retired by the vendor on 2024-06-30 (docs/wire.rst)
 W002      DEFAULT_FROM_EMAIL or SERVER_EMAIL is no address that can be sent from
 W003      (--deploy) SEND_URL is this machine: nothing leaves it
 W004      (--deploy) RECIPIENT_GUARD keeps mail from its recipients

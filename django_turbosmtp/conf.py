@@ -101,7 +101,7 @@ class Settings:
         return Secret(value)
 
 
-#: The pair of keys that each API version logs in with (WIRE.md, "Login").
+#: The pair of keys that each API version logs in with (docs/wire.rst, "Login").
 CREDENTIALS: dict[int, tuple[str, str]] = {
     2: ("CONSUMER_KEY", "CONSUMER_SECRET"),
     1: ("AUTHUSER", "AUTHPASS"),

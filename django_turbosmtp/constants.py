@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 ESP_NAME: Final = "turboSMTP"
 
-#: What became of one message (DESIGN.md, "For the user").
+#: What became of one message (docs/outcomes.rst).
 Outcome = Literal["accepted", "refused", "unknown", "queued", "suppressed", "cancelled"]
 ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
@@ -19,7 +19,7 @@ RecipientState = Literal["sent", "queued", "invalid", "rejected", "failed", "unk
 
 RecipientKind = Literal["to", "cc", "bcc"]
 
-#: Fields of POST /mail/send (WIRE.md, "Send"). No other is allowed.
+#: Fields of POST /mail/send (docs/wire.rst, "Send"). No other is allowed.
 WIRE_FIELDS: Final = frozenset(
     {
         "from",
@@ -41,7 +41,7 @@ WIRE_FIELDS: Final = frozenset(
 
 MAX_SUBJECT_LENGTH: Final = 700
 
-#: "less than 4 MB in v1, less than 24 MB in v2" (WIRE.md). Read as binary
+#: "less than 4 MB in v1, less than 24 MB in v2" (docs/wire.rst). Read as binary
 #: megabytes: refusing here what turboSMTP would have taken loses a mail, while
 #: what is over a smaller bound there comes back as a refusal.
 MAX_MESSAGE_BYTES: Final = {1: 4 * 2**20, 2: 24 * 2**20}

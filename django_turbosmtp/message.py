@@ -74,7 +74,7 @@ _SHOWN = {name.lower(): name for name in ("From", "To", "Cc", "Reply-To")}
 
 
 def _capitalised(headers: Mapping[str, Any]) -> dict[str, Any]:
-    # turboSMTP's own spelling is "reply-to" (WIRE.md, quirk 2).
+    # turboSMTP's own spelling is "reply-to" (docs/wire.rst, quirk 2).
     return {_SHOWN.get(str(name).lower(), name): v for name, v in headers.items()}
 
 

@@ -238,7 +238,7 @@ def _reply_to(message: Any, headers: Headers) -> dict[str, str]:
         raise NotExact("Reply-To shows something that is not addresses") from error
     if not all(map(is_plain, mailboxes)):
         raise NotExact("a comment or a long name in Reply-To")
-    # No field of its own (WIRE.md, quirk 2).
+    # No field of its own (docs/wire.rst, quirk 2).
     return {"reply-to": ", ".join(mailbox.unsplit() for mailbox in mailboxes)}
 
 

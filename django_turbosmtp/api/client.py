@@ -1,4 +1,4 @@
-"""The API client: v2 and v1, send and login (WIRE.md)."""
+"""The API client: v2 and v1, send and login (docs/wire.rst)."""
 
 from __future__ import annotations
 

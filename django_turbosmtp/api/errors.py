@@ -30,7 +30,7 @@ _BY_STATUS: dict[int, type[APIError]] = {
     403: Forbidden,
     404: NotFound,
 }
-#: ``errorCode`` of v1 (WIRE.md, "Answers"), which may come with any HTTP status.
+#: ``errorCode`` of v1 (docs/wire.rst, "Answers"), which may come with any HTTP status.
 _BY_CODE: dict[int, type[APIError]] = {
     1: AuthenticationError,
     2: AuthenticationError,
@@ -101,7 +101,7 @@ def _class_of(
 
 
 def _texts(data: Any) -> Iterator[str]:
-    """Yield the server's words, whatever they are nested in (WIRE.md, "Answers")."""
+    """Yield the server's words, in whatever nesting (docs/wire.rst, "Answers")."""
     if isinstance(data, str):
         yield data
     elif isinstance(data, list):
