@@ -25,11 +25,11 @@ from django.utils.module_loading import import_string
 
 from django_turbosmtp._compat import configured_mailers
 from django_turbosmtp._headers import read_headers
+from django_turbosmtp._values import is_loopback
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.conf import (
     OPTION_NAMES,
     find_problems,
-    is_loopback,
     merged,
     nearest,
 )

@@ -26,8 +26,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from django_turbosmtp import __version__
+from django_turbosmtp._values import is_loopback
 from django_turbosmtp.api.results import Response
-from django_turbosmtp.conf import is_loopback
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
 
 if TYPE_CHECKING:

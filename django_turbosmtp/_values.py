@@ -1,0 +1,187 @@
+"""What each setting may be: for every key a check id, and who complains of a value.
+
+A complaint is a text to stand behind ``TURBOSMTP[key]``, "" for a good value. None of
+them shows a value that may be a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+
+def _credential(value: Any) -> str:
+    if callable(value):
+        return ""
+    if not isinstance(value, str):
+        return f"is a {type(value).__name__}, not a string or a callable."
+    if not value.strip():
+        return "is empty."
+    if value != value.strip() or any(ord(c) < 32 or ord(c) > 126 for c in value):
+        return "has white space around it or characters that no credential has."
+    return ""
+
+
+def _password(value: Any) -> str:
+    # A v1 password travels in JSON and may hold any character.
+    if callable(value):
+        return ""
+    if not isinstance(value, str) or not value:
+        return "is not a string or a callable, or is empty."
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        return "is not valid Unicode; was it read from bytes that are not UTF-8?"
+    return ""
+
+
+def _bool(value: Any) -> str:
+    return "" if isinstance(value, bool) else f"is {value!r}, not True or False."
+
+
+def _integer(minimum: int) -> Callable[[Any], str]:
+    def complain(value: Any) -> str:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= minimum:
+            return ""
+        return f"is {value!r}, not a whole number from {minimum} up."
+
+    return complain
+
+
+def _days(value: Any) -> str:
+    return "" if value is None else _integer(1)(value)
+
+
+def _timeout(value: Any) -> str:
+    parts = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(parts) == 2 and all(
+        isinstance(part, (int, float)) and not isinstance(part, bool) and part > 0
+        for part in parts
+    ):
+        return ""
+    return (
+        f"is {value!r}, not a number of seconds above 0, or two of them:"
+        " (connect, read)."
+    )
+
+
+def _url(value: Any) -> str:
+    if not isinstance(value, str):
+        return f"is a {type(value).__name__}, not a string."
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # raises where it is none
+    except ValueError:
+        return "is not a URL: its host or port cannot be read."
+    if parts.username or parts.password:
+        return "holds a user name or password: turboSMTP answers such requests 401."
+    if parts.scheme not in {"https", "http"} or not parts.hostname or " " in value:
+        return f"is {value!r}, not a URL that begins with https:// and names a host."
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        return (
+            f"is {value!r}: plain http would show the credentials and every mail"
+            " on the way; it is allowed to this machine only. Use https."
+        )
+    if parts.query or parts.fragment:
+        return f"is {value!r}: a base URL has no '?' and no '#'."
+    if parts.path.rstrip("/").endswith("/mail/send"):
+        return f"is {value!r}: leave '/mail/send' out, it is added."
+    return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _send_defaults(value: Any) -> str:
+    kinds: dict[str, tuple[type, ...]] = {
+        "tags": (list, tuple),
+        "metadata": (dict,),
+        "headers": (dict,),
+        "esp_extra": (dict,),
+    }
+    if not isinstance(value, Mapping):
+        return f"is a {type(value).__name__}, not a dict."
+    for key, part in value.items():
+        if key not in kinds:
+            return f"has the unknown key {key!r}; known: {', '.join(sorted(kinds))}."
+        if not isinstance(part, kinds[key]):
+            return f"has a {type(part).__name__} as {key!r}."
+    return ""
+
+
+def _guard(value: Any) -> str:
+    wanted = 'None, a list of addresses and domains, or {"redirect": "address"}.'
+    if isinstance(value, Mapping):
+        target = value.get("redirect")
+        if set(value) == {"redirect"} and isinstance(target, str) and "@" in target:
+            return ""
+    elif value is None or (
+        isinstance(value, (list, tuple, set, frozenset))
+        and all(isinstance(e, str) and ("." in e or "@" in e) for e in value)
+    ):
+        return ""
+    return f"is {value!r}, not {wanted}"
+
+
+def _alias(value: Any) -> str:
+    return "" if value is None or isinstance(value, str) else "is no database alias."
+
+
+def _webhook_secret(value: Any) -> str:
+    entries = [value] if isinstance(value, str) else value
+    if value is None or (
+        isinstance(entries, (list, tuple))
+        and all(isinstance(e, str) and e.partition(":")[2] for e in entries)
+    ):
+        return ""
+    return 'is not "user:password", or a list of such while rotating.'
+
+
+def _queue(value: Any) -> str:
+    if value is True:
+        return "is True, and this release has no queue yet: nothing would be sent."
+    return _bool(value)
+
+
+def _choice(*allowed: object) -> Callable[[Any], str]:
+    def complain(value: Any) -> str:
+        if any(type(value) is type(choice) and value == choice for choice in allowed):
+            return ""
+        return f"is {value!r}; allowed: {', '.join(map(repr, allowed))}."
+
+    return complain
+
+
+#: Key: check id, and what complains about a wrong value.
+KEYS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "CONSUMER_KEY": ("turbosmtp.E010", _credential),
+    "CONSUMER_SECRET": ("turbosmtp.E011", _credential),
+    "AUTHUSER": ("turbosmtp.E012", _credential),
+    "AUTHPASS": ("turbosmtp.E013", _password),
+    "API_VERSION": ("turbosmtp.E014", _choice(2, 1)),
+    "REGION": ("turbosmtp.E015", _choice("global", "eu")),
+    "SEND_URL": ("turbosmtp.E016", _url),
+    "API_URL": ("turbosmtp.E017", _url),
+    "TIMEOUT": ("turbosmtp.E018", _timeout),
+    "MAX_CONNECTIONS": ("turbosmtp.E019", _integer(1)),
+    "MAX_RETRIES": ("turbosmtp.E020", _integer(0)),
+    "SEND_DEFAULTS": ("turbosmtp.E021", _send_defaults),
+    "IGNORE_UNSUPPORTED_FEATURES": ("turbosmtp.E022", _bool),
+    "RECIPIENT_GUARD": ("turbosmtp.E023", _guard),
+    "LOG": ("turbosmtp.E024", _bool),
+    "LOG_BODY": ("turbosmtp.E025", _bool),
+    "LOG_ATTACHMENTS": ("turbosmtp.E026", _bool),
+    "LOG_USING": ("turbosmtp.E027", _alias),
+    "RETENTION_DAYS": ("turbosmtp.E028", _days),
+    "BODY_RETENTION_DAYS": ("turbosmtp.E029", _days),
+    "SUPPRESS": ("turbosmtp.E030", _bool),
+    "WEBHOOK_SECRET": ("turbosmtp.E031", _webhook_secret),
+    "QUEUE": ("turbosmtp.E032", _queue),
+}
