@@ -133,7 +133,7 @@ def _why_mime(message: Any, headers: Headers, envelope: Envelope) -> str:
     if envelope.changed:
         return ""
     for name, wire in (("To", to), ("Cc", cc)):
-        shown = headers.shown(name, None)
+        shown = headers.shown(name)
         try:
             if shown is None:
                 boxes = parse_each(getattr(message, name.lower(), None) or (), name)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.encoding import force_str
 
+from django_turbosmtp.constants import SHOWN_HEADERS
 from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_turbosmtp.payload")
 
 _NAME = re.compile(r"[!-9;-~]+")
-
-#: Django takes these from ``headers`` in this spelling only, and skips all others.
-_SHOWN = ("From", "To", "Cc", "Reply-To")
 
 #: At most one of each in a message (RFC 5322, 3.6; RFC 2045), and Django has set it.
 _SET_BY_DJANGO = {
@@ -49,9 +47,9 @@ class Headers:
     #: Why the message must go as MIME, or "".
     why_mime: str = ""
 
-    def shown(self, name: str, otherwise: Any) -> Any:
-        """Return the header Django shows as ``name``, else ``otherwise``."""
-        return self.all.get(name, otherwise)
+    def shown(self, name: str) -> Any:
+        """Return the header Django shows as ``name``, None where lists say it."""
+        return self.all.get(name)
 
 
 def read_headers(headers: Mapping[str, Any]) -> Headers:
@@ -64,12 +62,12 @@ def read_headers(headers: Mapping[str, Any]) -> Headers:
         text = _checked(name, value)
         everything[name] = value if isinstance(value, datetime) else text
         lowered = name.lower()
-        if lowered in {shown.lower() for shown in _SHOWN}:
-            if name not in _SHOWN:
+        if lowered in SHOWN_HEADERS:
+            if name != SHOWN_HEADERS[lowered]:
                 logger.warning(
                     "Django ignores headers[%r]: spell it with capitals as in %s.",
                     name,
-                    ", ".join(_SHOWN),
+                    ", ".join(SHOWN_HEADERS.values()),
                 )
             continue
         if lowered in _ONLY_IN_MIME or lowered.startswith(_ONLY_IN_MIME_PREFIXES):

@@ -68,7 +68,7 @@ class EmailBackend(BaseEmailBackend):
         super().__init__(**base_backend_kwargs(alias=alias, unknown=options))
         self.fail_silently = fail_silently
         self.settings: Settings = load(own, alias=alias, **login)
-        guard_of(self.settings.recipient_guard, alias=alias)  # raises what is wrong
+        self._keep = guard_of(self.settings.recipient_guard, alias=alias)
         self._lock = threading.RLock()
         self._session: Session | None = None
         self._opened = contextlib.ExitStack()
@@ -111,7 +111,11 @@ class EmailBackend(BaseEmailBackend):
             session = self._session or stack.enter_context(self._lend())
             client = Client(session, self.settings, credentials)
             jobs = deliver(
-                messages, client=client, settings=self.settings, sender=type(self)
+                messages,
+                client=client,
+                settings=self.settings,
+                sender=type(self),
+                keep=self._keep,
             )
         self._raise_failures(jobs)
         return _accepted(jobs)

@@ -39,6 +39,14 @@ WIRE_FIELDS: Final = frozenset(
     }
 )
 
+#: Django takes these from ``headers`` in this spelling only, and skips all others.
+SHOWN_HEADERS: Final = {
+    "from": "From",
+    "to": "To",
+    "cc": "Cc",
+    "reply-to": "Reply-To",
+}
+
 MAX_SUBJECT_LENGTH: Final = 700
 
 #: "less than 4 MB in v1, less than 24 MB in v2" (docs/wire.rst). Read as binary

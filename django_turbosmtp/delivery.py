@@ -89,14 +89,19 @@ class Job:
 
 
 def deliver(
-    messages: Iterable[Any], *, client: Client, settings: Settings, sender: type
+    messages: Iterable[Any],
+    *,
+    client: Client,
+    settings: Settings,
+    sender: type,
+    keep: Keep | None = None,
 ) -> list[Job]:
     """Send each message, and return what became of it, in order.
 
-    ``sender`` is the sender of the signals. Nothing of a message's own raises; each
+    ``sender`` is the sender of the signals. ``keep`` decides on each recipient, as
+    `guard_of` makes it. Nothing of a message's own raises; each
     has its status set, and `Job.error` says what to raise for it.
     """
-    keep = guard_of(settings.recipient_guard)
     jobs = [_prepare(message, client, settings, keep, sender) for message in messages]
     try:
         _transmit(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp.constants import (
     MAX_REFERENCE_LENGTH,
+    SHOWN_HEADERS,
     UNSUPPORTED_ATTRIBUTES,
     WIRE_FIELDS,
 )
@@ -69,13 +70,11 @@ def read_attributes(
     )
 
 
-#: Django takes these from ``headers`` in this spelling only.
-_SHOWN = {name.lower(): name for name in ("From", "To", "Cc", "Reply-To")}
-
-
 def _capitalised(headers: Mapping[str, Any]) -> dict[str, Any]:
     # turboSMTP's own spelling is "reply-to" (docs/wire.rst, quirk 2).
-    return {_SHOWN.get(str(name).lower(), name): v for name, v in headers.items()}
+    return {
+        SHOWN_HEADERS.get(str(name).lower(), name): v for name, v in headers.items()
+    }
 
 
 def _without(defaults: Mapping[str, Any], message: Any) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def _is_utf8(encoding: Any) -> bool:
 
 
 def _shown_sender(headers: Headers, sender: Mailbox) -> Mailbox:
-    shown = headers.shown("From", None)
+    shown = headers.shown("From")
     if shown is not None:
         try:
             mailbox = parse(shown, "headers['From']")
@@ -224,7 +224,7 @@ def _string(value: Any) -> str:
 
 
 def _reply_to(message: Any, headers: Headers) -> dict[str, str]:
-    shown = headers.shown("Reply-To", None)
+    shown = headers.shown("Reply-To")
     if shown is None:
         shown = ", ".join(map(str, message.reply_to or ()))
         refuse_header_injection(shown, "reply_to")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from django_turbosmtp.api.body import Body, Transmission
-from django_turbosmtp.api.errors import error_of, retry_after
+from django_turbosmtp.api.errors import error_of
 from django_turbosmtp.api.results import Login, Response, SendResult
 from django_turbosmtp.api.session import parse_json
 from django_turbosmtp.conf import MASK, Credentials, Secret
@@ -67,9 +67,7 @@ class Client:
         response = self._request("POST", self._send_url, headers, body)
         if response.status_code == 200 and _says_ok(response):
             return SendResult(message_id=_message_id(response), response=response)
-        if response.text:
-            response = _redacted(response, *self._secrets())
-        raise _refusal(response)
+        raise _refusal(_redacted(response, *self._secrets()))
 
     def _secrets(self) -> list[Secret]:
         if not self._credentials:
@@ -144,7 +142,8 @@ def _refusal(response: Response) -> Exception:
     """
     error = error_of(response)
     status = response.status_code
-    if 400 <= status < 500 or (status == 503 and retry_after(response) is not None):
+    # A 503 can be tried again only where it says when.
+    if 400 <= status < 500 or (status == 503 and error.retryable):
         return error
     unknown = OutcomeUnknown(
         f"No readable answer says whether the message was accepted. {error}"
