@@ -17,8 +17,23 @@ HAS_MAILERS = django.VERSION >= (6, 1)
 #: Remove when 5.2 is no longer supported (2028-04).
 MODERN_MIME = django.VERSION >= (6, 0)
 
+#: Django's own steps of building a message, of 5.2 and of 6.x. A class that overrides
+#: one, or an instance that hides one, builds its MIME in a way of its own.
+MESSAGE_STEPS = (
+    "message",
+    "_create_message",
+    "_create_attachments",
+    "_create_attachment",
+    "_create_alternatives",
+    "_create_mime_attachment",
+    "_add_bodies",
+    "_add_attachments",
+    "_add_attachment",
+    "_set_list_header_if_not_empty",
+)
 
-def configured_mailers() -> dict[str | None, dict[str, Any]]:
+
+def list_mailers() -> dict[str | None, dict[str, Any]]:
     """Return the mailers of the settings by alias; None is that of EMAIL_BACKEND."""
     mailers = getattr(settings, "MAILERS", None)
     if HAS_MAILERS and mailers is not None:
@@ -30,7 +45,9 @@ def configured_mailers() -> dict[str | None, dict[str, Any]]:
         return {None: {"BACKEND": settings.EMAIL_BACKEND}}
 
 
-def configuration_error(text: str, *, alias: str | None = None) -> ImproperlyConfigured:
+def build_configuration_error(
+    text: str, *, alias: str | None = None
+) -> ImproperlyConfigured:
     """Return the error Django itself would raise for a wrong mailer setting."""
     if HAS_MAILERS and alias is not None:
         from django.core.mail import InvalidMailer
@@ -40,10 +57,18 @@ def configuration_error(text: str, *, alias: str | None = None) -> ImproperlyCon
     return ImproperlyConfigured(text)
 
 
-def base_backend_kwargs(
+def build_backend_kwargs(
     *, alias: str | None, unknown: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what BaseEmailBackend.__init__() takes on this Django."""
     if HAS_MAILERS:
         return {"alias": alias, **unknown}
     return {}
+
+
+def names_passed_by_django(options: dict[str, Any]) -> set[str]:
+    """Return which options of a mailer send_mail() passed itself (Django 6.1).
+
+    The others come from the mailer's OPTIONS. The name is Django's own and private.
+    """
+    return set(options.get("_ignore_unknown_kwargs") or ())

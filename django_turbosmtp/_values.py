@@ -1,4 +1,4 @@
-"""What each setting may be: for every key a check id, and who complains of a value.
+"""What each setting may be: for every key a check id, and what finds a value wrong.
 
 A complaint is a text to stand behind ``TURBOSMTP[key]``, "" for a good value. None of
 them shows a value that may be a secret.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from django_turbosmtp._text import find_surrogate
 
 
 def _credential(value: Any) -> str:
@@ -30,7 +32,7 @@ def _password(value: Any) -> str:
         return ""
     if not isinstance(value, str) or not value:
         return "is not a string or a callable, or is empty."
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+    if find_surrogate(value) is not None:
         return "is not valid Unicode; was it read from bytes that are not UTF-8?"
     return ""
 
@@ -159,29 +161,37 @@ def _choice(*allowed: object) -> Callable[[Any], str]:
     return complain
 
 
-#: Key: check id, and what complains about a wrong value.
-KEYS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "CONSUMER_KEY": ("turbosmtp.E010", _credential),
-    "CONSUMER_SECRET": ("turbosmtp.E011", _credential),
-    "AUTHUSER": ("turbosmtp.E012", _credential),
-    "AUTHPASS": ("turbosmtp.E013", _password),
-    "API_VERSION": ("turbosmtp.E014", _choice(2, 1)),
-    "REGION": ("turbosmtp.E015", _choice("global", "eu")),
-    "SEND_URL": ("turbosmtp.E016", _url),
-    "API_URL": ("turbosmtp.E017", _url),
-    "TIMEOUT": ("turbosmtp.E018", _timeout),
-    "MAX_CONNECTIONS": ("turbosmtp.E019", _integer(1)),
-    "MAX_RETRIES": ("turbosmtp.E020", _integer(0)),
-    "SEND_DEFAULTS": ("turbosmtp.E021", _send_defaults),
-    "IGNORE_UNSUPPORTED_FEATURES": ("turbosmtp.E022", _bool),
-    "RECIPIENT_GUARD": ("turbosmtp.E023", _guard),
-    "LOG": ("turbosmtp.E024", _bool),
-    "LOG_BODY": ("turbosmtp.E025", _bool),
-    "LOG_ATTACHMENTS": ("turbosmtp.E026", _bool),
-    "LOG_USING": ("turbosmtp.E027", _alias),
-    "RETENTION_DAYS": ("turbosmtp.E028", _days),
-    "BODY_RETENTION_DAYS": ("turbosmtp.E029", _days),
-    "SUPPRESS": ("turbosmtp.E030", _bool),
-    "WEBHOOK_SECRET": ("turbosmtp.E031", _webhook_secret),
-    "QUEUE": ("turbosmtp.E032", _queue),
+class Key(NamedTuple):
+    """One key of ``TURBOSMTP``."""
+
+    #: The id of the system check that reports a wrong value.
+    check_id: str
+    #: Takes a value; returns what is wrong with it, "" for a good one.
+    complain: Callable[[Any], str]
+
+
+KEYS: dict[str, Key] = {
+    "CONSUMER_KEY": Key("turbosmtp.E010", _credential),
+    "CONSUMER_SECRET": Key("turbosmtp.E011", _credential),
+    "AUTHUSER": Key("turbosmtp.E012", _credential),
+    "AUTHPASS": Key("turbosmtp.E013", _password),
+    "API_VERSION": Key("turbosmtp.E014", _choice(2, 1)),
+    "REGION": Key("turbosmtp.E015", _choice("global", "eu")),
+    "SEND_URL": Key("turbosmtp.E016", _url),
+    "API_URL": Key("turbosmtp.E017", _url),
+    "TIMEOUT": Key("turbosmtp.E018", _timeout),
+    "MAX_CONNECTIONS": Key("turbosmtp.E019", _integer(1)),
+    "MAX_RETRIES": Key("turbosmtp.E020", _integer(0)),
+    "SEND_DEFAULTS": Key("turbosmtp.E021", _send_defaults),
+    "IGNORE_UNSUPPORTED_FEATURES": Key("turbosmtp.E022", _bool),
+    "RECIPIENT_GUARD": Key("turbosmtp.E023", _guard),
+    "LOG": Key("turbosmtp.E024", _bool),
+    "LOG_BODY": Key("turbosmtp.E025", _bool),
+    "LOG_ATTACHMENTS": Key("turbosmtp.E026", _bool),
+    "LOG_USING": Key("turbosmtp.E027", _alias),
+    "RETENTION_DAYS": Key("turbosmtp.E028", _days),
+    "BODY_RETENTION_DAYS": Key("turbosmtp.E029", _days),
+    "SUPPRESS": Key("turbosmtp.E030", _bool),
+    "WEBHOOK_SECRET": Key("turbosmtp.E031", _webhook_secret),
+    "QUEUE": Key("turbosmtp.E032", _queue),
 }

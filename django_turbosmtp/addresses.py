@@ -8,12 +8,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from email.errors import HeaderParseError, ObsoleteHeaderDefect
-from email.header import Header
 from email.headerregistry import AddressHeader
 from typing import TYPE_CHECKING, Any
 
 from django.utils.encoding import punycode
 
+from django_turbosmtp._text import (
+    SURROGATE,
+    encode_words,
+    find_surrogate,
+    has_break,
+    shorten,
+)
 from django_turbosmtp.exceptions import InvalidAddress
 
 if TYPE_CHECKING:
@@ -39,7 +45,7 @@ class Mailbox:
 
     name: str
     addr_spec: str
-    #: Something the two above do not hold, an RFC 5322 comment.
+    #: Whether it came with an RFC 5322 comment, which the two above do not hold.
     has_comment: bool = False
 
     @property
@@ -48,7 +54,7 @@ class Mailbox:
 
     @property
     def key(self) -> str:
-        """Return what makes two spellings one mailbox for sure."""
+        """Return what is the same for all spellings of certainly one mailbox."""
         local, _, domain = self.addr_spec.rpartition("@")
         return f"{local}@{domain.lower()}"
 
@@ -58,7 +64,7 @@ class Mailbox:
         It splits these on commas before it reads quoted strings (docs/wire.rst, quirk
         1). A name with a comma goes as an RFC 2047 encoded word, which holds none.
         """
-        return self._written(_encoded if "," in self.name else phrase)
+        return self._written(encode_words if "," in self.name else phrase)
 
     def unsplit(self) -> str:
         """Return the form for ``from`` and reply-to, which are not split."""
@@ -74,34 +80,22 @@ class Mailbox:
         Python reads white space between such words as part of a name (seen on 3.11.7
         and 3.12.1), and where they are split is each writer's own choice.
         """
-        return "?= =?" in _encoded(self.name) if not self.name.isascii() else False
+        return "?= =?" in encode_words(self.name) if not self.name.isascii() else False
 
 
 def phrase(text: str) -> str:
     """Return a name as it may stand in a header: bare, quoted or RFC 2047 words."""
     if not text.isascii() or not text.isprintable() or "=?" in text:
-        return _encoded(text)
+        return encode_words(text)
     if _BARE_NAME.fullmatch(text) and text == " ".join(text.split()):
         return text
     escaped = text.replace("\\", r"\\").replace('"', r"\"")
     return f'"{escaped}"'
 
 
-def _encoded(text: str) -> str:
-    return Header(text, "utf-8", maxlinelen=75).encode(linesep="")
-
-
-def shorten(text: str) -> str:
-    """Return what an error shows of a text: a body given by mistake is not shown."""
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-
-
-_MAX_SHOWN = 200
-
-
 def refuse_line_breaks(text: str, where: str) -> None:
     """Raise InvalidAddress for text that would become another header."""
-    if "\n" in text or "\r" in text or "\0" in text:
+    if has_break(text):
         raise InvalidAddress(
             f"{where}: {shorten(text)!r} holds a line break or a null character, which"
             " would inject a header. Remove it."
@@ -189,10 +183,8 @@ def _mailbox(parsed: Any, text: str, where: str) -> Mailbox:
                 text, where, f"its domain has no IDNA form: {error}"
             ) from None
     name = parsed.display_name or ""
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
-        raise _invalid(
-            text, where, "its name holds half a character (a lone surrogate)"
-        )
+    if find_surrogate(name) is not None:
+        raise _invalid(text, where, f"its name holds {SURROGATE}")
     if len(name.splitlines()) > 1:
         raise _invalid(text, where, "its name holds a line separator")
     return Mailbox(name, spec, has_comment="(" in str(parsed) and "(" not in name)

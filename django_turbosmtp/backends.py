@@ -10,29 +10,32 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from django_turbosmtp._compat import (
     HAS_MAILERS,
-    base_backend_kwargs,
-    configuration_error,
+    build_backend_kwargs,
+    build_configuration_error,
+    names_passed_by_django,
 )
 from django_turbosmtp.api import Client
-from django_turbosmtp.api.session import Session, shared_session
+from django_turbosmtp.api.shared import shared_session
 from django_turbosmtp.conf import (
     OPTION_NAMES,
-    hidden,
+    describe_unknown_option,
+    hide,
     hide_secrets,
     load,
-    unknown_option,
 )
 from django_turbosmtp.constants import ACCEPTED
-from django_turbosmtp.delivery import Job, deliver, guard_of
+from django_turbosmtp.delivery import Job, deliver
 from django_turbosmtp.exceptions import TurboSMTPError
+from django_turbosmtp.guard import build_guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from django_turbosmtp.api.session import Session
     from django_turbosmtp.conf import Settings
 
-#: Connections kept per process and host where MAX_CONNECTIONS is less: as many threads
-#: of a server may send at once before urllib3 warns and opens one for each.
+#: Keep this many connections per process and host where MAX_CONNECTIONS is less: more
+#: threads of a server than that, sending at once, make urllib3 warn.
 _POOL_SIZE = 32
 
 
@@ -57,18 +60,20 @@ class EmailBackend(BaseEmailBackend):
         """
         own = {name: options.pop(name) for name in OPTION_NAMES & options.keys()}
         own = hide_secrets(own)
-        username, password = hidden(username), hidden(password)
+        username, password = hide(username), hide(password)
         login = {"username": username or None, "password": password or None}
-        if alias is not None and not login.keys() & _from_django(options):
+        if alias is not None and not login.keys() & names_passed_by_django(options):
             options |= {name: value for name, value in login.items() if value}
             login = {}
         if options and not HAS_MAILERS:
             # Django before 6.1 drops what it does not know without a word.
-            raise configuration_error(unknown_option(next(iter(options))))
-        super().__init__(**base_backend_kwargs(alias=alias, unknown=options))
+            raise build_configuration_error(
+                describe_unknown_option(next(iter(options)))
+            )
+        super().__init__(**build_backend_kwargs(alias=alias, unknown=options))
         self.fail_silently = fail_silently
         self.settings: Settings = load(own, alias=alias, **login)
-        self._keep = guard_of(self.settings.recipient_guard, alias=alias)
+        self._keep = build_guard(self.settings.recipient_guard, alias=alias)
         self._lock = threading.RLock()
         self._session: Session | None = None
         self._opened = contextlib.ExitStack()
@@ -118,7 +123,7 @@ class EmailBackend(BaseEmailBackend):
                 keep=self._keep,
             )
         self._raise_failures(jobs)
-        return _accepted(jobs)
+        return _count_accepted(jobs)
 
     def _raise_failures(self, jobs: Sequence[Job]) -> None:
         failures = [(job.message, job.error) for job in jobs if job.error is not None]
@@ -129,14 +134,9 @@ class EmailBackend(BaseEmailBackend):
         error: Any = failures[0][1]
         # An exception of somebody's own message() or receiver may refuse attributes.
         with contextlib.suppress(AttributeError, TypeError):
-            error.failures, error.sent_count = tuple(failures), _accepted(jobs)
+            error.failures, error.sent_count = tuple(failures), _count_accepted(jobs)
         raise error
 
 
-def _accepted(jobs: Sequence[Job]) -> int:
+def _count_accepted(jobs: Sequence[Job]) -> int:
     return sum(job.status.outcome == ACCEPTED for job in jobs)
-
-
-def _from_django(options: dict[str, Any]) -> set[str]:
-    """Return what send_mail() passed to a mailer of 6.1, apart from its OPTIONS."""
-    return set(options.get("_ignore_unknown_kwargs") or ())

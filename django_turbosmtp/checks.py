@@ -23,18 +23,19 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
 from django.utils.module_loading import import_string
 
-from django_turbosmtp._compat import configured_mailers
-from django_turbosmtp._headers import read_headers
+from django_turbosmtp._compat import list_mailers
 from django_turbosmtp._values import is_loopback
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.conf import (
     OPTION_NAMES,
     find_problems,
-    merged,
-    nearest,
+    merge_options,
+    suggest_key,
 )
 from django_turbosmtp.exceptions import InvalidAddress, MessageError
+from django_turbosmtp.guard import build_guard
 from django_turbosmtp.message import read_attributes
+from django_turbosmtp.payload.headers import read_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,12 +45,12 @@ if TYPE_CHECKING:
 TAG = "turbosmtp"
 
 #: Problems of credentials matter only to a site that sends through us.
-_OF_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
+_ONLY_FOR_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
 
 
 def _mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """Yield alias and OPTIONS of each mailer that uses our backend."""
-    for alias, config in configured_mailers().items():
+    for alias, config in list_mailers().items():
         if _is_ours(config.get("BACKEND", "")):
             yield alias, config.get("OPTIONS", {})
 
@@ -75,30 +76,28 @@ def check_settings(
         where = "" if alias is None else f"MAILERS[{alias!r}]: "
         own = {name: v for name, v in options.items() if name in OPTION_NAMES}
         try:
-            problems = find_problems(merged(own), own)
+            problems = find_problems(merge_options(own), own)
         except ImproperlyConfigured as error:
             text = str(error).removesuffix(" (turbosmtp.E001)")
             return [Error(text, id="turbosmtp.E001")]
         for problem in problems:
-            if problem.id in _OF_SENDERS and not mailers:
+            if problem.id in _ONLY_FOR_SENDERS and not mailers:
                 continue
             text = f"{where}{problem.text}"
             found[text] = Error(text, hint=problem.hint or None, id=problem.id)
         if not problems:
-            found |= {str(m.msg): m for m in _of_values(merged(own))}
+            found |= {str(m.msg): m for m in _check_values(merge_options(own))}
         for name in options.keys() - OPTION_NAMES - {"fail_silently"}:
             text = f"{where}Unknown option {name!r}."
-            hint = nearest(name, option=True)
+            hint = suggest_key(name, option=True)
             found[text] = Error(text, hint=hint, id="turbosmtp.E002")
     return list(found.values())
 
 
-def _of_values(raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
+def _check_values(raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
     """Yield what would fail for every message, and only its parser knows."""
-    from django_turbosmtp.delivery import guard_of
-
     try:
-        guard_of(raw.get("RECIPIENT_GUARD"))
+        build_guard(raw.get("RECIPIENT_GUARD"))
     except ImproperlyConfigured as error:
         text = str(error).removesuffix(" (turbosmtp.E023)")
         yield Error(text, id="turbosmtp.E023")
@@ -190,6 +189,6 @@ def check_deployment(
 
 def _value(options: dict[str, Any], key: str) -> Any:
     try:
-        return merged(options).get(key)
+        return merge_options(options).get(key)
     except ImproperlyConfigured:
         return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 
-from django_turbosmtp._compat import configuration_error
+from django_turbosmtp._compat import build_configuration_error
 from django_turbosmtp._values import KEYS
 from django_turbosmtp.constants import API_HOSTS, SEND_HOSTS
 
@@ -39,7 +39,23 @@ _SECRET_KEYS = {
     "WEBHOOK_SECRET",
 }
 
+#: The keys of a mailer's OPTIONS.
+OPTION_NAMES = frozenset(key.lower() for key in KEYS)
+
 Credential = str | Callable[[], str] | None
+
+
+#: The pair of keys that each API version logs in with (docs/wire.rst, "Login").
+CREDENTIALS: dict[int, tuple[str, str]] = {
+    2: ("CONSUMER_KEY", "CONSUMER_SECRET"),
+    1: ("AUTHUSER", "AUTHPASS"),
+}
+
+#: Of these keys None means the same as leaving them out.
+_NONE_IS_UNSET = {key for pair in CREDENTIALS.values() for key in pair} | {
+    "SEND_URL",
+    "API_URL",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,20 +107,16 @@ class Settings:
     def _credential(self, key: str) -> Secret:
         value = getattr(self, key.lower())
         if callable(value):
-            value = hidden(value())
-        if complaint := "is callable itself." * callable(value) or KEYS[key][1](value):
-            raise configuration_error(
+            value = hide(value())
+        complaint = KEYS[key].complain(value)
+        if callable(value):
+            complaint = "is callable itself."
+        if complaint:
+            raise build_configuration_error(
                 f"TURBOSMTP[{key!r}]: the callable returned something that {complaint}",
                 alias=self.alias,
             )
         return Secret(value)
-
-
-#: The pair of keys that each API version logs in with (docs/wire.rst, "Login").
-CREDENTIALS: dict[int, tuple[str, str]] = {
-    2: ("CONSUMER_KEY", "CONSUMER_SECRET"),
-    1: ("AUTHUSER", "AUTHPASS"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +128,7 @@ class Problem:
     hint: str = ""
 
 
-OPTION_NAMES = frozenset(key.lower() for key in KEYS)
-
-
-def merged(options: Mapping[str, Any]) -> dict[str, Any]:
+def merge_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``settings.TURBOSMTP`` with mailer OPTIONS over it, unchecked.
 
     A pair of credentials is one thing: an OPTIONS that gives one half is not
@@ -128,7 +137,7 @@ def merged(options: Mapping[str, Any]) -> dict[str, Any]:
     raw = getattr(django_settings, "TURBOSMTP", None)
     raw = {} if raw is None else raw
     if not isinstance(raw, Mapping):
-        raise configuration_error(
+        raise build_configuration_error(
             f"TURBOSMTP is a {type(raw).__name__}, not a dict. (turbosmtp.E001)"
         )
     merged = hide_secrets(raw)
@@ -140,7 +149,7 @@ def merged(options: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def hidden(value: Any) -> Any:
+def hide(value: Any) -> Any:
     """Return a string as one that no repr shows, and anything else as it is."""
     return Secret(value) if isinstance(value, str) else value
 
@@ -151,7 +160,7 @@ def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     An error reporter prints the local variables of whoever refuses them.
     """
     return {
-        key: hidden(value) if str(key).upper() in _SECRET_KEYS else value
+        key: hide(value) if str(key).upper() in _SECRET_KEYS else value
         for key, value in values.items()
     }
 
@@ -159,44 +168,39 @@ def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
 def find_problems(
     raw: Mapping[str, Any], options: Mapping[str, Any] | None = None
 ) -> list[Problem]:
-    """Return all that is wrong with settings as `merged` gives them.
+    """Return all that is wrong with settings as `merge_options` gives them.
 
     ``options`` are the mailer's own, and only say where a wrong value stands.
     """
     problems = []
     for key, value in raw.items():
         if key not in KEYS:
-            problems.append(_unknown_key(key))
+            problems.append(_report_unknown_key(key))
         elif value is None and key in _NONE_IS_UNSET:
             continue
-        elif complaint := KEYS[key][1](value):
-            text = f"{_place(key, options or {})} {complaint}"
-            problems.append(Problem(id=KEYS[key][0], text=text))
-    if not KEYS["API_VERSION"][1](raw.get("API_VERSION", 2)):
-        problems += _combined_problems(raw, options or {})
+        elif complaint := KEYS[key].complain(value):
+            text = f"{_name_place(key, options or {})} {complaint}"
+            problems.append(Problem(id=KEYS[key].check_id, text=text))
+    version_is_wrong = KEYS["API_VERSION"].complain(raw.get("API_VERSION", 2))
+    if not version_is_wrong:
+        problems += _find_combined_problems(raw, options or {})
     return problems
 
 
-_NONE_IS_UNSET = {key for pair in CREDENTIALS.values() for key in pair} | {
-    "SEND_URL",
-    "API_URL",
-}
-
-
-def _place(key: str, options: Mapping[str, Any]) -> str:
+def _name_place(key: str, options: Mapping[str, Any]) -> str:
     name = key.lower()
     return f"OPTIONS[{name!r}]" if name in options else f"TURBOSMTP[{key!r}]"
 
 
-def _unknown_key(key: object) -> Problem:
+def _report_unknown_key(key: object) -> Problem:
     return Problem(
         id="turbosmtp.E002",
         text=f"TURBOSMTP has the unknown key {key!r}.",
-        hint=nearest(key),
+        hint=suggest_key(key),
     )
 
 
-def nearest(key: object, *, option: bool = False) -> str:
+def suggest_key(key: object, *, option: bool = False) -> str:
     """Return a hint that names the known key, or option, most like this one."""
     from difflib import get_close_matches
 
@@ -209,7 +213,7 @@ def nearest(key: object, *, option: bool = False) -> str:
     return f"Known: {', '.join(map(case, KEYS))}."
 
 
-def _combined_problems(
+def _find_combined_problems(
     raw: Mapping[str, Any], options: Mapping[str, Any]
 ) -> list[Problem]:
     version = raw.get("API_VERSION", 2)
@@ -247,9 +251,9 @@ def _combined_problems(
     return problems
 
 
-def unknown_option(name: str) -> str:
+def describe_unknown_option(name: str) -> str:
     """Return the text about a backend option that is none of ours."""
-    return f"Unknown option {name!r}. {nearest(name, option=True)}"
+    return f"Unknown option {name!r}. {suggest_key(name, option=True)}"
 
 
 def load(
@@ -267,12 +271,12 @@ def load(
     """
     options = dict(options or {})
     if username is not None or password is not None:
-        pair = CREDENTIALS[1 if merged(options).get("API_VERSION") == 1 else 2]
+        pair = CREDENTIALS[1 if merge_options(options).get("API_VERSION") == 1 else 2]
         options |= {pair[0].lower(): username, pair[1].lower(): password}
-    raw = merged(options)
+    raw = merge_options(options)
     if problems := find_problems(raw, options):
         first = problems[0]
-        raise configuration_error(
+        raise build_configuration_error(
             " ".join(filter(None, [first.text, first.hint, f"({first.id})"])),
             alias=alias,
         )

@@ -52,41 +52,41 @@ def read_attributes(
     """
     if not ignore_unsupported:
         _refuse_unsupported(message)
-    extra = {**defaults.get("esp_extra", {}), **_mapping(message, "esp_extra")}
+    extra = {**defaults.get("esp_extra", {}), **_read_mapping(message, "esp_extra")}
     _check_esp_extra(extra, api_version)
-    tags = tuple(dict.fromkeys([*_tags(message), *defaults.get("tags", ())]))
+    tags = tuple(dict.fromkeys([*_read_tags(message), *defaults.get("tags", ())]))
     campaign = extra.get("X-campaign-ID", tags[0] if tags else None)
     own_headers = getattr(message, "extra_headers", None) or {}
     return Attributes(
-        reference_id=_reference_id(message, extra),
+        reference_id=_read_reference_id(message, extra),
         tags=tags,
-        campaign=None if campaign is None else _one_line("campaign", campaign),
-        metadata={**defaults.get("metadata", {}), **_mapping(message, "metadata")},
-        headers=_over(
-            _without(defaults.get("headers", {}), message),
+        campaign=None if campaign is None else _require_one_line("campaign", campaign),
+        metadata={**defaults.get("metadata", {}), **_read_mapping(message, "metadata")},
+        headers=merge_headers(
+            _drop_said_by_lists(defaults.get("headers", {}), message),
             own_headers,
-            _capitalised(extra.get("custom_headers", {})),
+            _spell_as_django(extra.get("custom_headers", {})),
         ),
     )
 
 
-def _capitalised(headers: Mapping[str, Any]) -> dict[str, Any]:
+def _spell_as_django(headers: Mapping[str, Any]) -> dict[str, Any]:
     # turboSMTP's own spelling is "reply-to" (docs/wire.rst, quirk 2).
     return {
         SHOWN_HEADERS.get(str(name).lower(), name): v for name, v in headers.items()
     }
 
 
-def _without(defaults: Mapping[str, Any], message: Any) -> dict[str, Any]:
+def _drop_said_by_lists(defaults: Mapping[str, Any], message: Any) -> dict[str, Any]:
     """Return the default headers, less those the message's own lists say."""
-    headers = _capitalised(defaults)
+    headers = _spell_as_django(defaults)
     for name in ("To", "Cc", "Reply-To"):
         if getattr(message, name.lower().replace("-", "_"), None):
             headers.pop(name, None)
     return headers
 
 
-def _over(*layers: Mapping[str, Any]) -> dict[str, Any]:
+def merge_headers(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge dicts of headers, the later over the earlier, names in any casing."""
     result: dict[str, Any] = {}
     for layer in layers:
@@ -115,7 +115,7 @@ def _check_esp_extra(extra: Mapping[str, Any], api_version: int) -> None:
             )
 
 
-def _one_line(name: str, value: Any) -> str:
+def _require_one_line(name: str, value: Any) -> str:
     text = str(value)
     if not text.isprintable():
         raise MessageError(
@@ -138,25 +138,25 @@ def _refuse_unsupported(message: Any) -> None:
         )
 
 
-def _tags(message: Any) -> list[str]:
+def _read_tags(message: Any) -> list[str]:
     tags = getattr(message, "tags", None) or ()
     if isinstance(tags, (str, Mapping)):
         raise MessageError(f"tags is a {type(tags).__name__}, not a list of strings.")
-    return [_one_line("tags", tag) for tag in tags]
+    return [_require_one_line("tags", tag) for tag in tags]
 
 
-def _mapping(message: Any, name: str) -> Mapping[str, Any]:
+def _read_mapping(message: Any, name: str) -> Mapping[str, Any]:
     value = getattr(message, name, None) or {}
     if not isinstance(value, Mapping):
         raise MessageError(f"{name} is a {type(value).__name__}, not a dict.")
     return value
 
 
-def _reference_id(message: Any, extra: Mapping[str, Any]) -> str:
+def _read_reference_id(message: Any, extra: Mapping[str, Any]) -> str:
     value = getattr(message, "reference_id", None) or extra.get("reference_id")
     if not value:
         return str(uuid.uuid4())
-    text = _one_line("reference_id", value)
+    text = _require_one_line("reference_id", value)
     if len(text) > MAX_REFERENCE_LENGTH:
         raise MessageError(
             f"reference_id has {len(text)} characters; it takes at most"

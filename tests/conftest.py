@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from django_turbosmtp._compat import HAS_MAILERS
-from django_turbosmtp.api.session import close_shared_sessions
+from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.sandbox import Sandbox
 
 BACKEND = "django_turbosmtp.backends.EmailBackend"
@@ -61,4 +61,4 @@ def project(settings: Any, sandbox: Sandbox, api_version: int) -> Any:
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the waits between repetitions short; their order stays."""
-    monkeypatch.setattr("django_turbosmtp._pace.FIRST_WAIT", 0.02)
+    monkeypatch.setattr("django_turbosmtp.delivery.pace.FIRST_WAIT", 0.02)

@@ -22,8 +22,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_turbosmtp.api import Client, Response
 from django_turbosmtp.api.body import Body
-from django_turbosmtp.api.errors import error_of, retry_after
-from django_turbosmtp.api.session import close_shared_sessions, shared_session
+from django_turbosmtp.api.errors import build_error, read_retry_after
+from django_turbosmtp.api.shared import close_shared_sessions, shared_session
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf import load
 from django_turbosmtp.exceptions import (
@@ -194,7 +194,7 @@ def test_evidence_of_an_error(server: Any) -> None:
 def test_error_types_of_v1(code: int, error: type[APIError]) -> None:
     data = {"errorCode": code, "message": "m"}
     response = Response(status_code=200, headers={}, text="", data=data)
-    assert type(error_of(response)) is error
+    assert type(build_error(response)) is error
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_answer_in_pieces_and_in_gzip(server: Any) -> None:
 )
 def test_retry_after(value: str, seconds: float | None) -> None:
     response = Response(status_code=429, headers={"Retry-After": value}, text="")
-    assert retry_after(response) == seconds
+    assert read_retry_after(response) == seconds
 
 
 class TestLogin:
@@ -556,7 +556,7 @@ class TestConnections:
             backend.send_messages([new()])
             backend.send_messages([new()])
             assert sandbox.connections == 1
-            monkeypatch.setattr("django_turbosmtp.api.session.MAX_IDLE_SECONDS", 0.0)
+            monkeypatch.setattr("django_turbosmtp.api.pool.MAX_IDLE_SECONDS", 0.0)
             backend.send_messages([new()])
         assert sandbox.connections == 2
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from django.core.mail import EmailMessage
 
-from django_turbosmtp import _pace
 from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.delivery import pace
 from django_turbosmtp.exceptions import (
     APIError,
     AuthenticationError,
@@ -463,6 +463,6 @@ def test_closed_keep_alive_connection_is_survived(
 
 def test_waits_grow_and_are_bounded() -> None:
     error = ConnectionFailed("x")
-    waits = [_pace.wait_before(attempt, error) or 0 for attempt in range(1, 12)]
+    waits = [pace.choose_wait(attempt, error) or 0 for attempt in range(1, 12)]
     assert waits[0] < waits[2] < waits[4]
-    assert max(waits) <= _pace.MAX_WAIT * 1.25
+    assert max(waits) <= pace.MAX_WAIT * 1.25

@@ -11,6 +11,7 @@ import json
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._text import SURROGATE, find_surrogate
 from django_turbosmtp.exceptions import MessageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Body:
     def __init__(self, fields: Mapping[str, Any]) -> None:
         """Take wire fields; ``attachments`` is a list of `payload.Part`.
 
-        Raise `MessageError` for a lone surrogate in any of them.
+        Raise `MessageError` for an unpaired surrogate in any of them.
         """
         attachments = fields.get("attachments", ())
         head = {name: v for name, v in fields.items() if name != "attachments"}
@@ -96,12 +97,8 @@ class Transmission:
 
 def _dumps(value: Any) -> bytes:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
+    if find_surrogate(text) is None:
         return text.encode()
-    except UnicodeEncodeError:
-        # Not that error: it holds the whole text, credentials and body.
-        del value, text
-    raise MessageError(
-        "A field of the message holds half a character (a lone surrogate), which no"
-        " mail can carry."
-    )
+    # Neither travels with the error: they may hold credentials.
+    del value, text
+    raise MessageError(f"A field of the message holds {SURROGATE}. Remove it.")

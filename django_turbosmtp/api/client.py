@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from django_turbosmtp.api.body import Body, Transmission
-from django_turbosmtp.api.errors import error_of
-from django_turbosmtp.api.results import Login, Response, SendResult
-from django_turbosmtp.api.session import parse_json
+from django_turbosmtp.api.errors import build_error
+from django_turbosmtp.api.results import Login, Response, SendResult, parse_json
 from django_turbosmtp.conf import MASK, Credentials, Secret
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
 
@@ -41,7 +40,7 @@ class Client:
     def prepare(self, fields: Mapping[str, Any]) -> Body:
         """Return the body of a send, of wire fields without credentials.
 
-        Raise `MessageError` for a lone surrogate in any of them.
+        Raise `MessageError` for an unpaired surrogate in any of them.
         """
         if self._version == 1 and self._credentials:
             # In the body, never in the query string: URLs end in logs.
@@ -66,10 +65,10 @@ class Client:
             headers["consumerSecret"] = self._credentials.password
         response = self._request("POST", self._send_url, headers, body)
         if response.status_code == 200 and _says_ok(response):
-            return SendResult(message_id=_message_id(response), response=response)
-        raise _refusal(_redacted(response, *self._secrets()))
+            return SendResult(message_id=_read_message_id(response), response=response)
+        raise _build_refusal(_redact(response, *self._list_secrets()))
 
-    def _secrets(self) -> list[Secret]:
+    def _list_secrets(self) -> list[Secret]:
         if not self._credentials:
             return []
         # The account of v1 is an address, and part of turboSMTP's own words.
@@ -105,8 +104,8 @@ class Client:
         key = data.get("auth") if isinstance(data, dict) else None
         if response.status_code == 200 and isinstance(key, str) and key:
             return Login(key=Secret(key))
-        response, data = _redacted(response, password), None
-        raise error_of(response)
+        response, data = _redact(response, password), None
+        raise build_error(response)
 
     def _request(
         self,
@@ -128,19 +127,19 @@ def _says_ok(response: Response) -> bool:
     return isinstance(response.data, dict) and response.data.get("message") == "OK"
 
 
-def _message_id(response: Response) -> str | None:
+def _read_message_id(response: Response) -> str | None:
     digits = str(response.data.get("mid"))
     return digits if digits.isascii() and digits.isdecimal() else None
 
 
-def _refusal(response: Response) -> Exception:
+def _build_refusal(response: Response) -> Exception:
     """Return what to raise for an answer to a send that does not say OK.
 
     Only an answer that turboSMTP itself gives before it takes a message is a refusal.
     A gateway answers 5xx when it loses the upstream midway, and a redirect may follow
     a request that was served.
     """
-    error = error_of(response)
+    error = build_error(response)
     status = response.status_code
     # A 503 can be tried again only where it says when.
     if 400 <= status < 500 or (status == 503 and error.retryable):
@@ -152,20 +151,20 @@ def _refusal(response: Response) -> Exception:
     return unknown
 
 
-def _redacted(response: Response, *secrets: str) -> Response:
+def _redact(response: Response, *secrets: str) -> Response:
     """Return the answer without our own secrets, should a server repeat them."""
     text = response.text
     for secret in secrets:
         # A shorter one is no secret, and would be found in any word.
         if len(secret) >= _SHORTEST_SECRET:
-            for form in _forms(secret):
+            for form in _list_forms(secret):
                 text = text.replace(form, MASK)
     if text == response.text:
         return response
     return replace(response, text=text, data=parse_json(text))
 
 
-def _forms(secret: str) -> set[str]:
+def _list_forms(secret: str) -> set[str]:
     """Return the secret as it may stand in an answer: plain, in JSON, in a URL."""
     return {
         secret,

@@ -56,21 +56,21 @@ _HINTS: dict[type[APIError], str] = {
 _MAX_TEXT = 500
 
 
-def error_of(response: Response) -> APIError:
+def build_error(response: Response) -> APIError:
     """Return the exception that says what an answer other than success says."""
     data = response.data if isinstance(response.data, Mapping) else {}
-    errors = tuple(_texts(response.data))
+    errors = tuple(_find_texts(response.data))
     # Older servers say "error" for it, in a 401.
     other = data.get("error") if response.status_code == 401 else None
-    code = _integer(data.get("errorCode", other))
-    cls = _class_of(response, errors, code)
+    code = _read_integer(data.get("errorCode", other))
+    cls = _choose_class(response, errors, code)
     words = "; ".join(errors)[:_MAX_TEXT] or _describe(response)
     details = str(data.get("details") or "")
     text = f"turboSMTP answered {response.status_code}: {words}"
     hint = _HINTS.get(cls, "")
     extra: dict[str, Any] = {}
     if issubclass(cls, (RateLimited, ServerError)):
-        extra["retry_after"] = retry_after(response)
+        extra["retry_after"] = read_retry_after(response)
     return cls(
         f"{text.rstrip('.')}. {hint}".rstrip(),
         status_code=response.status_code,
@@ -81,7 +81,7 @@ def error_of(response: Response) -> APIError:
     )
 
 
-def _class_of(
+def _choose_class(
     response: Response, errors: tuple[str, ...], code: int | None
 ) -> type[APIError]:
     status = response.status_code
@@ -100,20 +100,20 @@ def _class_of(
     return APIError if 400 <= status < 500 else InvalidResponse
 
 
-def _texts(data: Any) -> Iterator[str]:
+def _find_texts(data: Any) -> Iterator[str]:
     """Yield the server's words, in whatever nesting (docs/wire.rst, "Answers")."""
     if isinstance(data, str):
         yield data
     elif isinstance(data, list):
         for item in data:
-            yield from _texts(item)
+            yield from _find_texts(item)
     elif isinstance(data, Mapping):
         if data.get("message") != "error":
-            yield from _texts(data.get("message"))
-        yield from _texts(data.get("errors"))
+            yield from _find_texts(data.get("message"))
+        yield from _find_texts(data.get("errors"))
 
 
-def _integer(value: Any) -> int | None:
+def _read_integer(value: Any) -> int | None:
     text = str(value)
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
 
@@ -129,7 +129,7 @@ def _describe(response: Response) -> str:
     return f"nothing readable ({len(response.text)} characters of {kind})"
 
 
-def retry_after(response: Response) -> float | None:
+def read_retry_after(response: Response) -> float | None:
     """Return the seconds of a ``Retry-After`` header (RFC 9110, 10.2.3), or None."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isdecimal() and len(value) < 10:

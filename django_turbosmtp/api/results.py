@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,3 +44,12 @@ class Login:
     """An authorization key. In v2 it lasts two hours, unless made not to expire."""
 
     key: Secret = field(repr=False)
+
+
+def parse_json(text: str) -> Any:
+    """Return what a JSON text says, None where it is none."""
+    # A float would change the digits of an id; Python's ints are exact.
+    try:
+        return json.loads(text, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        return None

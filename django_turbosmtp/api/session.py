@@ -1,4 +1,4 @@
-"""HTTP sessions: pooled, kept alive across backends, and without ambient credentials.
+"""One HTTP session: pooled, and without ambient credentials.
 
 requests' own ``Session`` would read ``~/.netrc`` (turboSMTP answers an
 ``Authorization`` header 401), keep cookies and follow redirects with the
@@ -7,42 +7,33 @@ credentials. So its transport adapter is used directly, which does none of these
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import json
 import os
 import threading
 import time
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from requests.utils import get_environ_proxies, select_proxy
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError
 
 from django_turbosmtp import __version__
-from django_turbosmtp._values import is_loopback
-from django_turbosmtp.api.results import Response
+from django_turbosmtp.api.pool import Adapter
+from django_turbosmtp.api.results import Response, parse_json
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+    from requests.adapters import HTTPAdapter
 
     from django_turbosmtp.api.body import Transmission
 
-#: An answer is some dozens of bytes; more than this is not turboSMTP's.
+#: Take no longer answer for turboSMTP's: its own are some dozens of bytes.
 MAX_ANSWER_BYTES = 2**20
 
-#: Seconds after which an unused connection is not trusted any more: a server or a
-#: firewall on the way may have dropped it without a word.
-MAX_IDLE_SECONDS = 20.0
-
-#: Seconds for which connections are used once only, after one broke in the middle: a
+#: Use each connection only once for this many seconds after one broke in the middle: a
 #: server that closes without saying so would make more outcomes unknown.
 SINGLE_USE_SECONDS = 60.0
 
@@ -50,44 +41,6 @@ _HEADERS = {
     "User-Agent": f"django-turbosmtp/{__version__} requests/{requests.__version__}",
     "Accept": "application/json",
 }
-
-
-class _Aging:
-    """A urllib3 pool that does not trust a connection that was idle for long."""
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.idle_since = time.monotonic()
-        super()._put_conn(conn)  # type: ignore[misc]
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        conn = super()._get_conn(timeout=timeout)  # type: ignore[misc]
-        now = time.monotonic()
-        if now - getattr(conn, "idle_since", now) > MAX_IDLE_SECONDS:
-            conn.close()  # it opens anew by itself
-        return conn
-
-
-class _HTTPPool(_Aging, HTTPConnectionPool):
-    pass
-
-
-class _HTTPSPool(_Aging, HTTPSConnectionPool):
-    pass
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
-
-
-_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 class Session:
@@ -107,7 +60,7 @@ class Session:
 
     def _open(self) -> None:
         self._pid = os.getpid()
-        self._adapter = _Adapter(
+        self._adapter = Adapter(
             pool_connections=1, pool_maxsize=self._pool_size, max_retries=0
         )
 
@@ -154,12 +107,12 @@ class Session:
                 )
             )
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            cause = _root(error)
+            cause = _find_cause(error)
         # Raised outside the handler, so that the request, its headers and the frames
         # that hold them do not travel along as the context of our error.
         host, why = urlsplit(url).netloc, _describe(cause)
         # Not the proxy's URL in a variable: it may hold a password.
-        if through := _host_of(select_proxy(url, self._proxies) or ""):
+        if through := find_host(select_proxy(url, self._proxies) or ""):
             host += f" through the proxy {through}"
         if isinstance(cause, ConnectionError) and body is not None and body.started:
             self._single_use_until = time.monotonic() + SINGLE_USE_SECONDS
@@ -196,15 +149,7 @@ def _read(answer: requests.Response) -> Response:
         )
 
 
-def parse_json(text: str) -> Any:
-    # A float would change the digits of an id; Python's ints are exact.
-    try:
-        return json.loads(text, parse_float=str, parse_constant=str)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _root(error: BaseException) -> OSError | None:
+def _find_cause(error: BaseException) -> OSError | None:
     """Return the operating system's own error below the libraries', bare."""
     found = None
     seen: set[int] = set()
@@ -233,88 +178,6 @@ def _describe(cause: OSError | None) -> str:
     return f"{type(cause).__name__}: {cause.strerror or cause}"
 
 
-@dataclass
-class _Shared:
-    session: Session
-    users: int = 0
-    last_used: float = 0.0
-
-
-_shared: dict[tuple[Any, ...], _Shared] = {}
-_shared_lock = threading.Lock()
-
-
-_PROXY_VARIABLES = [
-    case(name)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-    for case in (str.lower, str.upper)
-]
-
-
-def _host_of(proxy: str) -> str:
+def find_host(proxy: str) -> str:
+    """Return the host of a proxy, given as a URL or as host and port."""
     return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
-
-
-@lru_cache(maxsize=64)
-def _proxies(url: str, *_environment: str | None) -> dict[str, str]:
-    # requests walks the whole environment for it, at a tenth of a millisecond.
-    return get_environ_proxies(url)
-
-
-@contextlib.contextmanager
-def shared_session(url: str, *, pool_size: int) -> Iterator[Session]:
-    """Lend the process's session for the host of ``url``.
-
-    Django 6.1 makes a new backend for every ``send_mail()``; the connection stays
-    open between them here. Nothing else is kept: no cookie, no credential.
-    """
-    parts = urlsplit(url)
-    proxies = _proxies(url, *map(os.environ.get, _PROXY_VARIABLES))
-    if parts.scheme == "http":
-        # Plain http is allowed to this machine only; a proxy elsewhere would read it.
-        proxies = {k: v for k, v in proxies.items() if is_loopback(_host_of(v))}
-    # What requests does: a company's own authority is no ambient credential.
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    key = (parts.scheme, parts.netloc, pool_size, bundle, *sorted(proxies.items()))
-    with _shared_lock:
-        _close_idle(time.monotonic())
-        entry = _shared.get(key)
-        if entry is None:
-            session = Session(
-                pool_size=pool_size, proxies=proxies, verify=bundle or True
-            )
-            entry = _shared[key] = _Shared(session)
-        entry.users += 1
-    try:
-        yield entry.session
-    finally:
-        with _shared_lock:
-            entry.users -= 1
-            entry.last_used = time.monotonic()
-
-
-def _close_idle(now: float) -> None:
-    for key, entry in list(_shared.items()):
-        if not entry.users and now - entry.last_used > MAX_IDLE_SECONDS:
-            del _shared[key]
-            entry.session.close()
-
-
-def close_shared_sessions() -> None:
-    """Close all connections that stay open between sends; the next send opens anew."""
-    with _shared_lock:
-        for entry in _shared.values():
-            entry.session.close()
-        _shared.clear()
-
-
-def _forget_after_fork() -> None:
-    global _shared, _shared_lock  # the parent's lock may be held
-    _inherited.append(_shared)
-    _shared, _shared_lock = {}, threading.Lock()
-
-
-_inherited: list[dict[tuple[Any, ...], _Shared]] = []
-atexit.register(close_shared_sessions)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -7,14 +7,19 @@ leaves.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp import _inline
-from django_turbosmtp._headers import refuse_header_injection
-from django_turbosmtp.exceptions import MessageError
+from django_turbosmtp._text import encode_utf8, refuse_header_injection
+from django_turbosmtp.payload.inline import (
+    choose_bare_ids,
+    find_mentioned,
+    find_referenced,
+    rename_references,
+)
+from django_turbosmtp.payload.reasons import NotExact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,10 +34,6 @@ _PART_HEADERS = {
 }
 
 
-class NotExact(Exception):  # noqa: N818 - a reason, not an error
-    """The fields cannot say this exactly; the text says what."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """One attachment. ``content``: bytes-like. ``content_id``: bare, or ""."""
@@ -43,7 +44,7 @@ class Part:
     content_id: str = ""
 
 
-def parts_of(
+def translate_attachments(
     attachments: Iterable[Any], html: str | None, domain: str
 ) -> tuple[list[Part], str | None]:
     """Return the attachments as fields, and the HTML that refers to them.
@@ -51,40 +52,33 @@ def parts_of(
     Raise `NotExact` where a field cannot say one of them, `MessageError` for a name
     that would inject a header.
     """
-    parts = [_part(attachment) for attachment in attachments]
+    parts = [_translate(attachment) for attachment in attachments]
     cids = [part.content_id for part in parts if part.content_id]
     if not cids:
         return parts, html
     if len(set(cids)) < len(cids):
         raise NotExact("two parts have the same Content-ID")
-    referenced = _inline.referenced(html or "")
+    referenced = find_referenced(html or "")
     if not set(cids) <= referenced:
         raise NotExact("a part has a Content-ID that the HTML does not refer to")
-    if _inline.mentioned(html or "") & set(cids):
+    if find_mentioned(html or "") & set(cids):
         raise NotExact("a Content-ID in a link or in the text")
     if domain != domain.lower():
         raise NotExact("inline pictures, and capitals in the sender's domain")
-    bare = _inline.bare_ids(cids, domain, avoid=referenced - set(cids))
-    html = _inline.rewrite(
+    bare = choose_bare_ids(cids, domain, avoid=referenced - set(cids))
+    html = rename_references(
         html or "", {cid: f"{name}@{domain}" for cid, name in bare.items()}
     )
-    return [_renamed(part, bare) for part in parts], html
+    return [
+        replace(part, content_id=bare.get(part.content_id, "")) for part in parts
+    ], html
 
 
-def _renamed(part: Part, bare: dict[str, str]) -> Part:
-    return Part(
-        name=part.name,
-        type=part.type,
-        content=part.content,
-        content_id=bare.get(part.content_id, ""),
-    )
-
-
-def _part(attachment: Any) -> Part:
+def _translate(attachment: Any) -> Part:
     if isinstance(attachment, Message):
-        part = _from_mime(attachment)
+        part = _translate_mime(attachment)
     else:
-        part = _from_tuple(*attachment)
+        part = _translate_tuple(*attachment)
     if not part.name:
         raise NotExact("an attachment without a name")
     refuse_header_injection(part.name, f"attachment name {part.name!r}")
@@ -95,7 +89,7 @@ def _part(attachment: Any) -> Part:
     return part
 
 
-def _from_tuple(filename: Any, content: Any, mimetype: Any = None) -> Part:
+def _translate_tuple(filename: Any, content: Any, mimetype: Any = None) -> Part:
     if not isinstance(mimetype, str) or not _SIMPLE_TYPE.fullmatch(mimetype):
         raise NotExact(f"an attachment of type {mimetype!r}")
     maintype = mimetype.partition("/")[0].lower()
@@ -104,13 +98,7 @@ def _from_tuple(filename: Any, content: Any, mimetype: Any = None) -> Part:
     if isinstance(content, memoryview):
         content = content.cast("B") if content.contiguous else bytes(content)
     elif not isinstance(content, (bytes, bytearray)):
-        try:
-            content = str(content).encode()
-        except UnicodeEncodeError as error:
-            raise MessageError(
-                f"attachment {filename!r}: its text holds half a character (a lone"
-                f" surrogate) at position {error.start}."
-            ) from None
+        content = encode_utf8(str(content), f"attachment {filename!r}")
     if maintype == "text" and not bytes(content).isascii():
         # A field has no charset, and a reader without one guesses.
         raise NotExact("a text attachment that needs a charset")
@@ -121,7 +109,7 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _from_mime(part: Message[Any, Any]) -> Part:
+def _translate_mime(part: Message[Any, Any]) -> Part:
     mimetype = part.get_content_type()
     if part.is_multipart() or mimetype.startswith(("text/", "message/", "multipart/")):
         raise NotExact(f"a MIME part of type {mimetype!r}")

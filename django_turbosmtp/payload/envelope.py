@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.core.mail import EmailMessage
@@ -15,10 +15,11 @@ from django_turbosmtp.addresses import (
     refuse_commas,
 )
 from django_turbosmtp.exceptions import InvalidAddress
+from django_turbosmtp.payload.reasons import NotExact
 
 if TYPE_CHECKING:
-    from django_turbosmtp._headers import Headers
     from django_turbosmtp.constants import RecipientKind
+    from django_turbosmtp.payload.headers import Headers
 
 #: Given a recipient, returns the mailbox to write to in its place, or None.
 Keep = Callable[[Mailbox], Mailbox | None]
@@ -34,16 +35,15 @@ class Recipient:
 
 @dataclass(frozen=True, kw_only=True)
 class Envelope:
-    """All recipients, each once, and what of it the fields cannot show.
+    """All recipients, each once, and those that ``keep`` left out.
 
-    ``changed``: ``keep`` replaced or left out somebody, so what the message shows is
-    no longer what it says itself. ``why_mime``: "" where the fields show the same.
+    ``changed``: ``keep`` replaced or left out somebody, so that the message has to show
+    these recipients and not its own lists.
     """
 
     recipients: tuple[Recipient, ...]
     left_out: tuple[Recipient, ...] = ()
     changed: bool = False
-    why_mime: str = ""
 
     def of_kind(self, kind: RecipientKind) -> list[Mailbox]:
         return [r.mailbox for r in self.recipients if r.kind == kind]
@@ -84,13 +84,12 @@ def is_plain(mailbox: Mailbox) -> bool:
     return not mailbox.has_comment and not mailbox.has_long_name
 
 
-def read_envelope(message: Any, headers: Headers, keep: Keep | None) -> Envelope:
+def read_envelope(message: Any, keep: Keep | None) -> Envelope:
     """Return the envelope of ``message``; raise `InvalidAddress` where it has none."""
-    written = _written(message)
     kept: dict[str, Recipient] = {}
     left_out: list[Recipient] = []
     changed = False
-    for recipient in written:
+    for recipient in _read_recipients(message):
         mailbox = keep(recipient.mailbox) if keep else recipient.mailbox
         if mailbox is None:
             left_out.append(recipient)
@@ -99,15 +98,14 @@ def read_envelope(message: Any, headers: Headers, keep: Keep | None) -> Envelope
         refuse_commas(mailbox, recipient.kind)
         # The same mailbox in two fields would get the mail twice.
         kept.setdefault(mailbox.key, Recipient(kind=recipient.kind, mailbox=mailbox))
-    envelope = Envelope(
+    return Envelope(
         recipients=tuple(kept.values()),
         left_out=tuple(left_out),
         changed=changed or bool(left_out),
     )
-    return replace(envelope, why_mime=_why_mime(message, headers, envelope))
 
 
-def _written(message: Any) -> list[Recipient]:
+def _read_recipients(message: Any) -> list[Recipient]:
     lists: dict[RecipientKind, list[Mailbox]] = {
         "to": parse_each(getattr(message, "to", None) or (), "to"),
         "cc": parse_each(getattr(message, "cc", None) or (), "cc"),
@@ -126,12 +124,13 @@ def _written(message: Any) -> list[Recipient]:
     ]
 
 
-def _why_mime(message: Any, headers: Headers, envelope: Envelope) -> str:
+def require_same_shown(message: Any, headers: Headers, envelope: Envelope) -> None:
+    """Raise `NotExact` where To and Cc show other than whom the message goes to."""
     to, cc = envelope.of_kind("to"), envelope.of_kind("cc")
     if not to:
-        return "copies alone" if cc else "blind copies alone"
+        raise NotExact("copies alone" if cc else "blind copies alone")
     if envelope.changed:
-        return ""
+        return
     for name, wire in (("To", to), ("Cc", cc)):
         shown = headers.shown(name)
         try:
@@ -139,10 +138,9 @@ def _why_mime(message: Any, headers: Headers, envelope: Envelope) -> str:
                 boxes = parse_each(getattr(message, name.lower(), None) or (), name)
             else:
                 boxes = parse_list(shown, name)
-        except InvalidAddress:
-            return f"{name} shows something that is not addresses"
+        except InvalidAddress as error:
+            raise NotExact(f"{name} shows something that is not addresses") from error
         if boxes != wire:
-            return f"{name} shown other than sent"
+            raise NotExact(f"{name} shown other than sent")
         if not all(map(is_plain, boxes)):
-            return f"a comment or a long name in {name}"
-    return ""
+            raise NotExact(f"a comment or a long name in {name}")

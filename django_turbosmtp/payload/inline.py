@@ -45,7 +45,7 @@ _MAX_ID = 40
 Rename = Callable[[str], "str | None"]
 
 
-def referenced(html: str) -> set[str]:
+def find_referenced(html: str) -> set[str]:
     """Return the Content-IDs (without angle brackets) that ``html`` loads."""
     found: set[str] = set()
 
@@ -56,7 +56,7 @@ def referenced(html: str) -> set[str]:
     return found
 
 
-def mentioned(html: str) -> set[str]:
+def find_mentioned(html: str) -> set[str]:
     """Return the Content-IDs that stand after a ``cid:`` anywhere else.
 
     In a link or in the text it may mean the same or not; nobody can rewrite that.
@@ -65,7 +65,7 @@ def mentioned(html: str) -> set[str]:
     return {unquote(unescape(match[1])) for match in _MENTION.finditer(rest)}
 
 
-def rewrite(html: str, renamed: dict[str, str]) -> str:
+def rename_references(html: str, renamed: dict[str, str]) -> str:
     """Return ``html`` with each ``cid:`` reference in ``renamed`` replaced."""
     return _walk(html, renamed.get)
 
@@ -97,7 +97,7 @@ def _walk(html: str, rename: Rename) -> str:
     return _STYLE.sub(style, html)
 
 
-def bare_ids(
+def choose_bare_ids(
     cids: Iterable[str], domain: str, *, avoid: Iterable[str]
 ) -> dict[str, str]:
     """Return a bare id (no ``@``, no ``<>``) for each Content-ID, all different.
@@ -110,12 +110,12 @@ def bare_ids(
     # Those that already name the sender's domain keep their id before all others.
     for cid in sorted(cids, key=lambda cid: not cid.endswith(suffix)):
         stem = _UNSAFE.sub("-", cid.rpartition("@")[0] or cid).strip("-.")[:_MAX_ID]
-        result[cid] = _free(stem or "image", taken)
+        result[cid] = _find_free_name(stem or "image", taken)
         taken.add(result[cid].lower())
     return result
 
 
-def _free(stem: str, taken: set[str]) -> str:
+def _find_free_name(stem: str, taken: set[str]) -> str:
     name, number = stem, 1
     while name.lower() in taken:
         number += 1

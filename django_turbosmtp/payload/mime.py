@@ -6,6 +6,7 @@ Pure but for Django's own settings, which its ``message()`` reads.
 from __future__ import annotations
 
 import contextlib
+import copy
 import email
 import email.policy
 import inspect
@@ -13,26 +14,16 @@ import io
 import re
 from email.generator import BytesGenerator
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 
-from django_turbosmtp._compat import MODERN_MIME
+from django_turbosmtp._compat import MESSAGE_STEPS, MODERN_MIME
 from django_turbosmtp.exceptions import MessageError
+from django_turbosmtp.payload.envelope import Envelope, join
 
-# Django's own steps of building a message, of 5.2 and of 6.x.
-_STEPS = (
-    "message",
-    "_create_message",
-    "_create_attachments",
-    "_create_attachment",
-    "_create_alternatives",
-    "_create_mime_attachment",
-    "_add_bodies",
-    "_add_attachments",
-    "_add_attachment",
-    "_set_list_header_if_not_empty",
-)
+if TYPE_CHECKING:
+    from django_turbosmtp.payload.headers import Headers
 
 # ASCII only: a picky JSON or MIME reader on the way cannot spoil it.
 _SEVEN_BIT = email.policy.SMTP.clone(cte_type="7bit", refold_source="none")
@@ -48,7 +39,9 @@ def is_customised(message: Any) -> bool:
     if not isinstance(message, EmailMessage):
         return True
     cls: Any = type(message)
-    return _class_is_customised(cls) or not vars(message).keys().isdisjoint(_STEPS)
+    return _class_is_customised(cls) or not vars(message).keys().isdisjoint(
+        MESSAGE_STEPS
+    )
 
 
 @lru_cache(maxsize=256)
@@ -59,18 +52,46 @@ def _class_is_customised(cls: Any) -> bool:
         else EmailMessage
     )
     return any(
-        getattr(cls, step, None) is not getattr(base, step, None) for step in _STEPS
+        getattr(cls, step, None) is not getattr(base, step, None)
+        for step in MESSAGE_STEPS
     )
 
 
-def render(message: Any) -> str:
+def render(
+    message: Any, headers: Headers, envelope: Envelope, *, customised: bool
+) -> str:
     """Return the whole message as Django's SMTP backend would transmit it.
 
-    Lines end in CRLF. The text is ASCII, unless a signature forbids re-encoding an
-    8-bit part. Raise `MessageError` where Django cannot build the message.
+    It has ``headers``, and shows the recipients of ``envelope`` where these are not
+    its own. ``customised`` is what `is_customised` says. Lines end in CRLF. The text
+    is ASCII, unless a signature forbids re-encoding an 8-bit part. Raise
+    `MessageError` where Django cannot build the message.
     """
+    own = getattr(message, "extra_headers", None)
+    if own is None or (dict(own) == dict(headers.all) and not envelope.changed):
+        return _write(message, customised=customised)
+    clone = copy.copy(message)
+    clone.extra_headers = dict(headers.all)
+    if not envelope.changed:
+        return _write(clone, customised=customised)
+    shown = {"To": envelope.of_kind("to"), "Cc": envelope.of_kind("cc")}
+    for name, mailboxes in shown.items():
+        clone.extra_headers.pop(name, None)
+        setattr(clone, name.lower(), [str(mailbox) for mailbox in mailboxes])
+    clone.bcc = []
+    raw = _write(clone, customised=customised)
+    if customised:
+        # It may show addresses that the lists above do not know of.
+        texts = {
+            name: join(boxes).replace(", ", ",\r\n ") for name, boxes in shown.items()
+        }
+        raw = _replace_headers(raw, {**texts, "Bcc": ""})
+    return raw
+
+
+def _write(message: Any, *, customised: bool) -> str:
     try:
-        raw = _transmitted(message)
+        raw = _build(message, customised=customised)
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise MessageError(
             f"Django cannot build this message: {type(error).__name__}: {error}"
@@ -92,10 +113,10 @@ def render(message: Any) -> str:
         ) from None
 
 
-def _transmitted(message: Any) -> bytes:
+def _build(message: Any, *, customised: bool) -> bytes:
     if not MODERN_MIME or not _takes_policy(message.message):
         return _as_bytes(message.message())
-    if not is_customised(message):
+    if not customised:
         # Python writes UTF-16 and the like in 8 bits, which no line survives, and
         # cannot write an 8-bit message/rfc822 in 7.
         with contextlib.suppress(UnicodeError):
@@ -133,14 +154,14 @@ def _seven_bit(raw: bytes) -> bytes:
         return raw
 
 
-def subject_of(raw: str) -> str:
+def read_subject(raw: str) -> str:
     """Return the decoded Subject of a MIME message, "" where there is none."""
     head = raw.partition("\r\n\r\n")[0]
     parsed = email.message_from_string(head, policy=email.policy.default)
     return str(parsed.get("Subject", ""))
 
 
-def replace_headers(raw: str, headers: dict[str, str]) -> str:
+def _replace_headers(raw: str, headers: dict[str, str]) -> str:
     """Return the MIME with these headers in place of its own; "" removes one."""
     head, separator, body = raw.partition("\r\n\r\n")
     unfolded: list[str] = []

@@ -1,4 +1,4 @@
-"""How fast one batch may go: waits, the brake of a 429, and the stop for all."""
+"""How fast one batch may go: the waits, the brake for all, and the stop for all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from django_turbosmtp.exceptions import (
     TurboSMTPError,
 )
 
-#: Seconds of ``Retry-After`` that are waited out inside a send.
+#: Wait out at most this many seconds of ``Retry-After`` inside a send.
 MAX_WAIT = 30.0
 
-#: Seconds before the first repetition; it doubles with each.
+#: Wait this many seconds before the second try; twice as long before each further.
 FIRST_WAIT = 0.5
 
-#: So many unknown outcomes in a row, and the rest of a batch is kept back: better
-#: surely not sent than not known.
+#: Stop the batch after this many unknown outcomes in a row: better certainly not sent
+#: than not known.
 MAX_UNKNOWN_IN_A_ROW = 10
 
 
@@ -88,9 +88,11 @@ class Pace:
         return self._interrupted or self.stopped_by is not None
 
 
-def wait_before(attempt: int, error: TurboSMTPError) -> float | None:
-    """Return the seconds to wait before attempt number ``attempt`` + 1, after
-    ``error``; None where that is longer than a caller should wait."""
+def choose_wait(attempt: int, error: TurboSMTPError) -> float | None:
+    """Return the seconds to wait after ``error``, which attempt ``attempt`` gave.
+
+    None where that is longer than a caller should wait.
+    """
     asked = getattr(error, "retry_after", None)
     if asked is not None:
         return None if asked > MAX_WAIT else float(asked)

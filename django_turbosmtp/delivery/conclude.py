@@ -1,0 +1,85 @@
+"""What became of a message's requests, written to its status and to the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django_turbosmtp.constants import ACCEPTED, ESP_NAME, REFUSED, UNKNOWN
+from django_turbosmtp.delivery.jobs import Job, Request, build_not_tried
+from django_turbosmtp.exceptions import OutcomeUnknown
+from django_turbosmtp.signals import post_send
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger("django_turbosmtp.delivery")
+
+
+def conclude(jobs: Sequence[Job]) -> None:
+    """Set the outcome of every message whose requests were there to be sent."""
+    for job in jobs:
+        if job.requests:
+            _conclude(job)
+    _report_untried(jobs)
+
+
+def announce(jobs: Sequence[Job], sender: type) -> None:
+    """Send ``post_send`` for every message that was tried."""
+    for job in jobs:
+        if job.status.attempts:
+            # send_robust() logs what a receiver raises: the message has left.
+            post_send.send_robust(
+                sender=sender, message=job.message, status=job.status, esp_name=ESP_NAME
+            )
+
+
+def _conclude(job: Job) -> None:
+    status = job.status
+    for request in job.requests:
+        if request.result is None and request.error is None:
+            request.error = (
+                OutcomeUnknown("The call was interrupted while the message was sent.")
+                if request.attempts
+                else build_not_tried(None)
+            )
+        status.set_recipients(
+            [recipient.mailbox.addr_spec for recipient in request.recipients],
+            request.state,
+            request.result.message_id if request.result else None,
+        )
+    status.attempts = sum(request.attempts for request in job.requests)
+    results = [request.result for request in job.requests if request.result]
+    failed = [request for request in job.requests if request.error]
+    unknown = [request for request in failed if request.is_unknown]
+    status.error = (unknown or failed)[0].error if failed else None
+    if results:
+        # As smtplib: nothing raises where somebody got the mail, for the caller would
+        # send it again to all. The recipients' own statuses tell.
+        status.outcome = ACCEPTED
+        status.esp_response = results[-1].response
+    else:
+        status.outcome = UNKNOWN if unknown else REFUSED
+        job.error = status.error
+    _report(job, failed)
+
+
+def _report(job: Job, failed: Sequence[Request]) -> None:
+    status = job.status
+    if not failed:
+        logger.debug("%s: accepted as %s.", status.reference_id, status.message_id)
+    elif job.error is None:
+        logger.error(
+            "%s: accepted for some recipients, and for %s not: %s",
+            status.reference_id,
+            len(failed),
+            status.error,
+        )
+    elif status.attempts:
+        logger.warning("%s: %s: %s", status.reference_id, status.outcome, job.error)
+
+
+def _report_untried(jobs: Sequence[Job]) -> None:
+    untried = [job for job in jobs if job.requests and not job.status.attempts]
+    if untried:
+        logger.warning("%s messages: %s", len(untried), untried[0].error)

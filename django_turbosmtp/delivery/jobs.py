@@ -1,0 +1,70 @@
+"""What passes through the rooms of a delivery: a message, and the requests it takes."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp.exceptions import (
+    ConnectionFailed,
+    OutcomeUnknown,
+    TurboSMTPError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django_turbosmtp.api import SendResult
+    from django_turbosmtp.api.body import Body
+    from django_turbosmtp.constants import RecipientState
+    from django_turbosmtp.message import TurboSMTPStatus
+    from django_turbosmtp.payload import Recipient
+
+
+@dataclass(kw_only=True)
+class Request:
+    """One request of a message: what leaves, to whom, and what came of it."""
+
+    body: Body
+    recipients: Sequence[Recipient]
+    attempts: int = 0
+    result: SendResult | None = None
+    error: TurboSMTPError | None = None
+
+    @property
+    def state(self) -> RecipientState:
+        """The status of the request's recipients."""
+        if self.result is not None:
+            return "sent"
+        return "unknown" if self.is_unknown else "failed"
+
+    @property
+    def is_unknown(self) -> bool:
+        return isinstance(self.error, OutcomeUnknown)
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One message on its way: its status, and the requests it takes."""
+
+    message: Any
+    status: TurboSMTPStatus
+    requests: list[Request] = field(default_factory=list)
+    error: BaseException | None = None
+
+
+def build_not_tried(because: TurboSMTPError | None) -> TurboSMTPError:
+    """Return the error of a request that never left.
+
+    ``because``: the error that stopped the batch, None for an interruption.
+    """
+    if because is None:
+        return ConnectionFailed("Not tried: the call was interrupted.")
+    text = f"Not tried, for an earlier message of this call failed: {because}"
+    # This one was certainly not accepted, and must not look like an unknown outcome.
+    if isinstance(because, OutcomeUnknown):
+        return ConnectionFailed(text)
+    error = copy(because)
+    error.args = (text,)
+    return error

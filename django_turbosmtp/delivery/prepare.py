@@ -1,0 +1,117 @@
+"""From a message to the requests it takes, in the caller's thread."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings as django_settings
+
+from django_turbosmtp._text import shorten
+from django_turbosmtp.addresses import parse
+from django_turbosmtp.constants import CANCELLED, ESP_NAME, REFUSED, SUPPRESSED
+from django_turbosmtp.delivery.jobs import Job, Request
+from django_turbosmtp.exceptions import CancelSend, InvalidAddress, MessageError
+from django_turbosmtp.message import TurboSMTPStatus, read_attributes
+from django_turbosmtp.payload import translate
+from django_turbosmtp.signals import pre_send
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django_turbosmtp.api import Client
+    from django_turbosmtp.conf import Settings
+    from django_turbosmtp.constants import RecipientState
+    from django_turbosmtp.payload import Keep, Recipient
+
+logger = logging.getLogger("django_turbosmtp.delivery")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparer:
+    """Prepares messages for one account. ``sender``: of the signals.
+
+    ``keep`` decides on each recipient, as `guard.build_guard` makes it.
+    """
+
+    client: Client
+    settings: Settings
+    sender: type
+    keep: Keep | None = None
+
+    def prepare(self, message: Any) -> Job:
+        """Return the message's job, its status set on it. Nothing of its own raises."""
+        status = message.turbosmtp_status = TurboSMTPStatus()
+        job = Job(message=message, status=status)
+        try:
+            pre_send.send(sender=self.sender, message=message, esp_name=ESP_NAME)
+            if message.recipients():
+                self._translate(job)
+        except CancelSend:
+            status.outcome = CANCELLED
+            logger.info("A pre_send receiver cancelled a message.")
+        except Exception as error:  # noqa: BLE001 - of one message; the others still go
+            _refuse(job, error)
+        return job
+
+    def _translate(self, job: Job) -> None:
+        attributes = read_attributes(
+            job.message,
+            self.settings.send_defaults,
+            api_version=self.settings.api_version,
+            ignore_unsupported=self.settings.ignore_unsupported_features,
+        )
+        job.status.reference_id = attributes.reference_id
+        translation = translate(
+            job.message,
+            attributes,
+            api_version=self.settings.api_version,
+            charset=django_settings.DEFAULT_CHARSET,
+            keep=self.keep,
+        )
+        job.requests = [
+            Request(
+                body=self.client.prepare(payload.fields),
+                recipients=payload.recipients,
+            )
+            for payload in translation.payloads
+        ]
+        if translation.left_out:
+            _report_left_out(job.status, translation.left_out)
+        if not job.requests:
+            job.status.outcome = SUPPRESSED
+
+
+def _report_left_out(status: TurboSMTPStatus, left_out: Sequence[Recipient]) -> None:
+    addresses = [recipient.mailbox.addr_spec for recipient in left_out]
+    status.set_recipients(addresses, "rejected", None)
+    logger.warning(
+        "%s: RECIPIENT_GUARD left out %s recipient(s).",
+        status.reference_id,
+        len(addresses),
+    )
+
+
+def _refuse(job: Job, error: Exception) -> None:
+    job.error = job.status.error = error
+    job.status.outcome = REFUSED
+    state: RecipientState = "invalid" if isinstance(error, InvalidAddress) else "failed"
+    job.status.set_recipients(_list_addresses(job.message), state, None)
+    logger.warning("A message could not be sent: %s", error)
+
+
+def _list_addresses(message: Any) -> list[str]:
+    """Return the recipients of a message that may be wrong in any way."""
+    addresses: list[str] = []
+    for kind in ("to", "cc", "bcc"):
+        with suppress(Exception):
+            for address in getattr(message, kind, None) or ():
+                text = str(address)
+                try:
+                    text = parse(text, kind).addr_spec
+                except MessageError:
+                    text = shorten(text)
+                addresses.append(text)
+    return addresses

@@ -1,0 +1,149 @@
+"""Requests on their way: many in flight, each tried again only where that is safe.
+
+Worker threads touch neither database nor message.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django_turbosmtp.delivery.jobs import Request, build_not_tried
+from django_turbosmtp.delivery.pace import (
+    Pace,
+    choose_wait,
+    fails_for_all,
+    slows_all,
+)
+from django_turbosmtp.exceptions import OutcomeUnknown, TurboSMTPError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django_turbosmtp.api import Client
+    from django_turbosmtp.conf import Settings
+
+logger = logging.getLogger("django_turbosmtp.delivery")
+
+#: Fewer requests go one after another, in order: threads would gain little.
+_WORTH_THREADS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What came of one try: ``wait`` seconds before another.
+
+    None where turboSMTP asks for a longer wait than a caller should have.
+    """
+
+    error: TurboSMTPError
+    wait: float | None
+
+
+class Ending(enum.Enum):
+    """Why a request that failed is not tried again."""
+
+    NOT_RETRYABLE = "it may have been accepted, or would fail again"
+    TRIED_ENOUGH = "it was tried as often as MAX_RETRIES allows"
+    WAIT_TOO_LONG = "turboSMTP asked for a longer wait than a caller should have"
+
+
+def transmit(requests: Sequence[Request], client: Client, settings: Settings) -> None:
+    """Send every request, and write to each what came of it."""
+    workers = settings.max_connections if len(requests) >= _WORTH_THREADS else 1
+    workers = min(workers, len(requests))
+    pace = Pace(max(1, workers))
+    waiting = deque(requests)
+
+    def work() -> None:
+        while True:
+            try:
+                request = waiting.popleft()
+            except IndexError:
+                return
+            send_until_settled(request, client, settings.max_retries, pace)
+
+    if workers <= 1:
+        work()
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="turbosmtp") as pool:
+        try:
+            for future in [pool.submit(work) for _ in range(workers)]:
+                future.result()
+        except BaseException:
+            # Ctrl-C, or the end of the process: what is in flight still ends, so that
+            # its outcome is known, and nothing more begins.
+            pace.stop()
+            raise
+
+
+def send_until_settled(
+    request: Request, client: Client, max_retries: int, pace: Pace
+) -> None:
+    """Send one request, again where it was certainly not accepted."""
+    accepted_before = pace.accepted
+    not_before = 0.0
+    while pace.enter(not_before):
+        failure = _send_once(request, client, pace)
+        if failure is None:
+            return
+        ending = _find_ending(request, failure, max_retries)
+        if ending is not None:
+            if _ends_batch(ending, failure, pace.accepted > accepted_before):
+                pace.stop(failure.error)
+            return
+        not_before = time.monotonic() + (failure.wait or 0.0)
+    if request.error is None:
+        request.error = build_not_tried(pace.stopped_by)
+
+
+def _find_ending(request: Request, failure: Failure, max_retries: int) -> Ending | None:
+    if failure.wait is None:
+        return Ending.WAIT_TOO_LONG
+    if not failure.error.retryable:
+        return Ending.NOT_RETRYABLE
+    if request.attempts > max_retries:
+        return Ending.TRIED_ENOUGH
+    return None
+
+
+def _ends_batch(ending: Ending, failure: Failure, others_pass: bool) -> bool:
+    """Tell whether what came of this request will come of all the others.
+
+    ``others_pass``: turboSMTP has accepted others while this one was tried.
+    """
+    if ending is Ending.WAIT_TOO_LONG or fails_for_all(failure.error):
+        return True
+    return slows_all(failure.error) and not others_pass
+
+
+def _send_once(request: Request, client: Client, pace: Pace) -> Failure | None:
+    request.attempts += 1
+    # Not what an earlier attempt said: if this one is interrupted, nobody knows.
+    request.error = None
+    failure: Failure | None = None
+    try:
+        request.result = client.send(request.body)
+    except TurboSMTPError as error:
+        failure = Failure(error=error, wait=choose_wait(request.attempts, error))
+    except Exception as error:
+        logger.exception("An internal error while a message was being sent.")
+        unknown = OutcomeUnknown(
+            f"An internal error ({type(error).__name__}) while the message was being"
+            " sent: nobody knows whether turboSMTP accepted it."
+        )
+        failure = Failure(error=unknown, wait=0.0)
+    finally:
+        # The brake before the turn ends, so that no other request slips in between.
+        if failure is not None and slows_all(failure.error):
+            pace.brake(failure.wait or 0.0)
+        pace.leave(
+            failure.error if failure else None, accepted=request.result is not None
+        )
+    request.error = failure.error if failure else None
+    return failure

@@ -1,0 +1,126 @@
+"""The ``headers`` of a message: what a field says, and what only MIME can. Pure."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.utils.encoding import force_str
+
+from django_turbosmtp._text import (
+    encode_utf8,
+    encode_words,
+    refuse_header_injection,
+)
+from django_turbosmtp.constants import SHOWN_HEADERS
+from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
+from django_turbosmtp.payload.reasons import NotExact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger("django_turbosmtp.payload")
+
+_NAME = re.compile(r"[!-9;-~]+")
+
+#: At most one of each in a message (RFC 5322, 3.6; RFC 2045), and Django has set it.
+_SET_BY_DJANGO = {
+    "subject",
+    "mime-version",
+    "content-type",
+    "content-transfer-encoding",
+}
+
+#: What a mail server sets or reads itself: as custom headers they might come twice,
+#: be replaced or change the sender, which no document says; in MIME they are exact.
+_ONLY_IN_MIME = {"date", "message-id", "sender", "return-path", "received"}
+_ONLY_IN_MIME_PREFIXES = ("content-", "resent-", "dkim-", "arc-", "mime-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headers:
+    """A message's own headers, checked: as Django sees them, str or datetime."""
+
+    all: Mapping[str, Any] = field(default_factory=dict)
+
+    def shown(self, name: str) -> Any:
+        """Return the header Django shows as ``name``, None where lists say it."""
+        return self.all.get(name)
+
+    def as_custom_headers(self) -> dict[str, str]:
+        """Return turboSMTP's ``custom_headers``, in ASCII.
+
+        Without those that Django shows in place of the message's own lists. Raise
+        `NotExact` where that field cannot say one of them.
+        """
+        custom: dict[str, str] = {}
+        taken: set[str] = set()
+        for name, value in self.all.items():
+            lowered = name.lower()
+            if lowered in SHOWN_HEADERS:
+                continue
+            text = str(value)
+            if lowered in _ONLY_IN_MIME or lowered.startswith(_ONLY_IN_MIME_PREFIXES):
+                raise NotExact(f"a {name} header of its own")
+            if needs_mime(text):
+                raise NotExact(f"control characters in {name}")
+            if lowered in taken:
+                raise NotExact(f"{name} twice, in different spellings")
+            taken.add(lowered)
+            custom[name] = text if text.isascii() else encode_words(text)
+        return custom
+
+
+def read_headers(headers: Mapping[str, Any]) -> Headers:
+    """Return ``headers``, refusing what no message may have (`MessageError`)."""
+    checked: dict[str, Any] = {}
+    for given, value in headers.items():
+        name = str(given)
+        text = _check(name, value)
+        checked[name] = value if isinstance(value, datetime) else text
+        shown_as = SHOWN_HEADERS.get(name.lower(), name)
+        if name != shown_as:
+            logger.warning(
+                "Django ignores headers[%r]: spell it with capitals as in %s.",
+                name,
+                ", ".join(SHOWN_HEADERS.values()),
+            )
+    return Headers(all=checked)
+
+
+def _check(name: str, value: Any) -> str:
+    if not _NAME.fullmatch(name):
+        raise MessageError(
+            f"headers: {name!r} is no header name; it takes visible ASCII characters"
+            " other than ':'."
+        )
+    if name.lower() == "bcc":
+        raise UnsupportedFeature(
+            "headers['Bcc'] would show the blind copies to everybody; use the message's"
+            " bcc list."
+        )
+    if name.lower() in _SET_BY_DJANGO:
+        raise MessageError(
+            f"headers[{name!r}]: Django sets this header itself, and a message may"
+            " have only one. Set the message's subject, body or attachments instead."
+        )
+    if value is None:
+        raise MessageError(f"headers[{name!r}] is None; leave the header out.")
+    text = force_str(value)
+    refuse_header_injection(text, f"headers[{name!r}]")
+    encode_utf8(text, f"headers[{name!r}]")
+    return text
+
+
+def needs_mime(text: str) -> bool:
+    """Tell whether a header value has what JSON carries and headers may not.
+
+    Python splits lines at more characters than CR and LF, and Django 6 refuses
+    those; what each release does with them is left to it.
+    """
+    return len(text.splitlines()) > 1 or any(
+        ord(character) < 32 and character != "\t" for character in text
+    )

@@ -1,0 +1,308 @@
+"""From a Django message to turboSMTP's fields. Pure: no socket, database, settings.
+
+The JSON fields come first, for they are what turboSMTP's own customers use. What
+they cannot say exactly goes as ``mime_raw``, built by Django; what turboSMTP cannot
+carry at all is a `MessageError` before anything leaves.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp._text import encode_utf8, refuse_header_injection
+from django_turbosmtp.addresses import Mailbox, parse, parse_list
+from django_turbosmtp.constants import MAX_MESSAGE_BYTES, MAX_SUBJECT_LENGTH
+from django_turbosmtp.exceptions import InvalidAddress, MessageTooLarge
+from django_turbosmtp.payload import mime
+from django_turbosmtp.payload.attachments import translate_attachments
+from django_turbosmtp.payload.envelope import (
+    Envelope,
+    Keep,
+    Recipient,
+    is_plain,
+    read_envelope,
+    require_same_shown,
+)
+from django_turbosmtp.payload.headers import Headers, needs_mime, read_headers
+from django_turbosmtp.payload.reasons import NotExact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django_turbosmtp.message import Attributes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """One request: its fields without credentials, and whom it goes to.
+
+    ``attachments`` in ``fields`` is a list of `Part`, their bytes not yet encoded.
+    """
+
+    fields: Mapping[str, Any]
+    recipients: tuple[Recipient, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """A whole message: the requests it takes, and who was left out of it.
+
+    ``size``: bytes of the whole e-mail, estimated where turboSMTP composes it.
+    ``why_mime``: why it goes as ``mime_raw``; "" where it goes as fields.
+    """
+
+    payloads: tuple[Payload, ...]
+    left_out: tuple[Recipient, ...] = ()
+    size: int = 0
+    why_mime: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A Django message, read and checked: what both ways to say it start from.
+
+    ``sender`` and ``envelope`` are whom it is sent by and to, whatever it shows.
+    ``customised``: it builds its MIME in a way of its own.
+    """
+
+    message: Any
+    headers: Headers
+    sender: Mailbox
+    envelope: Envelope
+    subject: str
+    default_charset: str
+    customised: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What the message says in wire fields, the same in all of its requests.
+
+    ``size`` and ``why_mime`` as in `Translation`.
+    """
+
+    sender: Mailbox
+    subject: str
+    fields: Mapping[str, Any]
+    size: int
+    why_mime: str = ""
+
+
+def translate(
+    message: Any,
+    attributes: Attributes,
+    *,
+    api_version: int = 2,
+    charset: str = "utf-8",
+    keep: Keep | None = None,
+) -> Translation:
+    """Return ``message`` (a Django ``EmailMessage``) in turboSMTP's words.
+
+    ``charset`` is Django's DEFAULT_CHARSET. ``keep`` decides on each recipient; with
+    none left there are no payloads. The message is not written to. Raise
+    `InvalidAddress`, `UnsupportedFeature`, `MessageTooLarge` or another
+    `MessageError`, which says what was found and where.
+    """
+    headers = read_headers(attributes.headers)
+    sender = parse(message.from_email, "from_email")
+    envelope = read_envelope(message, keep)
+    if not envelope.recipients:
+        return Translation(payloads=(), left_out=envelope.left_out)
+    source = Source(
+        message=message,
+        headers=headers,
+        sender=sender,
+        envelope=envelope,
+        subject=_read_subject(message),
+        default_charset=charset,
+        customised=mime.is_customised(message),
+    )
+    try:
+        content = as_fields(source)
+    except NotExact as reason:
+        content = as_mime(source, str(reason))
+    _refuse_oversize(content, MAX_MESSAGE_BYTES[api_version], api_version)
+    fields = {
+        "from": content.sender.unsplit(),
+        "subject": content.subject,
+        **content.fields,
+    }
+    if api_version == 2:
+        fields["reference_id"] = attributes.reference_id
+        if attributes.campaign:
+            fields["X-campaign-ID"] = attributes.campaign
+    requests = envelope.requests(named=not content.why_mime)
+    return Translation(
+        payloads=tuple(
+            Payload(fields=addresses | fields, recipients=recipients)
+            for addresses, recipients in requests
+        ),
+        left_out=envelope.left_out,
+        size=content.size,
+        why_mime=content.why_mime,
+    )
+
+
+def as_fields(source: Source) -> Content:
+    """Return the message in JSON fields; raise `NotExact` where they cannot say it."""
+    message = source.message
+    if source.customised:
+        raise NotExact("a message that builds its own MIME")
+    custom = source.headers.as_custom_headers()
+    if needs_mime(source.subject) or "=?" in source.subject:
+        raise NotExact("control characters or encoded words in the subject")
+    if not _is_utf8(message.encoding or source.default_charset):
+        raise NotExact("a charset other than UTF-8")
+    if getattr(message, "mixed_subtype", "mixed") != "mixed":
+        raise NotExact("a mixed_subtype of its own")
+    if getattr(message, "alternative_subtype", "alternative") != "alternative":
+        raise NotExact("an alternative_subtype of its own")
+    require_same_shown(message, source.headers, source.envelope)
+    sender = _translate_sender(source.headers, source.sender)
+    text, html = _read_bodies(message)
+    parts, html = translate_attachments(message.attachments, html, sender.domain)
+    fields = {
+        "content": text,
+        "html_content": html,
+        "custom_headers": {**custom, **_translate_reply_to(source)} or None,
+        "attachments": parts or None,
+    }
+    fields = {name: value for name, value in fields.items() if value is not None}
+    return Content(
+        sender=sender,
+        subject=source.subject,
+        fields=fields,
+        size=_estimate_size(fields),
+    )
+
+
+def as_mime(source: Source, why: str) -> Content:
+    """Return the message as Django builds it, in one field; ``why`` not in others."""
+    raw = mime.render(
+        source.message,
+        source.headers,
+        source.envelope,
+        customised=source.customised,
+    )
+    subject = source.subject
+    if source.customised or "=?" in subject:
+        subject = mime.read_subject(raw)
+    return Content(
+        sender=source.sender,
+        subject=subject,
+        fields={"mime_raw": raw},
+        size=len(raw.encode()),
+        why_mime=why,
+    )
+
+
+def _refuse_oversize(content: Content, limit: int, api_version: int) -> None:
+    if len(content.subject) > MAX_SUBJECT_LENGTH:
+        raise MessageTooLarge(
+            f"subject has {len(content.subject)} characters; turboSMTP takes at most"
+            f" {MAX_SUBJECT_LENGTH}."
+        )
+    if content.size >= limit:
+        raise MessageTooLarge(
+            f"The whole message has about {content.size:,} bytes, attachments encoded;"
+            f" turboSMTP's API v{api_version} takes less than {limit:,}."
+        )
+
+
+def _read_subject(message: Any) -> str:
+    subject = str(message.subject or "")
+    refuse_header_injection(subject, "subject")
+    encode_utf8(subject, "subject")
+    return subject
+
+
+def _is_utf8(encoding: Any) -> bool:
+    # A email.charset.Charset object chooses a transfer encoding, too.
+    try:
+        return isinstance(encoding, str) and codecs.lookup(encoding).name == "utf-8"
+    except LookupError:
+        return False
+
+
+def _translate_sender(headers: Headers, sender: Mailbox) -> Mailbox:
+    shown = headers.shown("From")
+    if shown is not None:
+        try:
+            mailbox = parse(shown, "headers['From']")
+        except InvalidAddress as error:
+            raise NotExact("From shows something that is not one address") from error
+        if mailbox.addr_spec != sender.addr_spec:
+            raise NotExact("From shown other than sent")
+        sender = mailbox
+    if not is_plain(sender):
+        raise NotExact("a comment or a long name in From")
+    return sender
+
+
+def _read_bodies(message: Any) -> tuple[str | None, str | None]:
+    """Return the text and the HTML body, None where Django makes no such part."""
+    body, subtype = _read_text(message.body), message.content_subtype
+    alternatives = list(getattr(message, "alternatives", None) or ())
+    if subtype not in {"plain", "html"}:
+        raise NotExact(f"a body of type text/{subtype}")
+    if not alternatives:
+        if not body and message.attachments:
+            raise NotExact("attachments without a body")
+        return (body, None) if subtype == "plain" else (None, body)
+    content, mimetype = alternatives[0]
+    if len(alternatives) > 1 or mimetype != "text/html" or not content:
+        raise NotExact("alternatives other than one HTML body")
+    if body and subtype != "plain":
+        raise NotExact("two HTML bodies")
+    return body or None, _read_text(content)
+
+
+def _read_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        raise NotExact("a body given as bytes")
+    return "" if value is None else str(value)
+
+
+def _translate_reply_to(source: Source) -> dict[str, str]:
+    shown = source.headers.shown("Reply-To")
+    if shown is None:
+        shown = ", ".join(map(str, source.message.reply_to or ()))
+        refuse_header_injection(shown, "reply_to")
+    elif not shown:
+        raise NotExact("an empty Reply-To")
+    if not shown:
+        return {}
+    try:
+        mailboxes = parse_list(shown, "Reply-To")
+    except InvalidAddress as error:
+        raise NotExact("Reply-To shows something that is not addresses") from error
+    if not all(map(is_plain, mailboxes)):
+        raise NotExact("a comment or a long name in Reply-To")
+    # No field of its own (docs/wire.rst, quirk 2).
+    return {"reply-to": ", ".join(mailbox.unsplit() for mailbox in mailboxes)}
+
+
+def _estimate_size(fields: Mapping[str, Any]) -> int:
+    """Return the bytes of the e-mail that turboSMTP makes of this, about."""
+    size = sum(
+        _estimate_text_size(fields[name], name)
+        for name in ("content", "html_content")
+        if name in fields
+    )
+    size += sum(len(n) + len(v) for n, v in fields.get("custom_headers", {}).items())
+    for part in fields.get("attachments", ()):
+        size += _measure_base64(len(part.content)) + len(part.name) + 200
+    return size
+
+
+def _estimate_text_size(text: str, where: str) -> int:
+    length = len(encode_utf8(text, where))
+    # Text that is not ASCII goes in base64, or in quoted-printable where that is less.
+    return length if text.isascii() else _measure_base64(length)
+
+
+def _measure_base64(length: int) -> int:
+    """Return the bytes of base64 in lines of 76 characters and CRLF."""
+    return -(-length // 57) * 78
