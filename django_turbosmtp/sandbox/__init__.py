@@ -6,8 +6,7 @@ about the wire is read by something that did not write it.
 
 from __future__ import annotations
 
-from django_turbosmtp.sandbox.faults import Fault
 from django_turbosmtp.sandbox.server import Sandbox
-from django_turbosmtp.sandbox.store import Received, RequestRecord
+from django_turbosmtp.sandbox.state import Fault, Received, RequestRecord
 
 __all__ = ["Fault", "Received", "RequestRecord", "Sandbox"]

@@ -7,12 +7,12 @@ import logging
 import socket
 import struct
 import time
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from django_turbosmtp.sandbox import api, control, pages
 from django_turbosmtp.sandbox.answers import (
     Refusal,
     Request,
@@ -20,10 +20,14 @@ from django_turbosmtp.sandbox.answers import (
     plain,
     refuse,
 )
-from django_turbosmtp.sandbox.store import Headers, RequestRecord
+from django_turbosmtp.sandbox.inbox import control, pages
+from django_turbosmtp.sandbox.state.store import Headers, RequestRecord
+from django_turbosmtp.sandbox.strictjson import refusal_reason, subject_and_to
+from django_turbosmtp.sandbox.vendor import api
 
 if TYPE_CHECKING:
-    from django_turbosmtp.sandbox.server import Sandbox, Server
+    from django_turbosmtp.sandbox.connections import Server
+    from django_turbosmtp.sandbox.state import State
 
 MAX_BODY = 64 * 2**20
 _SECRET_HEADERS = {"consumerkey", "consumersecret", "authorization", "cookie"}
@@ -52,9 +56,9 @@ class Handler(BaseHTTPRequestHandler):
     resetting = False
 
     @property
-    def sandbox(self) -> Sandbox:
-        """The sandbox this connection belongs to."""
-        return self.server.sandbox
+    def state(self) -> State:
+        """What the sandbox of this connection keeps."""
+        return self.server.state
 
     def do_POST(self) -> None:
         """Answer one request, whatever its method."""
@@ -91,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         length = self._body_length()
         path = self.path.partition("?")[0]
         is_send = path in api.SEND_PATHS and self.command == "POST"
-        if is_send and self.sandbox.faults.take(None) is not None:
+        if is_send and self.state.faults.take(None) is not None:
             return Response(manner="reset"), b""
         body = self.rfile.read(length) if length else b""
         if len(body) < length:
@@ -105,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         )
         response = self._route(request)
         if is_send:
-            self.sandbox.log_send(request, response)
+            _log_send(self.state, request, response)
         return response, body
 
     def _route(self, request: Request) -> Response:
@@ -116,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             handle = pages.route
         try:
-            return handle(self.sandbox, request)
+            return handle(self.state, request)
         except Refusal as refusal:
             return refusal.response
         except Exception:
@@ -152,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in self.headers.items():
             lower = name.lower()
             headers[lower] = "***" if lower in _SECRET_HEADERS else value
-        self.sandbox.store.record(
+        self.state.store.record(
             RequestRecord(
                 method=self.command,
                 path=api.masked_path(self.path),
@@ -167,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
     def _transmit(self, response: Response) -> None:
         slow = response.manner in {"slow_headers", "slow_body"}
         if response.wait and not slow:
-            self.sandbox.stopping.wait(response.wait)
+            self.state.stopping.wait(response.wait)
         if response.manner == "reset":
             self._reset()
         if response.manner in {"drop", "reset"}:
@@ -191,7 +195,7 @@ class Handler(BaseHTTPRequestHandler):
         size = max(1, -(-len(data) // _DRIP_STEPS))
         pause = response.wait / max(1, -(-len(data) // size))
         for at in range(0, len(data), size):
-            if self.sandbox.stopping.wait(pause):
+            if self.state.stopping.wait(pause):
                 self.close_connection = True
                 return
             self.wfile.write(data[at : at + size])
@@ -215,3 +219,14 @@ class Handler(BaseHTTPRequestHandler):
 
 class _UnreadBody(Refusal):
     """A refusal that leaves a body unread, so the connection cannot go on."""
+
+
+def _log_send(state: State, request: Request, response: Response) -> None:
+    """Write one line about a send request, if anyone reads the log."""
+    if state.log is None:
+        return
+    subject, to = subject_and_to(request.body)
+    status = response.recorded_status or "no answer"
+    now = datetime.now().astimezone().strftime("%H:%M:%S")
+    reason = refusal_reason(response.body) if response.status >= 400 else ""
+    state.log(f"{now} {status} {subject!r} to {to!r}{reason}")

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from django_turbosmtp.sandbox.faultpage import _MEANINGS
-from django_turbosmtp.sandbox.faults import KINDS
+from django_turbosmtp.sandbox.inbox.faultpage import _MEANINGS
+from django_turbosmtp.sandbox.state.faults import KINDS
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 PNG = (

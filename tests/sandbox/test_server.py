@@ -16,7 +16,8 @@ import warnings
 import pytest
 import trustme
 
-from django_turbosmtp.sandbox import Received, Sandbox, describe
+from django_turbosmtp.sandbox import Received, Sandbox
+from django_turbosmtp.sandbox.state import describe
 from tests.sandbox.conftest import PATHS, V1, V2, closing
 
 
@@ -185,7 +186,7 @@ class TestBodies:
         assert [r.status for r in sandbox.requests] == [None]
 
     def test_says_when_it_fails_itself(self, sandbox, client, caplog):
-        sandbox.consumer_keys = None
+        sandbox.accounts.consumer_keys = None
         assert client.send().status == 500
         assert [r.status for r in sandbox.requests] == [500]
         assert "the sandbox failed" in caplog.text

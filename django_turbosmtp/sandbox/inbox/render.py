@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl, urlsplit
 from django.template import Context, Engine
 
 from django_turbosmtp.sandbox.answers import HeaderPairs, Refusal, Request, Response
-from django_turbosmtp.sandbox.control import SECURITY
+from django_turbosmtp.sandbox.inbox.control import SECURITY
 
 if TYPE_CHECKING:
-    from django_turbosmtp.sandbox.server import Sandbox
+    from django_turbosmtp.sandbox.state import State
 
 _HERE = Path(__file__).parent
 _PAGE_POLICY = (
@@ -77,14 +77,14 @@ def static(name: str) -> Response:
     )
 
 
-def read_form(sandbox: Sandbox, request: Request) -> dict[str, str]:
+def read_form(state: State, request: Request) -> dict[str, str]:
     """Return the fields of a form of ours; anybody else's is refused."""
     fields: dict[str, str] = {}
     if request.media_type == "application/x-www-form-urlencoded":
         text = request.body.decode("utf-8", "replace")
         fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=50))
     token = fields.pop("token", "").encode()
-    own = hmac.compare_digest(token, sandbox.form_token.encode())
+    own = hmac.compare_digest(token, state.form_token.encode())
     # A browser that hides the origin ("null", for our no-referrer policy) still
     # has to know the token.
     origin = request.headers.get("Origin") or "null"

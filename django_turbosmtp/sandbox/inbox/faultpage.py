@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp.sandbox import render
-from django_turbosmtp.sandbox.faults import KINDS
+from django_turbosmtp.sandbox.inbox import render
+from django_turbosmtp.sandbox.state.faults import KINDS
 
 if TYPE_CHECKING:
     from django_turbosmtp.sandbox.answers import Response
-    from django_turbosmtp.sandbox.faults import Fault
-    from django_turbosmtp.sandbox.server import Sandbox
+    from django_turbosmtp.sandbox.state import State
+    from django_turbosmtp.sandbox.state.faults import Fault
 
 _MEANINGS = {
     "400": "refused",
@@ -46,34 +46,34 @@ _MEANINGS = {
 _ONE_CLICK = ("429", "500", "503", "nocredit", "inactive", "lost_answer", "timeout")
 
 
-def show(sandbox: Sandbox, *, error: str = "") -> Response:
+def show(state: State, *, error: str = "") -> Response:
     """Return the page."""
     context = {
         "section": "faults",
-        "token": sandbox.form_token,
+        "token": state.form_token,
         "error": error,
-        "latency": f"{sandbox.latency:g}",
-        "active": [_row(fault) for fault in sandbox.faults.active],
+        "latency": f"{state.latency:g}",
+        "active": [_row(fault) for fault in state.faults.active],
         "common": [(kind, _MEANINGS[kind]) for kind in _ONE_CLICK],
         "kinds": [(kind, _MEANINGS[kind]) for kind in KINDS],
     }
     return render.page("faults.html", context, status=400 if error else 200)
 
 
-def change(sandbox: Sandbox, form: dict[str, str]) -> Response:
+def change(state: State, form: dict[str, str]) -> Response:
     """Do what a button on the page says."""
     try:
         match form.get("action"):
             case "add":
-                sandbox.add_fault(form.get("kind", ""), **_arguments(form))
+                state.add_fault(form.get("kind", ""), **_arguments(form))
             case "clear":
-                sandbox.clear_faults()
+                state.clear_faults()
             case "latency":
-                sandbox.latency = _seconds(form.get("latency", ""))
+                state.latency = _seconds(form.get("latency", ""))
             case _:
                 return render.not_found()
     except ValueError as error:
-        return show(sandbox, error=str(error))
+        return show(state, error=str(error))
     return render.redirect("/faults")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp.sandbox import describe
+from django_turbosmtp.sandbox.state import describe
 
 if TYPE_CHECKING:
     from datetime import datetime

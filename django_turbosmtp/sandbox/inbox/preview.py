@@ -7,12 +7,12 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from django_turbosmtp.sandbox import render
 from django_turbosmtp.sandbox.answers import HeaderPairs, Refusal, Response
-from django_turbosmtp.sandbox.control import NO_CONTENT, SECURITY, find_file
+from django_turbosmtp.sandbox.inbox import render
+from django_turbosmtp.sandbox.inbox.control import NO_CONTENT, SECURITY, find_file
 
 if TYPE_CHECKING:
-    from django_turbosmtp.sandbox.store import Received
+    from django_turbosmtp.sandbox.state.store import Received
 
 _POLICY = (
     "default-src 'none'; img-src {images}; style-src 'unsafe-inline'; "

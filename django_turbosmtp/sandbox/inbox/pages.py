@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from django_turbosmtp.sandbox import faultpage, preview, render
 from django_turbosmtp.sandbox.answers import Refusal, Request, Response
-from django_turbosmtp.sandbox.control import masked, shown_fields
+from django_turbosmtp.sandbox.inbox import faultpage, preview, render
+from django_turbosmtp.sandbox.inbox.control import masked, shown_fields
 
 if TYPE_CHECKING:
-    from django_turbosmtp.sandbox.server import Sandbox
-    from django_turbosmtp.sandbox.store import Received
+    from django_turbosmtp.sandbox.state import State
+    from django_turbosmtp.sandbox.state.store import Received
 
 PER_PAGE = 100
 _REFRESH_SECONDS = "5"
@@ -34,42 +34,42 @@ _WIDTHS = (
 _KINDS = {"to": "To", "cc": "Cc", "bcc": "Bcc (blind)"}
 
 
-def route(sandbox: Sandbox, request: Request) -> Response:
+def route(state: State, request: Request) -> Response:
     """Answer a browser's request."""
     match request.method, *request.segments:
         case ["GET", ""]:
-            return _inbox(sandbox, request)
+            return _inbox(state, request)
         case ["POST", "clear"]:
-            render.read_form(sandbox, request)
-            sandbox.store.clear(requests=False)
+            render.read_form(state, request)
+            state.store.clear(requests=False)
             return render.redirect("/")
         case ["GET", "messages", mid]:
-            return _message(_find(sandbox, mid), request)
+            return _message(_find(state, mid), request)
         case ["GET", "messages", mid, "preview"]:
             remote = request.query.get("remote") == "1"
-            return preview.document(_find(sandbox, mid), remote=remote)
+            return preview.document(_find(state, mid), remote=remote)
         case ["GET", "messages", mid, "inline", number]:
-            return preview.picture(_find(sandbox, mid), number)
+            return preview.picture(_find(state, mid), number)
         case ["GET", "faults"]:
-            return faultpage.show(sandbox)
+            return faultpage.show(state)
         case ["POST", "faults"]:
-            return faultpage.change(sandbox, render.read_form(sandbox, request))
+            return faultpage.change(state, render.read_form(state, request))
         case ["GET", "static", name]:
             return render.static(name)
     return render.not_found()
 
 
-def _find(sandbox: Sandbox, mid: str) -> Received:
-    received = sandbox.store.get(mid)
+def _find(state: State, mid: str) -> Received:
+    received = state.store.get(mid)
     if received is None:
         raise Refusal(render.not_found())
     return received
 
 
-def _inbox(sandbox: Sandbox, request: Request) -> Response:
+def _inbox(state: State, request: Request) -> Response:
     query = request.query.get("q", "").strip()
     refresh = request.query.get("refresh") == _REFRESH_SECONDS
-    kept = sandbox.messages
+    kept = state.messages
     found = [r for r in reversed(kept) if _contains(r, query.casefold())]
     pages = max(1, -(-len(found) // PER_PAGE))
     asked = request.query.get("page", "")
@@ -80,7 +80,7 @@ def _inbox(sandbox: Sandbox, request: Request) -> Response:
         "section": "inbox",
         "rows": [_row(received) for received in shown],
         "query": query,
-        "summary": _summary(len(found), len(kept), sandbox.total_accepted, query),
+        "summary": _summary(len(found), len(kept), state.total_accepted, query),
         "refresh": _REFRESH_SECONDS if refresh else "",
         "toggle_url": _link(q=query, refresh="" if refresh else _REFRESH_SECONDS),
         "reload_url": _link(q=query, refresh=_REFRESH_SECONDS if refresh else ""),
@@ -88,9 +88,9 @@ def _inbox(sandbox: Sandbox, request: Request) -> Response:
         "older_url": _link(q=query, page=str(number + 1)) if number < pages else "",
         "page": f"Page {number} of {pages}" if pages > 1 else "",
         "any": bool(kept),
-        "token": sandbox.form_token,
-        "send_url": sandbox.send_url(2),
-        "faults": _count(len(sandbox.faults.active), "fault"),
+        "token": state.form_token,
+        "send_url": state.send_url(2),
+        "faults": _count(len(state.faults.active), "fault"),
     }
     return render.page("inbox.html", context)
 

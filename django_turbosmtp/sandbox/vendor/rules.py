@@ -10,13 +10,13 @@ from email import policy
 from email.parser import BytesParser
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp.sandbox.addressing import (
+from django_turbosmtp.sandbox.answers import refuse
+from django_turbosmtp.sandbox.vendor.addressing import (
     LINE_BREAK,
     Mailbox,
     parse,
     parse_list,
 )
-from django_turbosmtp.sandbox.answers import refuse
 
 if TYPE_CHECKING:
     from email.message import EmailMessage

@@ -14,8 +14,8 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from django_turbosmtp.sandbox.addressing import Mailbox
-    from django_turbosmtp.sandbox.rules import Attached, Checked
+    from django_turbosmtp.sandbox.vendor.addressing import Mailbox
+    from django_turbosmtp.sandbox.vendor.rules import Attached, Checked
 
 Headers = list[tuple[str, str]]
 # A part: its headers and its encoded body.

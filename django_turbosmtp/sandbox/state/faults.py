@@ -7,49 +7,22 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from django_turbosmtp.sandbox.answers import Response, as_json
-
-STATUSES: dict[str, dict[str, Any]] = {
-    "400": {"message": "error", "errors": ["refused by a fault of the sandbox"]},
-    "401": {
-        "errorCode": 3,
-        "message": "Invalid authorization token",
-        "details": "A fault of the sandbox",
-    },
-    "403": {"message": "feature_not_available_for_active_plan"},
-    "404": {"message": "resource_not_found"},
-    "413": {"message": "error", "errors": ["request entity too large"]},
-    "429": {"message": "too_many_requests"},
-    "500": {"message": "internal_server_error"},
-    "502": {"message": "bad_gateway"},
-    "503": {"message": "service_unavailable"},
-    "504": {"message": "gateway_timeout"},
-}
-_NAMED: dict[str, tuple[int, dict[str, Any]]] = {
-    "nocredit": (400, {"message": "error", "errors": ["nocredit"]}),
-    "inactive": (
-        401,
-        {
-            "errorCode": 3,
-            "message": "Account for sandbox@example.com is inactive",
-            "details": "A fault of the sandbox",
-        },
-    ),
-    "old_errors": (
-        400,
-        {"message": "error", "errors": [["'abc' 'to' email not valid"]]},
-    ),
-    "old_nocredit": (
-        400,
-        {"message": "error", "errors": {"message": "error", "errors": "nocredit"}},
-    ),
-}
-# Answers that look wrong whatever became of the message.
-_ODD = {"html", "cut_json", "wrong_type", "empty", "redirect"}
-# The message is accepted as always; only the way of the answer differs.
+#: Answers with this HTTP status.
+STATUS_KINDS = ("400", "401", "403", "404", "413", "429", "500", "502", "503", "504")
+#: Refusals in words of turboSMTP's own.
+NAMED_KINDS = ("nocredit", "inactive", "old_errors", "old_nocredit")
+#: Answers that look wrong whatever became of the message.
+ODD = {"html", "cut_json", "wrong_type", "empty", "redirect"}
+#: The message is accepted as always; only the way of the answer differs.
 ACCEPTING = {"no_mid", "lost_answer", "close", "slow_headers", "slow_body", "latency"}
 _DROPPED = {"reset_before_body", "reset_after_body", "timeout"}
-KINDS = (*STATUSES, *_NAMED, *sorted(_ODD), *sorted(ACCEPTING), *sorted(_DROPPED))
+KINDS = (
+    *STATUS_KINDS,
+    *NAMED_KINDS,
+    *sorted(ODD),
+    *sorted(ACCEPTING),
+    *sorted(_DROPPED),
+)
 _SECONDS = {"timeout": 60.0, "slow_headers": 3.0, "slow_body": 3.0, "latency": 1.0}
 
 
@@ -159,52 +132,6 @@ class Faults:
                     self._faults.remove(fault)
                 return fault
         return None
-
-
-def disguise(fault: Fault, answer: Response, *, url: str, mid: int) -> Response:
-    """Return what `fault` makes of the answer."""
-    kind = fault.kind
-    if kind in STATUSES or kind in _NAMED:
-        status, payload = _NAMED.get(kind) or (int(kind), STATUSES[kind])
-        return as_json(payload, status=status, headers=_retry_after(fault))
-    if kind in _ODD:
-        return _odd(kind, url=url, mid=mid)
-    body, status = answer.body, answer.status
-    if kind == "no_mid" and status == 200:
-        return as_json({"message": "OK"})
-    if kind in {"lost_answer", "timeout"}:
-        return Response(manner="drop", wait=fault.duration)
-    if kind in {"reset_before_body", "reset_after_body"}:
-        return Response(manner="reset")
-    wait = answer.wait + fault.duration
-    if kind == "slow_headers":
-        return Response(status=status, body=body, manner="slow_headers", wait=wait)
-    if kind == "slow_body":
-        return Response(status=status, body=body, manner="slow_body", wait=wait)
-    manner = "close" if kind == "close" else answer.manner
-    return Response(status=status, body=body, manner=manner, wait=wait)
-
-
-def _odd(kind: str, *, url: str, mid: int) -> Response:
-    good = f'{{"message":"OK","mid":{mid}}}'.encode()
-    if kind == "html":
-        page = b"<!doctype html><title>Maintenance</title><p>We are back soon."
-        return Response(body=page, content_type="text/html; charset=utf-8")
-    if kind == "cut_json":
-        return Response(body=good[:-9])
-    if kind == "wrong_type":
-        return Response(body=good, content_type="text/plain")
-    if kind == "redirect":
-        # The target says OK to whoever follows, so that following is found out.
-        location = ("Location", f"{url}/api/v2/redirected")
-        return Response(status=302, headers=(location,), content_type="")
-    return Response(content_type="")
-
-
-def _retry_after(fault: Fault) -> tuple[tuple[str, str], ...]:
-    if fault.retry_after is None:
-        return ()
-    return (("Retry-After", str(fault.retry_after)),)
 
 
 def _matches(match: str | None, body: bytes) -> bool:

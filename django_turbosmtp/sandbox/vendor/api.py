@@ -17,14 +17,14 @@ from django_turbosmtp.sandbox.answers import (
     refuse,
     unauthorized,
 )
-from django_turbosmtp.sandbox.compose import compose
-from django_turbosmtp.sandbox.faults import disguise
-from django_turbosmtp.sandbox.rules import check
-from django_turbosmtp.sandbox.store import Received
+from django_turbosmtp.sandbox.state.store import Received
 from django_turbosmtp.sandbox.strictjson import load_object
+from django_turbosmtp.sandbox.vendor.compose import compose
+from django_turbosmtp.sandbox.vendor.disguise import disguise
+from django_turbosmtp.sandbox.vendor.rules import check
 
 if TYPE_CHECKING:
-    from django_turbosmtp.sandbox.server import Sandbox
+    from django_turbosmtp.sandbox.state import State
 
 SEND_PATHS = {"/api/mail/send": 1, "/api/v2/mail/send": 2}
 # The whole e-mail must stay below these.
@@ -32,55 +32,55 @@ SIZE_LIMITS = {1: 4 * 2**20, 2: 24 * 2**20}
 _CREDENTIALS = {"authuser", "authpass", "consumerkey", "consumersecret"}
 
 
-def route(sandbox: Sandbox, request: Request) -> Response:
+def route(state: State, request: Request) -> Response:
     """Answer a request below /api/."""
     version = SEND_PATHS.get(request.path)
     if version is not None:
         _need_method(request, "POST")
-        return send(sandbox, request, version=version)
+        return send(state, request, version=version)
     if request.path == "/api/v2/authorize":
         _need_method(request, "POST")
-        return _login(sandbox, load_object(_json_body(request)))
+        return _login(state, load_object(_json_body(request)))
     if request.path == "/api/v2/deauthorize":
         _need_method(request, "POST")
-        return _logout(sandbox, request)
+        return _logout(state, request)
     if request.path.startswith("/api/authorize/") and len(request.segments) == 4:
         _need_method(request, "GET")
-        return _login_v1(sandbox, *request.segments[2:])
+        return _login_v1(state, *request.segments[2:])
     if request.path == "/api/v2/redirected":
         # Where the fault "redirect" leads: a client that follows it believes this.
-        return as_json({"message": "OK", "mid": sandbox.store.next_mid()})
+        return as_json({"message": "OK", "mid": state.store.next_mid()})
     return plain("resource_not_found", status=404)
 
 
-def send(sandbox: Sandbox, request: Request, *, version: int) -> Response:
+def send(state: State, request: Request, *, version: int) -> Response:
     """Accept or refuse one message, or fail as told."""
-    fault = sandbox.faults.take(request.body)
-    mid = sandbox.store.next_mid()
+    fault = state.faults.take(request.body)
+    mid = state.store.next_mid()
     if fault is not None and not fault.accepts:
-        return disguise(fault, Response(), url=sandbox.url, mid=mid)
+        return disguise(fault, Response(), url=state.url, mid=mid)
     try:
-        answer = _accept(sandbox, request, version=version, mid=mid)
+        answer = _accept(state, request, version=version, mid=mid)
     except Refusal as refusal:
         answer = refusal.response
         if fault is None or fault.accept:
             return answer
     if fault is not None:
-        answer = disguise(fault, answer, url=sandbox.url, mid=mid)
+        answer = disguise(fault, answer, url=state.url, mid=mid)
     # The delay comes after acceptance, as it does when an answer is late.
-    return replace(answer, wait=answer.wait + sandbox.latency)
+    return replace(answer, wait=answer.wait + state.latency)
 
 
-def _accept(sandbox: Sandbox, request: Request, *, version: int, mid: int) -> Response:
+def _accept(state: State, request: Request, *, version: int, mid: int) -> Response:
     exposed = sorted(n for n in request.query if n.lower() in _CREDENTIALS)
     if exposed:
         raise refuse(f"credentials in the query string: {', '.join(exposed)}")
     if version == 2:
-        account = _account_v2(sandbox, request)
+        account = _account_v2(state, request)
         fields = load_object(_json_body(request))
     else:
         fields = load_object(_json_body(request))
-        account = _account_v1(sandbox, fields)
+        account = _account_v1(state, fields)
     checked = check(fields, version=version)
     now = datetime.now(UTC)
     raw = compose(fields, checked, mid=str(mid), now=now)
@@ -91,7 +91,7 @@ def _accept(sandbox: Sandbox, request: Request, *, version: int, mid: int) -> Re
             status=413,
         )
     shown = {k: v for k, v in fields.items() if k.lower() not in _CREDENTIALS}
-    sandbox.store.add(
+    state.store.add(
         Received(
             mid=str(mid),
             received_at=now,
@@ -122,7 +122,7 @@ def _json_body(request: Request) -> bytes:
     return request.body
 
 
-def _account_v2(sandbox: Sandbox, request: Request) -> str:
+def _account_v2(state: State, request: Request) -> str:
     if "Authorization" in request.headers:
         raise unauthorized(
             "Invalid authorization token",
@@ -135,11 +135,11 @@ def _account_v2(sandbox: Sandbox, request: Request) -> str:
             "Wrong credentials specified",
             details="The headers consumerKey and consumerSecret are needed, once each",
         )
-    if not _same(sandbox.consumer_keys.get(keys[0]), secrets[0]):
+    if not _same(state.accounts.consumer_keys.get(keys[0]), secrets[0]):
         raise unauthorized(
             "Wrong credentials specified", details="Unknown key or wrong secret"
         )
-    if keys[0] in sandbox.inactive:
+    if keys[0] in state.accounts.inactive:
         # A key's e-mail address is not known here, and the key stays unsaid.
         raise unauthorized(
             "Account for sandbox@example.com is inactive", details="Account inactive"
@@ -147,7 +147,7 @@ def _account_v2(sandbox: Sandbox, request: Request) -> str:
     return keys[0]
 
 
-def _account_v1(sandbox: Sandbox, fields: dict[str, Any]) -> str:
+def _account_v1(state: State, fields: dict[str, Any]) -> str:
     user, password = fields.get("authuser"), fields.get("authpass")
     if not isinstance(user, str) or not isinstance(password, str):
         raise unauthorized(
@@ -155,20 +155,20 @@ def _account_v1(sandbox: Sandbox, fields: dict[str, Any]) -> str:
             details="authuser and authpass are needed in the body",
             code=1,
         )
-    if not _same(sandbox.users.get(user), password):
+    if not _same(state.accounts.users.get(user), password):
         raise unauthorized(
             "Wrong credentials specified",
             details="Unknown user or wrong password",
             code=1,
         )
-    if user in sandbox.inactive:
+    if user in state.accounts.inactive:
         raise unauthorized(
             f"Account for {user} is inactive", details="Account inactive", code=2
         )
     return user
 
 
-def _login(sandbox: Sandbox, fields: dict[str, Any]) -> Response:
+def _login(state: State, fields: dict[str, Any]) -> Response:
     email, password = fields.get("email"), fields.get("password")
     forever = fields.get("no_expire", False)
     if not isinstance(email, str) or not isinstance(password, str):
@@ -179,30 +179,30 @@ def _login(sandbox: Sandbox, fields: dict[str, Any]) -> Response:
         "no_expire",
     }:
         return plain("invalid_parameters", status=400)
-    if not _same(sandbox.users.get(email), password):
+    if not _same(state.accounts.users.get(email), password):
         return plain("wrong_credentials_specified", status=403)
-    if email in sandbox.inactive:
+    if email in state.accounts.inactive:
         return plain("account_is_inactive", status=401)
-    return as_json({"auth": sandbox.new_token(email)})
+    return as_json({"auth": state.accounts.new_token(email)})
 
 
-def _logout(sandbox: Sandbox, request: Request) -> Response:
+def _logout(state: State, request: Request) -> Response:
     token = request.headers.get("Authorization")
     if not token:
         return plain("missing_authorization_key", status=401)
-    if not sandbox.drop_token(token):
+    if not state.accounts.drop_token(token):
         return plain("invalid_authorization_key", status=401)
     return plain("OK", status=200)
 
 
-def _login_v1(sandbox: Sandbox, user: str, password: str) -> Response:
-    if not _same(sandbox.users.get(user), password):
+def _login_v1(state: State, user: str, password: str) -> Response:
+    if not _same(state.accounts.users.get(user), password):
         payload = {"errorCode": 1, "message": "Wrong credentials specified"}
         return as_json(payload, status=401)
-    if user in sandbox.inactive:
+    if user in state.accounts.inactive:
         payload = {"errorCode": 2, "message": f"Account for {user} is inactive"}
         return as_json(payload, status=401)
-    return as_json({"auth": sandbox.new_token(user)})
+    return as_json({"auth": state.accounts.new_token(user)})
 
 
 def _need_method(request: Request, method: str) -> None:

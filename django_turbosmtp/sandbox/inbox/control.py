@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from django_turbosmtp.sandbox import describe
 from django_turbosmtp.sandbox.answers import (
     HeaderPairs,
     Refusal,
@@ -15,12 +14,13 @@ from django_turbosmtp.sandbox.answers import (
     as_json,
     plain,
 )
+from django_turbosmtp.sandbox.state import describe
 from django_turbosmtp.sandbox.strictjson import load_object
 
 if TYPE_CHECKING:
-    from django_turbosmtp.sandbox.faults import Fault
-    from django_turbosmtp.sandbox.server import Sandbox
-    from django_turbosmtp.sandbox.store import Received
+    from django_turbosmtp.sandbox.state import State
+    from django_turbosmtp.sandbox.state.faults import Fault
+    from django_turbosmtp.sandbox.state.store import Received
 
 NO_CONTENT = "default-src 'none'; frame-ancestors 'none'; sandbox"
 SECURITY: HeaderPairs = (
@@ -39,31 +39,31 @@ _FAULT_ARGUMENTS = {
 }
 
 
-def route(sandbox: Sandbox, request: Request) -> Response:
+def route(state: State, request: Request) -> Response:
     """Answer a request below /sandbox/."""
     match request.method, *request.segments[1:]:
         case ["GET", "messages"]:
-            return _list(sandbox, request)
+            return _list(state, request)
         case ["DELETE", "messages"]:
             _check_same_site(request)
-            sandbox.store.clear(requests=False)
+            state.store.clear(requests=False)
             return _json({"message": "OK"})
         case ["GET", "messages", mid]:
-            return _json(message_as_dict(_find(sandbox, mid)))
+            return _json(message_as_dict(_find(state, mid)))
         case ["GET", "messages", mid, "raw"]:
-            received = _find(sandbox, mid)
+            received = _find(state, mid)
             return download(received.raw, f"{received.mid}.eml", "message/rfc822")
         case ["GET", "messages", mid, "attachments", number]:
-            info, content = find_file(_find(sandbox, mid), number)
+            info, content = find_file(_find(state, mid), number)
             return download(content, info.name, info.type)
         case ["GET", "faults"]:
-            return _json({"faults": [f.as_dict() for f in sandbox.faults.active]})
+            return _json({"faults": [f.as_dict() for f in state.faults.active]})
         case ["POST", "faults"]:
             _check_same_site(request)
-            return _json(_add_fault(sandbox, request).as_dict(), status=201)
+            return _json(_add_fault(state, request).as_dict(), status=201)
         case ["DELETE", "faults"]:
             _check_same_site(request)
-            sandbox.clear_faults()
+            state.clear_faults()
             return _json({"message": "OK"})
     return plain("not_found", status=404)
 
@@ -140,37 +140,37 @@ def download(content: bytes, name: str, content_type: str) -> Response:
     return Response(body=content, content_type=content_type, headers=headers)
 
 
-def _find(sandbox: Sandbox, mid: str) -> Received:
-    received = sandbox.latest if mid == "latest" else sandbox.store.get(mid)
+def _find(state: State, mid: str) -> Received:
+    received = state.latest if mid == "latest" else state.store.get(mid)
     if received is None:
         raise Refusal(plain("email_not_found", status=404))
     return received
 
 
-def _list(sandbox: Sandbox, request: Request) -> Response:
+def _list(state: State, request: Request) -> Response:
     limit = request.query.get("limit", "")
     if not re.fullmatch(r"[0-9]{0,6}", limit):
         return plain("limit_is_not_a_number", status=400)
-    newest_first = sandbox.messages[::-1]
+    newest_first = state.messages[::-1]
     if limit:
         newest_first = newest_first[: int(limit)]
     return _json(
         {
-            "count": len(sandbox.messages),
-            "total_accepted": sandbox.total_accepted,
+            "count": len(state.messages),
+            "total_accepted": state.total_accepted,
             "results": [message_as_dict(received) for received in newest_first],
         }
     )
 
 
-def _add_fault(sandbox: Sandbox, request: Request) -> Fault:
+def _add_fault(state: State, request: Request) -> Fault:
     arguments = load_object(request.body)
     unknown = arguments.keys() - _FAULT_ARGUMENTS
     if unknown:
         message = f"unknown arguments: {', '.join(sorted(unknown))}"
         raise Refusal(plain(message, status=400))
     try:
-        return sandbox.add_fault(arguments.pop("kind", ""), **arguments)
+        return state.add_fault(arguments.pop("kind", ""), **arguments)
     except ValueError as error:
         raise Refusal(plain(str(error), status=400)) from None
 

@@ -1,0 +1,1 @@
+"""What people and tests see: pages for a browser, and JSON."""

@@ -1,0 +1,8 @@
+"""What a sandbox keeps: accounts, messages, requests and faults."""
+
+from django_turbosmtp.sandbox.state.accounts import Accounts
+from django_turbosmtp.sandbox.state.faults import Fault
+from django_turbosmtp.sandbox.state.state import State
+from django_turbosmtp.sandbox.state.store import Received, RequestRecord, Store
+
+__all__ = ["Accounts", "Fault", "Received", "RequestRecord", "State", "Store"]

@@ -1,0 +1,1 @@
+"""turboSMTP's API as the sandbox speaks it: strict, and able to fail."""
