@@ -16,7 +16,7 @@
     │   ├── RateLimited                  429
     │   ├── ServerError                  5xx
     │   └── InvalidResponse              an answer nobody can read
-    ├── ConnectionFailed (OSError)       surely not accepted
+    ├── ConnectionFailed (OSError)       certainly not accepted
     ├── OutcomeUnknown (OSError)         may have been accepted
     ├── RecipientsRefused                nobody left to send to (of suppressions)
     └── CancelSend                       raised by a pre_send receiver
@@ -156,8 +156,8 @@ class RateLimited(APIError):
 class ServerError(APIError):
     """turboSMTP failed (5xx).
 
-    Of a send, raised only for a 503 with ``Retry-After``, which surely was not
-    accepted; ``retry_after`` is its value in seconds. Any other 5xx answer to a
+    Of a send, raised only for a 503 with ``Retry-After``, which certainly was
+    not accepted; ``retry_after`` is its value in seconds. Any other 5xx answer to a
     send is the cause of an `OutcomeUnknown`.
     """
 
@@ -174,7 +174,7 @@ class InvalidResponse(APIError):
 
 
 class ConnectionFailed(TurboSMTPError, OSError):
-    """No whole request reached turboSMTP: surely not accepted.
+    """No whole request reached turboSMTP: certainly not accepted.
 
     ``connected``: whether there was a connection, which then broke (bool).
     """

@@ -18,6 +18,14 @@ CREDENTIALS = {
 }
 
 
+def pytest_make_parametrize_id(val: Any) -> str | None:
+    """Name a case by what it holds, where pytest would only count."""
+    if isinstance(val, (dict, list, tuple, set, bytes)):
+        text = ascii(val)
+        return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
+    return getattr(val, "case", None)
+
+
 @pytest.fixture(scope="session")
 def _server() -> Iterator[Sandbox]:
     with Sandbox() as sandbox:

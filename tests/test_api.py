@@ -97,6 +97,8 @@ def say(status: int, data: Any, **headers: str) -> Answer:
         handler.end_headers()
         handler.wfile.write(text)
 
+    told = text if len(text) < 40 else text[:40] + b"..."
+    answer.case = f"{status} {told.decode(errors='replace')} {headers or ''}".strip()  # type: ignore[attr-defined]
     return answer
 
 
@@ -389,6 +391,7 @@ class TestSecrets:
             hang_up,
             lambda handler, _: handler.wfile.write(b"garbage\r\n\r\n"),
         ],
+        ids=["401", "400", "500", "200 unreadable", "hang up", "garbage"],
     )
     def test_in_no_error_and_no_log_line(
         self,

@@ -2,7 +2,7 @@
 
 import ast
 import contextlib
-import importlib.util
+import importlib
 import os
 import re
 import runpy
@@ -31,12 +31,24 @@ REAL = {"TURBOSMTP_CONSUMER_KEY": "key", "TURBOSMTP_CONSUMER_SECRET": "secret"}
 MESSAGE = {"to": "you@example.com", "subject": "A parcel – ✓", "text": "One\r\n.\r\n"}
 
 
+@pytest.fixture(autouse=True)
+def _project_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROJECT))
+
+
 @pytest.fixture
-def demo():
-    spec = importlib.util.spec_from_file_location("demo", PROJECT / "demo.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def check():
+    return importlib.import_module("demo_kit.check")
+
+
+@pytest.fixture
+def environment():
+    return importlib.import_module("demo_kit.environment")
+
+
+@pytest.fixture
+def processes():
+    return importlib.import_module("demo_kit.processes")
 
 
 @pytest.fixture
@@ -208,19 +220,19 @@ def test_the_page_says_where_mail_goes_and_holds_nothing_inline(browser, sandbox
     assert not re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:", html)
 
 
-def test_a_message_with_files_arrives_and_the_page_tells_its_id(browser, sandbox, demo):
+def test_a_message_with_files_arrives_and_the_page_says_its_id(browser, sandbox, check):
     answer = browser.post("/send/", with_files="on")
     assert answer.redirect_chain == [("/", 302)]
     [received] = sandbox.messages
     html = answer.content.decode()
     assert "Outcome: accepted." in html
     assert f'href="{sandbox.url}/messages/{received.mid}"' in html
-    expected = demo.expected_message() | {
+    expected = check.expected_message() | {
         "subject": MESSAGE["subject"],
         "text": b"One\n.\n",
-        "html": demo.expected_html("One\n.\n").encode(),
+        "html": check.expected_html("One\n.\n").encode(),
     }
-    assert failed(demo, received.raw, expected) == []
+    assert failed(check, received.raw, expected) == []
 
 
 def test_without_files_there_is_text_and_html(browser, sandbox):
@@ -321,54 +333,71 @@ def test_with_a_real_account_there_is_no_link_to_an_inbox(project):
 # --- The demo's helpers ---
 
 
-def test_the_demo_needs_only_the_standard_library():
-    tree = ast.parse((PROJECT / "demo.py").read_text("utf-8"))
+DEMO = [PROJECT / "demo.py", *sorted((PROJECT / "demo_kit").glob("*.py"))]
+each_file = pytest.mark.parametrize("path", DEMO, ids=lambda path: path.name)
+
+
+@each_file
+def test_the_demo_needs_only_the_standard_library(path):
+    tree = ast.parse(path.read_text("utf-8"))
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module.partition(".")[0])
-    assert names <= sys.stdlib_module_names
+    assert names <= sys.stdlib_module_names | {"demo_kit"}
 
 
-def test_an_old_python_can_read_the_demo_far_enough_to_say_so():
-    ast.parse((PROJECT / "demo.py").read_text("utf-8"), feature_version=(3, 8))
+@each_file
+def test_an_old_python_can_read_the_demo_far_enough_to_say_so(path):
+    ast.parse(path.read_text("utf-8"), feature_version=(3, 8))
 
 
-def test_a_free_port_is_kept_and_a_taken_one_replaced(demo, capsys):
+def test_an_old_python_is_told_before_anything_of_ours_is_imported():
+    statements = ast.parse((PROJECT / "demo.py").read_text("utf-8")).body
+    told = next(n for n, node in enumerate(statements) if isinstance(node, ast.If))
+    ours = next(
+        n
+        for n, node in enumerate(statements)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("demo_kit")
+    )
+    assert told < ours
+
+
+def test_a_free_port_is_kept_and_a_taken_one_replaced(environment, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        other = demo.choose_port(port, "the inbox")
+        other = environment.choose_port(port, "the inbox")
         assert other != port
         assert (
             f"Port {port} is taken; the inbox takes {other}." in capsys.readouterr().out
         )
-    assert demo.choose_port(port, "the inbox") == port
-    assert demo.choose_port(0, "the inbox") > 0
+    assert environment.choose_port(port, "the inbox") == port
+    assert environment.choose_port(0, "the inbox") > 0
     assert capsys.readouterr().out == ""
 
 
 @pytest.fixture
-def composed(project, demo):
+def composed(project, check):
     """Return the bytes of the example's message, made by Django alone."""
     with project():
         from example import mail
 
-        fields = demo.MESSAGE | {"with_files": True}
+        fields = check.MESSAGE | {"with_files": True}
         mime = mail.compose(**fields).message()
     return mime.as_bytes()
 
 
-def failed(demo, raw, expected):
-    return [name for name, held, _ in demo.compare(raw, expected) if not held]
+def failed(check, raw, expected):
+    return [name for name, held, _ in check.compare(raw, expected) if not held]
 
 
-def test_the_comparison_holds_for_what_was_sent(demo, composed):
-    expected = demo.expected_message()
-    assert failed(demo, composed, expected) == []
+def test_the_comparison_holds_for_what_was_sent(check, composed):
+    expected = check.expected_message()
+    assert failed(check, composed, expected) == []
 
 
 CHANGES = {
@@ -389,42 +418,42 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_the_comparison_fails_for_one_byte(demo, composed, name):
-    expected = demo.expected_message()
+def test_the_comparison_fails_for_one_byte(check, composed, name):
+    expected = check.expected_message()
     change, wanted = CHANGES[name]
     expected[name] = change(expected[name])
-    assert failed(demo, composed, expected) == wanted
+    assert failed(check, composed, expected) == wanted
 
 
-def test_the_comparison_fails_for_a_picture_that_the_html_does_not_find(demo, composed):
+def test_the_comparison_fails_for_a_picture_the_html_does_not_find(check, composed):
     raw = composed.replace(b"Content-ID: <parcel>", b"Content-ID: <parcel2>")
     assert raw != composed
     assert "the HTML shows one picture, and it is there" in failed(
-        demo, raw, demo.expected_message()
+        check, raw, check.expected_message()
     )
 
 
-def test_the_comparison_fails_for_a_part_too_many_and_a_copy(demo, composed):
-    message = demo.parse(composed)
+def test_the_comparison_fails_for_a_part_too_many_and_a_copy(check, composed):
+    message = check.parse(composed)
     message["Cc"] = "someone@example.com"
-    message.attach(demo.parse(b"Content-Type: image/gif\n\nGIF"))
-    names = failed(demo, message.as_bytes(), demo.expected_message())
+    message.attach(check.parse(b"Content-Type: image/gif\n\nGIF"))
+    names = failed(check, message.as_bytes(), check.expected_message())
     assert names == ["no copies to anyone else", "no other parts"]
 
 
-def test_the_comparison_fails_for_an_empty_message(demo):
-    names = failed(demo, b"\n", demo.expected_message())
+def test_the_comparison_fails_for_an_empty_message(check):
+    names = failed(check, b"\n", check.expected_message())
     assert len(names) >= 8
 
 
 @pytest.mark.parametrize("accepted", [0, 2])
 def test_the_check_fails_when_not_exactly_one_was_accepted(
-    demo, monkeypatch, capsys, accepted
+    check, monkeypatch, capsys, accepted
 ):
     listed = b'{"total_accepted": %d, "results": []}' % accepted
-    monkeypatch.setattr(demo, "send_form", lambda *args: "")
-    monkeypatch.setattr(demo, "fetch", lambda url: listed)
-    assert not demo.check_delivery("http://sandbox", "http://site")
+    monkeypatch.setattr(check, "send_form", lambda *args: "")
+    monkeypatch.setattr(check, "fetch", lambda url: listed)
+    assert not check.check_delivery("http://sandbox", "http://site")
     assert "FAILED  exactly one message was accepted" in capsys.readouterr().out
 
 
@@ -451,12 +480,12 @@ def wait_for(condition):
 
 @pytest.mark.parametrize("code", [SLEEP, STUBBORN], ids=["polite", "stubborn"])
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_a_child_ends_with_its_block(demo, tmp_path, monkeypatch, code, error):
-    monkeypatch.setattr(demo, "STOP_SECONDS", 0.3)
+def test_a_child_ends_with_its_block(processes, tmp_path, monkeypatch, code, error):
+    monkeypatch.setattr(processes, "STOP_SECONDS", 0.3)
     log = tmp_path / "log"
     arguments = [sys.executable, "-c", code]
     expected = pytest.raises(error) if error else contextlib.nullcontext()
-    with expected, demo.child("It", arguments, log=log, env=None) as child:
+    with expected, processes.child("It", arguments, log=log, env=None) as child:
         wait_for(lambda: "ready" in child.output())
         if error:
             raise error
@@ -464,14 +493,16 @@ def test_a_child_ends_with_its_block(demo, tmp_path, monkeypatch, code, error):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX process groups")
-def test_what_a_child_started_ends_with_it(demo, tmp_path):
+def test_what_a_child_started_ends_with_it(processes, tmp_path):
     code = (
         "import subprocess, sys, time;"
         f"p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]);"
         "print('pid', p.pid, flush=True); p.wait()"
     )
     log = tmp_path / "log"
-    with demo.child("It", [sys.executable, "-c", code], log=log, env=None) as child:
+    with processes.child(
+        "It", [sys.executable, "-c", code], log=log, env=None
+    ) as child:
         wait_for(lambda: re.search(r"pid \d+[\s\S]*ready", child.output()))
         grandchild = int(re.search(r"pid (\d+)", child.output())[1])
     # Its new parent reaps it, which may take a moment.
@@ -485,32 +516,32 @@ def _state(pid):
         return "Z"
 
 
-def test_a_step_that_fails_says_what_it_wrote(demo, tmp_path):
+def test_a_step_that_fails_says_what_it_wrote(processes, tmp_path):
     arguments = [sys.executable, "-c", "print('no such package'); raise SystemExit(3)"]
-    with pytest.raises(demo.Failed, match="exit code 3.*\n.*no such package"):
-        demo.run("pip", arguments, log=tmp_path / "log", env=None, seconds=30)
+    with pytest.raises(processes.Failed, match="exit code 3.*\n.*no such package"):
+        processes.run("pip", arguments, log=tmp_path / "log", env=None, seconds=30)
 
 
-def test_a_step_takes_its_time_and_no_more(demo, tmp_path):
+def test_a_step_takes_its_time_and_no_more(processes, tmp_path):
     arguments = [sys.executable, "-c", SLEEP]
-    with pytest.raises(demo.Failed, match="was not ready after 0.2 seconds"):
-        demo.run("It", arguments, log=tmp_path / "log", env=None, seconds=0.2)
+    with pytest.raises(processes.Failed, match="was not ready after 0.2 seconds"):
+        processes.run("It", arguments, log=tmp_path / "log", env=None, seconds=0.2)
 
 
-def test_waiting_ends_when_the_child_does(demo, tmp_path):
+def test_waiting_ends_when_the_child_does(processes, tmp_path):
     arguments = [sys.executable, "-c", "print('port taken')"]
-    with demo.child("It", arguments, log=tmp_path / "log", env=None) as child:
-        with pytest.raises(demo.Failed, match="ended by itself:\nport taken"):
-            demo.wait_until(lambda: False, child)
-        with pytest.raises(demo.Failed, match="ended by itself"):
-            demo.wait_until(lambda: True, child)
+    with processes.child("It", arguments, log=tmp_path / "log", env=None) as child:
+        with pytest.raises(processes.Failed, match="ended by itself:\nport taken"):
+            processes.wait_until(lambda: False, child)
+        with pytest.raises(processes.Failed, match="ended by itself"):
+            processes.wait_until(lambda: True, child)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_sigterm_ends_a_block_and_waits_where_it_is_held(demo):
+def test_sigterm_ends_a_block_and_waits_where_it_is_held(processes):
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
-    signals = demo.Signals()
+    signals = processes.Signals()
     signals.install()
     steps = []
 
@@ -521,9 +552,9 @@ def test_sigterm_ends_a_block_and_waits_where_it_is_held(demo):
         steps.append("never")
 
     try:
-        with pytest.raises(demo.Stopped):
+        with pytest.raises(processes.Stopped):
             critical()
-        with pytest.raises(demo.Stopped):
+        with pytest.raises(processes.Stopped):
             signal.raise_signal(signal.SIGTERM)
     finally:
         for number, handler in before.items():
@@ -532,36 +563,36 @@ def test_sigterm_ends_a_block_and_waits_where_it_is_held(demo):
 
 
 def test_the_environment_is_made_anew_when_something_changes(
-    demo, tmp_path, monkeypatch
+    environment, tmp_path, monkeypatch
 ):
     (tmp_path / "pyproject.toml").write_text("one")
-    monkeypatch.setattr(demo, "ROOT", tmp_path)
-    first = demo.fingerprint()
-    assert demo.fingerprint() == first
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    first = environment.fingerprint()
+    assert environment.fingerprint() == first
     (tmp_path / "pyproject.toml").write_text("two")
-    assert demo.fingerprint() != first
+    assert environment.fingerprint() != first
 
 
-def test_children_get_nothing_that_would_send_for_real(demo, monkeypatch):
+def test_children_get_nothing_that_would_send_for_real(environment, monkeypatch):
     for name in [*REAL, "SANDBOX_URL", "DATABASE_URL", "DJANGO_DEBUG", "PYTHONPATH"]:
         monkeypatch.setenv(name, "from the shell")
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example.com")
-    env = demo.child_environment(ENV_FILE="")
+    env = environment.child_environment(ENV_FILE="")
     assert "from the shell" not in env.values()
     assert env["HTTP_PROXY"] == "http://proxy.example.com"
     assert "127.0.0.1" in env["NO_PROXY"]
     assert env["ENV_FILE"] == ""
 
 
-def test_the_admin_s_password_belongs_to_its_database(demo, tmp_path, monkeypatch):
+def test_the_admin_password_belongs_to_its_database(environment, tmp_path, monkeypatch):
     monkeypatch.delenv("DEMO_ADMIN_PASSWORD", raising=False)
     database = tmp_path / "db.sqlite3"
-    first = demo.admin_password(database)
+    first = environment.admin_password(database)
     database.touch()
-    assert demo.admin_password(database) == first
+    assert environment.admin_password(database) == first
     if os.name != "nt":
         assert (tmp_path / "admin-password").stat().st_mode & 0o077 == 0
     database.unlink()
-    assert demo.admin_password(database) != first
+    assert environment.admin_password(database) != first
     monkeypatch.setenv("DEMO_ADMIN_PASSWORD", "mine")
-    assert demo.admin_password(database) == "mine"
+    assert environment.admin_password(database) == "mine"

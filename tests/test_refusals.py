@@ -56,7 +56,7 @@ BAD_ADDRESSES = {
     "line separator in name": "A\u2028B <a@example.org>",
     "line break in name": '"A\r\nBcc: x@example.org" <a@example.org>',
     "null": "a\0@example.org",
-    "half a character": "A\ud83d <a@example.org>",
+    "unpaired surrogate": "A\ud83d <a@example.org>",
 }
 
 

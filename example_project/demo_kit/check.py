@@ -1,0 +1,122 @@
+"""``demo.py --check``: what arrives in the sandbox, byte for byte what was sent."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import html
+import json
+import re
+
+from demo_kit.browser import fetch, send_form
+from demo_kit.messages import ATTACHMENT_NAME, MESSAGE, PLAIN, SENDER
+from demo_kit.processes import PROJECT, say
+
+
+def parse(raw: bytes):
+    """Return a message as Python's own parser reads it."""
+    return email.message_from_bytes(raw, policy=email.policy.default)
+
+
+def expected_html(text: str) -> str:
+    """Return the HTML part the example project's template makes of ``text``."""
+    template = PROJECT / "example" / "templates" / "example" / "mail.html"
+    source = template.read_text(encoding="utf-8")
+    source = re.sub(r"{% (if picture_id|endif) %}", "", source)
+    source = source.replace("{{ picture_id }}", "parcel")
+    return source.replace("{{ text }}", html.escape(text))
+
+
+def expected_message() -> dict:
+    """Return what has to arrive, byte for byte."""
+    files = PROJECT / "example" / "files"
+    return {
+        "subject": MESSAGE["subject"],
+        "from": SENDER,
+        "to": MESSAGE["to"],
+        "text": MESSAGE["text"].encode(),
+        "html": expected_html(MESSAGE["text"]).encode(),
+        "picture": ("parcel.png", (files / "parcel.png").read_bytes()),
+        "attachment": (ATTACHMENT_NAME, (files / "prices.pdf").read_bytes()),
+    }
+
+
+def compare(raw: bytes, expected: dict) -> list[tuple[str, bool, str]]:
+    """Return each check of a message that arrived: name, result, what was found."""
+    message = parse(raw)
+    leaves = [part for part in message.walk() if not part.is_multipart()]
+    texts = [p for p in leaves if p.get_content_type() == "text/plain"]
+    pages = [p for p in leaves if p.get_content_type() == "text/html"]
+    inline = [p for p in leaves if p["Content-ID"]]
+    attached = [p for p in leaves if p.get_content_disposition() == "attachment"]
+    checks = []
+
+    def check(name, found, wanted):
+        checks.append((name, found == wanted, "" if found == wanted else repr(found)))
+
+    def header(name):
+        return [str(value) for value in message.get_all(name) or []]
+
+    def content(parts):
+        return [part.get_payload(decode=True) for part in parts]
+
+    def files(parts):
+        return [(part.get_filename(), part.get_payload(decode=True)) for part in parts]
+
+    check("the subject", header("Subject"), [expected["subject"]])
+    check("the sender", header("From"), [expected["from"]])
+    check("the recipient", header("To"), [expected["to"]])
+    check("no copies to anyone else", header("Cc") + header("Bcc"), [])
+    check("the text", content(texts), [expected["text"]])
+    if "html" not in expected:
+        check("nothing beside the text", len(leaves), 1)
+        return checks
+    # The reference may be renamed on the way, if the picture is renamed with it.
+    cids = [part["Content-ID"].strip().strip("<>") for part in inline]
+    page = (content(pages) or [b""])[0]
+    references = re.findall(rb'"cid:([^"]*)"', page)
+    resolved = [reference.decode() in cids for reference in references]
+    check("the HTML shows one picture, and it is there", resolved, [True])
+    written = [re.sub(rb'"cid:[^"]*"', b'"cid:parcel"', p) for p in content(pages)]
+    check("the HTML", written, [expected["html"]])
+    check("the picture, its name and bytes", files(inline), [expected["picture"]])
+    check(
+        "the attachment, its name and bytes", files(attached), [expected["attachment"]]
+    )
+    check("no other parts", len(leaves), 4)
+    return checks
+
+
+def check_delivery(sandbox: str, site: str) -> bool:
+    """Send both messages of the example, print each check, and tell whether all held.
+
+    Everything is read from what the sandbox got, not from what was meant.
+    """
+    plain = {"subject": PLAIN["subject"], "from": SENDER, "to": PLAIN["to"]}
+    plain["text"] = PLAIN["text"].encode()
+    runs = (
+        ("EmailMultiAlternatives", "/send/", MESSAGE, expected_message()),
+        ("send_mail()", "/send-plain/", PLAIN, plain),
+    )
+    good = True
+    for number, (name, path, fields, expected) in enumerate(runs, start=1):
+        say(f"{name}:")
+        page = send_form(site, path, fields | {"with_files": "on"})
+        listed = json.loads(fetch(f"{sandbox}/sandbox/messages"))
+        total = listed["total_accepted"]
+        checks = [("exactly one message was accepted", total == number, str(total))]
+        if listed["results"]:
+            newest = listed["results"][0]
+            raw = fetch(f"{sandbox}/sandbox/messages/{newest['mid']}/raw")
+            checks += compare(raw, expected)
+            envelope = newest["recipients"]
+            sent_to = [["to", fields["to"]]]
+            checks.append(("the envelope", envelope == sent_to, repr(envelope)))
+            if path == "/send/":
+                told = newest["mid"] in page
+                checks.append(("the page tells its message id", told, newest["mid"]))
+        for label, held, found in checks:
+            detail = "" if held else f"; found: {found[:300]}"
+            say(f"  {'ok    ' if held else 'FAILED'}  {label}{detail}")
+        good = good and len(checks) > 1 and all(held for _, held, _ in checks)
+    return good

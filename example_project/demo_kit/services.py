@@ -1,0 +1,56 @@
+"""The two servers of the demo: the sandbox, and the example project."""
+
+from __future__ import annotations
+
+from demo_kit.browser import answers
+from demo_kit.processes import PROJECT, child, run, wait_until
+
+MIGRATE_SECONDS = 120
+
+
+def start_sandbox(stack, python, *, port, logs, env):
+    """Start the sandbox, and return its address."""
+    port_file = logs / "sandbox.port"
+    port_file.unlink(missing_ok=True)
+    sandbox = stack.enter_context(
+        child(
+            "The sandbox",
+            [
+                *(str(python), "-m", "django_turbosmtp.sandbox"),
+                *("--port", str(port), "--port-file", str(port_file)),
+            ],
+            log=logs / "sandbox.log",
+            env=env,
+        )
+    )
+    wait_until(port_file.exists, sandbox)
+    url = f"http://127.0.0.1:{port_file.read_text()}"
+    wait_until(lambda: answers(f"{url}/sandbox/messages"), sandbox)
+    return sandbox, url
+
+
+def start_site(stack, python, *, port, logs, env):
+    """Migrate and start the example project, and return its address."""
+    manage = [str(python), str(PROJECT / "manage.py")]
+    for name, command in (
+        ("Making the database", ["migrate", "--verbosity", "0"]),
+        ("Making the admin user", ["demo_admin"]),
+    ):
+        run(
+            name,
+            manage + command,
+            log=logs / "migrate.log",
+            env=env,
+            seconds=MIGRATE_SECONDS,
+        )
+    site = stack.enter_context(
+        child(
+            "The example project",
+            [*manage, "runserver", "--noreload", f"127.0.0.1:{port}"],
+            log=logs / "site.log",
+            env=env,
+        )
+    )
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: answers(f"{url}/"), site)
+    return site, url
