@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from django_turbosmtp._text import find_surrogate
 
 
-def _credential(value: Any) -> str:
+def _check_credential(value: Any) -> str:
     if callable(value):
         return ""
     if not isinstance(value, str):
@@ -26,7 +26,7 @@ def _credential(value: Any) -> str:
     return ""
 
 
-def _password(value: Any) -> str:
+def _check_password(value: Any) -> str:
     # A v1 password travels in JSON and may hold any character.
     if callable(value):
         return ""
@@ -37,11 +37,11 @@ def _password(value: Any) -> str:
     return ""
 
 
-def _bool(value: Any) -> str:
+def _check_bool(value: Any) -> str:
     return "" if isinstance(value, bool) else f"is {value!r}, not True or False."
 
 
-def _integer(minimum: int) -> Callable[[Any], str]:
+def _build_integer_check(minimum: int) -> Callable[[Any], str]:
     def complain(value: Any) -> str:
         if isinstance(value, int) and not isinstance(value, bool) and value >= minimum:
             return ""
@@ -50,11 +50,11 @@ def _integer(minimum: int) -> Callable[[Any], str]:
     return complain
 
 
-def _days(value: Any) -> str:
-    return "" if value is None else _integer(1)(value)
+def _check_days(value: Any) -> str:
+    return "" if value is None else _build_integer_check(1)(value)
 
 
-def _timeout(value: Any) -> str:
+def _check_timeout(value: Any) -> str:
     parts = value if isinstance(value, (tuple, list)) else (value, value)
     if len(parts) == 2 and all(
         isinstance(part, (int, float)) and not isinstance(part, bool) and part > 0
@@ -67,7 +67,7 @@ def _timeout(value: Any) -> str:
     )
 
 
-def _url(value: Any) -> str:
+def _check_url(value: Any) -> str:
     if not isinstance(value, str):
         return f"is a {type(value).__name__}, not a string."
     try:
@@ -101,7 +101,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _send_defaults(value: Any) -> str:
+def _check_send_defaults(value: Any) -> str:
     kinds: dict[str, tuple[type, ...]] = {
         "tags": (list, tuple),
         "metadata": (dict,),
@@ -118,7 +118,7 @@ def _send_defaults(value: Any) -> str:
     return ""
 
 
-def _guard(value: Any) -> str:
+def _check_guard(value: Any) -> str:
     wanted = 'None, a list of addresses and domains, or {"redirect": "address"}.'
     if isinstance(value, Mapping):
         target = value.get("redirect")
@@ -132,11 +132,11 @@ def _guard(value: Any) -> str:
     return f"is {value!r}, not {wanted}"
 
 
-def _alias(value: Any) -> str:
+def _check_alias(value: Any) -> str:
     return "" if value is None or isinstance(value, str) else "is no database alias."
 
 
-def _webhook_secret(value: Any) -> str:
+def _check_webhook_secret(value: Any) -> str:
     entries = [value] if isinstance(value, str) else value
     if value is None or (
         isinstance(entries, (list, tuple))
@@ -146,13 +146,13 @@ def _webhook_secret(value: Any) -> str:
     return 'is not "user:password", or a list of such while rotating.'
 
 
-def _queue(value: Any) -> str:
+def _check_queue(value: Any) -> str:
     if value is True:
         return "is True, and this release has no queue yet: nothing would be sent."
-    return _bool(value)
+    return _check_bool(value)
 
 
-def _choice(*allowed: object) -> Callable[[Any], str]:
+def _build_choice_check(*allowed: object) -> Callable[[Any], str]:
     def complain(value: Any) -> str:
         if any(type(value) is type(choice) and value == choice for choice in allowed):
             return ""
@@ -171,27 +171,27 @@ class Key(NamedTuple):
 
 
 KEYS: dict[str, Key] = {
-    "CONSUMER_KEY": Key("turbosmtp.E010", _credential),
-    "CONSUMER_SECRET": Key("turbosmtp.E011", _credential),
-    "AUTHUSER": Key("turbosmtp.E012", _credential),
-    "AUTHPASS": Key("turbosmtp.E013", _password),
-    "API_VERSION": Key("turbosmtp.E014", _choice(2, 1)),
-    "REGION": Key("turbosmtp.E015", _choice("global", "eu")),
-    "SEND_URL": Key("turbosmtp.E016", _url),
-    "API_URL": Key("turbosmtp.E017", _url),
-    "TIMEOUT": Key("turbosmtp.E018", _timeout),
-    "MAX_CONNECTIONS": Key("turbosmtp.E019", _integer(1)),
-    "MAX_RETRIES": Key("turbosmtp.E020", _integer(0)),
-    "SEND_DEFAULTS": Key("turbosmtp.E021", _send_defaults),
-    "IGNORE_UNSUPPORTED_FEATURES": Key("turbosmtp.E022", _bool),
-    "RECIPIENT_GUARD": Key("turbosmtp.E023", _guard),
-    "LOG": Key("turbosmtp.E024", _bool),
-    "LOG_BODY": Key("turbosmtp.E025", _bool),
-    "LOG_ATTACHMENTS": Key("turbosmtp.E026", _bool),
-    "LOG_USING": Key("turbosmtp.E027", _alias),
-    "RETENTION_DAYS": Key("turbosmtp.E028", _days),
-    "BODY_RETENTION_DAYS": Key("turbosmtp.E029", _days),
-    "SUPPRESS": Key("turbosmtp.E030", _bool),
-    "WEBHOOK_SECRET": Key("turbosmtp.E031", _webhook_secret),
-    "QUEUE": Key("turbosmtp.E032", _queue),
+    "CONSUMER_KEY": Key("turbosmtp.E010", _check_credential),
+    "CONSUMER_SECRET": Key("turbosmtp.E011", _check_credential),
+    "AUTHUSER": Key("turbosmtp.E012", _check_credential),
+    "AUTHPASS": Key("turbosmtp.E013", _check_password),
+    "API_VERSION": Key("turbosmtp.E014", _build_choice_check(2, 1)),
+    "REGION": Key("turbosmtp.E015", _build_choice_check("global", "eu")),
+    "SEND_URL": Key("turbosmtp.E016", _check_url),
+    "API_URL": Key("turbosmtp.E017", _check_url),
+    "TIMEOUT": Key("turbosmtp.E018", _check_timeout),
+    "MAX_CONNECTIONS": Key("turbosmtp.E019", _build_integer_check(1)),
+    "MAX_RETRIES": Key("turbosmtp.E020", _build_integer_check(0)),
+    "SEND_DEFAULTS": Key("turbosmtp.E021", _check_send_defaults),
+    "IGNORE_UNSUPPORTED_FEATURES": Key("turbosmtp.E022", _check_bool),
+    "RECIPIENT_GUARD": Key("turbosmtp.E023", _check_guard),
+    "LOG": Key("turbosmtp.E024", _check_bool),
+    "LOG_BODY": Key("turbosmtp.E025", _check_bool),
+    "LOG_ATTACHMENTS": Key("turbosmtp.E026", _check_bool),
+    "LOG_USING": Key("turbosmtp.E027", _check_alias),
+    "RETENTION_DAYS": Key("turbosmtp.E028", _check_days),
+    "BODY_RETENTION_DAYS": Key("turbosmtp.E029", _check_days),
+    "SUPPRESS": Key("turbosmtp.E030", _check_bool),
+    "WEBHOOK_SECRET": Key("turbosmtp.E031", _check_webhook_secret),
+    "QUEUE": Key("turbosmtp.E032", _check_queue),
 }

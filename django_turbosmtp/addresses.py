@@ -64,13 +64,13 @@ class Mailbox:
         It splits these on commas before it reads quoted strings (docs/wire.rst, quirk
         1). A name with a comma goes as an RFC 2047 encoded word, which holds none.
         """
-        return self._written(encode_words if "," in self.name else phrase)
+        return self._format(encode_words if "," in self.name else format_phrase)
 
-    def unsplit(self) -> str:
+    def format_unsplit(self) -> str:
         """Return the form for ``from`` and reply-to, which are not split."""
-        return self._written(phrase)
+        return self._format(format_phrase)
 
-    def _written(self, write: Callable[[str], str]) -> str:
+    def _format(self, write: Callable[[str], str]) -> str:
         return f"{write(self.name)} <{self.addr_spec}>" if self.name else self.addr_spec
 
     @property
@@ -83,7 +83,7 @@ class Mailbox:
         return "?= =?" in encode_words(self.name) if not self.name.isascii() else False
 
 
-def phrase(text: str) -> str:
+def format_phrase(text: str) -> str:
     """Return a name as it may stand in a header: bare, quoted or RFC 2047 words."""
     if not text.isascii() or not text.isprintable() or "=?" in text:
         return encode_words(text)
@@ -142,7 +142,7 @@ def _parse_all(text: str, where: str) -> list[Mailbox]:
     except (HeaderParseError, ValueError, IndexError, AttributeError) as error:
         # Python's parser has crashed on malformed input for years, with an
         # IndexError for "A B @" on 3.11.7.
-        raise _invalid(text, where, "it cannot be read as an address") from error
+        raise _build_error(text, where, "it cannot be read as an address") from error
     # "John Q. Public <j@x.com>" is obsolete syntax, and everybody writes it.
     # So do programs that quote an encoded word, which RFC 2047 forbids.
     defects = [
@@ -152,10 +152,14 @@ def _parse_all(text: str, where: str) -> list[Mailbox]:
         and "encoded word" not in str(defect).replace("-", " ")
     ]
     if any(group.display_name for group in parsed.addresses if _is_group(group)):
-        raise _invalid(text, where, "it is a group; turboSMTP takes single addresses")
-    mailboxes = [_mailbox(mailbox, text, where) for mailbox in parsed.all_mailboxes]
+        raise _build_error(
+            text, where, "it is a group; turboSMTP takes single addresses"
+        )
+    mailboxes = [
+        _build_mailbox(mailbox, text, where) for mailbox in parsed.all_mailboxes
+    ]
     if defects:
-        raise _invalid(text, where, "; ".join(dict.fromkeys(map(str, defects))))
+        raise _build_error(text, where, "; ".join(dict.fromkeys(map(str, defects))))
     return mailboxes
 
 
@@ -163,12 +167,12 @@ def _is_group(address: Any) -> bool:
     return bool(address) and address[0].token_type == "group"  # noqa: S105
 
 
-def _mailbox(parsed: Any, text: str, where: str) -> Mailbox:
+def _build_mailbox(parsed: Any, text: str, where: str) -> Mailbox:
     local, domain = parsed.local_part, parsed.domain
     if not local or not domain:
-        raise _invalid(text, where, "it has no '@' with a domain behind it")
+        raise _build_error(text, where, "it has no '@' with a domain behind it")
     if not local.isascii():
-        raise _invalid(
+        raise _build_error(
             text,
             where,
             "there are characters before the '@' that only SMTPUTF8 can carry, and"
@@ -179,18 +183,18 @@ def _mailbox(parsed: Any, text: str, where: str) -> Mailbox:
         try:
             spec = f"{spec[: -len(domain)]}{punycode(domain)}"
         except UnicodeError as error:
-            raise _invalid(
+            raise _build_error(
                 text, where, f"its domain has no IDNA form: {error}"
             ) from None
     name = parsed.display_name or ""
     if find_surrogate(name) is not None:
-        raise _invalid(text, where, f"its name holds {SURROGATE}")
+        raise _build_error(text, where, f"its name holds {SURROGATE}")
     if len(name.splitlines()) > 1:
-        raise _invalid(text, where, "its name holds a line separator")
+        raise _build_error(text, where, "its name holds a line separator")
     return Mailbox(name, spec, has_comment="(" in str(parsed) and "(" not in name)
 
 
-def _invalid(text: str, where: str, why: str) -> InvalidAddress:
+def _build_error(text: str, where: str, why: str) -> InvalidAddress:
     return InvalidAddress(
         f"{where}: {shorten(text)!r} is not an address turboSMTP takes: {why}."
     )

@@ -15,7 +15,7 @@ from django_turbosmtp._compat import (
     names_passed_by_django,
 )
 from django_turbosmtp.api import Client
-from django_turbosmtp.api.shared import shared_session
+from django_turbosmtp.api.shared import lend_session
 from django_turbosmtp.conf import (
     OPTION_NAMES,
     describe_unknown_option,
@@ -98,7 +98,7 @@ class EmailBackend(BaseEmailBackend):
     def _lend(self) -> contextlib.AbstractContextManager[Session]:
         # More threads than MAX_CONNECTIONS may send one message each.
         size = max(self.settings.max_connections, _POOL_SIZE)
-        return shared_session(self.settings.send_url, pool_size=size)
+        return lend_session(self.settings.send_url, pool_size=size)
 
     def send_messages(self, email_messages: Iterable[Any]) -> int:
         """Send any iterable of messages, and return how many were accepted.

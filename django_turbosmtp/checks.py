@@ -48,7 +48,7 @@ TAG = "turbosmtp"
 _ONLY_FOR_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
 
 
-def _mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
+def _find_our_mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """Yield alias and OPTIONS of each mailer that uses our backend."""
     for alias, config in list_mailers().items():
         if _is_ours(config.get("BACKEND", "")):
@@ -70,7 +70,7 @@ def check_settings(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Report what is wrong with TURBOSMTP and each mailer's OPTIONS."""
-    mailers = list(_mailers())
+    mailers = list(_find_our_mailers())
     found: dict[str, CheckMessage] = {}
     for alias, options in mailers or [(None, {})]:
         where = "" if alias is None else f"MAILERS[{alias!r}]: "
@@ -117,8 +117,8 @@ def check_use(
 ) -> list[CheckMessage]:
     """Warn of what sends, and not as its owner thinks."""
     found: list[CheckMessage] = []
-    mailers = list(_mailers())
-    if any(_value(options, "API_VERSION") == 1 for _, options in mailers):
+    mailers = list(_find_our_mailers())
+    if any(_read_value(options, "API_VERSION") == 1 for _, options in mailers):
         found.append(
             Warning(
                 "API_VERSION is 1, which turboSMTP stopped supporting on 2024-06-30.",
@@ -153,11 +153,11 @@ def check_deployment(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Warn of settings that are right on a developer's machine only."""
-    mailers = list(_mailers())
+    mailers = list(_find_our_mailers())
     found: list[CheckMessage] = []
     for alias, options in mailers:
         where = "" if alias is None else f"MAILERS[{alias!r}]: "
-        url = _value(options, "SEND_URL")
+        url = _read_value(options, "SEND_URL")
         if isinstance(url, str) and is_loopback(urlsplit(url).hostname or ""):
             found.append(
                 Warning(
@@ -166,7 +166,7 @@ def check_deployment(
                     id="turbosmtp.W003",
                 )
             )
-        if _value(options, "RECIPIENT_GUARD") is not None:
+        if _read_value(options, "RECIPIENT_GUARD") is not None:
             found.append(
                 Warning(
                     f"{where}RECIPIENT_GUARD is set: mail does not reach everybody.",
@@ -187,7 +187,7 @@ def check_deployment(
     return found
 
 
-def _value(options: dict[str, Any], key: str) -> Any:
+def _read_value(options: dict[str, Any], key: str) -> Any:
     try:
         return merge_options(options).get(key)
     except ImproperlyConfigured:

@@ -23,7 +23,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_turbosmtp.api import Client, Response
 from django_turbosmtp.api.body import Body
 from django_turbosmtp.api.errors import build_error, read_retry_after
-from django_turbosmtp.api.shared import close_shared_sessions, shared_session
+from django_turbosmtp.api.shared import close_shared_sessions, lend_session
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf import load
 from django_turbosmtp.exceptions import (
@@ -301,7 +301,7 @@ def test_retry_after(value: str, seconds: float | None) -> None:
 class TestLogin:
     def login(self, **kwargs: Any) -> Any:
         settings = load()
-        with shared_session(settings.api_url, pool_size=1) as session:
+        with lend_session(settings.api_url, pool_size=1) as session:
             return Client(session, settings, None).login(
                 "me@example.com", "hunter2/?#ü", **kwargs
             )

@@ -46,16 +46,16 @@ _inherited: list[dict[tuple[Any, ...], _Shared]] = []
 
 
 @lru_cache(maxsize=64)
-def _proxies(url: str, *_environment: str | None) -> dict[str, str]:
+def _find_proxies(url: str, *_environment: str | None) -> dict[str, str]:
     # requests walks the whole environment for it, at a tenth of a millisecond.
     return get_environ_proxies(url)
 
 
 @contextlib.contextmanager
-def shared_session(url: str, *, pool_size: int) -> Iterator[Session]:
+def lend_session(url: str, *, pool_size: int) -> Iterator[Session]:
     """Lend the process's session for the host of ``url``."""
     parts = urlsplit(url)
-    proxies = _proxies(url, *map(os.environ.get, _PROXY_VARIABLES))
+    proxies = _find_proxies(url, *map(os.environ.get, _PROXY_VARIABLES))
     if parts.scheme == "http":
         # Plain http is allowed to this machine only; a proxy elsewhere would read it.
         proxies = {k: v for k, v in proxies.items() if is_loopback(find_host(v))}

@@ -45,7 +45,7 @@ class Envelope:
     left_out: tuple[Recipient, ...] = ()
     changed: bool = False
 
-    def of_kind(self, kind: RecipientKind) -> list[Mailbox]:
+    def list_kind(self, kind: RecipientKind) -> list[Mailbox]:
         return [r.mailbox for r in self.recipients if r.kind == kind]
 
     def requests(
@@ -57,7 +57,7 @@ class Envelope:
         ``to`` is required. Blind copies alone go one by one, so that none can see
         another whatever turboSMTP does with the field; copies alone stand in ``to``.
         """
-        to, cc, bcc = (self.of_kind(kind) for kind in ("to", "cc", "bcc"))
+        to, cc, bcc = (self.list_kind(kind) for kind in ("to", "cc", "bcc"))
         write = join if named else _join_bare
         if not to and not cc:
             for recipient in self.recipients:
@@ -126,7 +126,7 @@ def _read_recipients(message: Any) -> list[Recipient]:
 
 def require_same_shown(message: Any, headers: Headers, envelope: Envelope) -> None:
     """Raise `NotExact` where To and Cc show other than whom the message goes to."""
-    to, cc = envelope.of_kind("to"), envelope.of_kind("cc")
+    to, cc = envelope.list_kind("to"), envelope.list_kind("cc")
     if not to:
         raise NotExact("copies alone" if cc else "blind copies alone")
     if envelope.changed:

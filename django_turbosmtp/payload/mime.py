@@ -74,7 +74,7 @@ def render(
     clone.extra_headers = dict(headers.all)
     if not envelope.changed:
         return _write(clone, customised=customised)
-    shown = {"To": envelope.of_kind("to"), "Cc": envelope.of_kind("cc")}
+    shown = {"To": envelope.list_kind("to"), "Cc": envelope.list_kind("cc")}
     for name, mailboxes in shown.items():
         clone.extra_headers.pop(name, None)
         setattr(clone, name.lower(), [str(mailbox) for mailbox in mailboxes])
@@ -97,7 +97,7 @@ def _write(message: Any, *, customised: bool) -> str:
             f"Django cannot build this message: {type(error).__name__}: {error}"
         ) from error
     if not raw.isascii():
-        raw = _seven_bit(raw)
+        raw = _encode_seven_bit(raw)
     if _INJECTION.search(raw.partition(b"\r\n\r\n")[0]):
         raise MessageError(
             "A header of this message holds a line break or a null character, perhaps"
@@ -115,13 +115,13 @@ def _write(message: Any, *, customised: bool) -> str:
 
 def _build(message: Any, *, customised: bool) -> bytes:
     if not MODERN_MIME or not _takes_policy(message.message):
-        return _as_bytes(message.message())
+        return _flatten(message.message())
     if not customised:
         # Python writes UTF-16 and the like in 8 bits, which no line survives, and
         # cannot write an 8-bit message/rfc822 in 7.
         with contextlib.suppress(UnicodeError):
-            return _as_bytes(message.message(policy=_SEVEN_BIT))
-    return _as_bytes(message.message(policy=email.policy.SMTP))
+            return _flatten(message.message(policy=_SEVEN_BIT))
+    return _flatten(message.message(policy=email.policy.SMTP))
 
 
 def _takes_policy(function: Any) -> bool:
@@ -129,7 +129,7 @@ def _takes_policy(function: Any) -> bool:
     return any(p.name == "policy" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def _as_bytes(mime: Any) -> bytes:
+def _flatten(mime: Any) -> bytes:
     # Not mime.as_bytes(): its line ends depend on the class and the Django release.
     # A class that overrides it, as some signers' do, has a reason and is believed.
     own = type(mime).as_bytes
@@ -142,7 +142,7 @@ def _as_bytes(mime: Any) -> bytes:
     return _BARE_LINE_FEED.sub(b"\r\n", raw)
 
 
-def _seven_bit(raw: bytes) -> bytes:
+def _encode_seven_bit(raw: bytes) -> bytes:
     mime = email.message_from_bytes(raw, policy=_SEVEN_BIT)
     if "DKIM-Signature" in mime or any(
         part.get_content_type() == "multipart/signed" for part in mime.walk()

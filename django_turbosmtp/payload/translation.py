@@ -125,7 +125,7 @@ def translate(
         content = as_mime(source, str(reason))
     _refuse_oversize(content, MAX_MESSAGE_BYTES[api_version], api_version)
     fields = {
-        "from": content.sender.unsplit(),
+        "from": content.sender.format_unsplit(),
         "subject": content.subject,
         **content.fields,
     }
@@ -281,7 +281,7 @@ def _translate_reply_to(source: Source) -> dict[str, str]:
     if not all(map(is_plain, mailboxes)):
         raise NotExact("a comment or a long name in Reply-To")
     # No field of its own (docs/wire.rst, quirk 2).
-    return {"reply-to": ", ".join(mailbox.unsplit() for mailbox in mailboxes)}
+    return {"reply-to": ", ".join(mailbox.format_unsplit() for mailbox in mailboxes)}
 
 
 def _estimate_size(fields: Mapping[str, Any]) -> int:

@@ -89,7 +89,9 @@ class Refusal(Exception):  # noqa: N818  (not an error of ours: an answer)
         self.response = response
 
 
-def as_json(value: Any, *, status: int = 200, headers: HeaderPairs = ()) -> Response:
+def answer_json(
+    value: Any, *, status: int = 200, headers: HeaderPairs = ()
+) -> Response:
     """Return a JSON answer."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     return Response(status=status, body=body, headers=headers)
@@ -100,15 +102,15 @@ def refuse(*errors: str, status: int = 400, details: str = "") -> Refusal:
     payload: dict[str, Any] = {"message": "error", "errors": list(errors)}
     if details:
         payload["details"] = details
-    return Refusal(as_json(payload, status=status))
+    return Refusal(answer_json(payload, status=status))
 
 
-def unauthorized(message: str, *, details: str, code: int = 3) -> Refusal:
+def refuse_credentials(message: str, *, details: str, code: int = 3) -> Refusal:
     """Return turboSMTP's 401."""
     payload = {"errorCode": code, "message": message, "details": details}
-    return Refusal(as_json(payload, status=401))
+    return Refusal(answer_json(payload, status=401))
 
 
-def plain(message: str, *, status: int) -> Response:
+def answer_message(message: str, *, status: int) -> Response:
     """Return the main host's short answer: a JSON object with one message."""
-    return as_json({"message": message}, status=status)
+    return answer_json({"message": message}, status=status)

@@ -41,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--authpass", default=password, help="its password (%(default)s)")
     add(
         "--latency",
-        type=_seconds,
+        type=_parse_seconds,
         default=0.0,
         metavar="SECONDS",
         help="added to every send (%(default)s)",
     )
     add(
         "--max-messages",
-        type=_count,
+        type=_parse_count,
         default=500,
         metavar="N",
         help="messages kept; the oldest go first (%(default)s)",
@@ -130,14 +130,14 @@ def _announce(
         draft.replace(target)
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < 3600:
         raise argparse.ArgumentTypeError("from 0 to 3600 seconds")
     return value
 
 
-def _count(text: str) -> int:
+def _parse_count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("at least 1")

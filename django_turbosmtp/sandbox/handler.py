@@ -17,12 +17,12 @@ from django_turbosmtp.sandbox.answers import (
     Refusal,
     Request,
     Response,
-    plain,
+    answer_message,
     refuse,
 )
 from django_turbosmtp.sandbox.inbox import control, pages
 from django_turbosmtp.sandbox.state.store import Headers, RequestRecord
-from django_turbosmtp.sandbox.strictjson import refusal_reason, subject_and_to
+from django_turbosmtp.sandbox.strictjson import read_refusal, read_subject_and_to
 from django_turbosmtp.sandbox.vendor import api
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
         except Exception:
             # A fault of ours must not look like one of the client's.
             _logger.exception("the sandbox failed to answer a %s", request.method)
-            return plain("sandbox_error", status=500)
+            return answer_message("sandbox_error", status=500)
 
     def _check_host(self) -> None:
         # A name that resolves to loopback could be any web site's (DNS rebinding).
@@ -136,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:
             name = ""
         if not is_loopback(name):
-            raise _UnreadBody(plain("host_is_not_loopback", status=403))
+            raise _UnreadBody(answer_message("host_is_not_loopback", status=403))
 
     def _body_length(self) -> int:
         if "Transfer-Encoding" in self.headers:
@@ -159,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
         self.state.store.record(
             RequestRecord(
                 method=self.command,
-                path=api.masked_path(self.path),
+                path=api.mask_path(self.path),
                 headers=headers,
                 status=response.recorded_status,
                 connection=self.server.connection_id(self.request),
@@ -225,8 +225,8 @@ def _log_send(state: State, request: Request, response: Response) -> None:
     """Write one line about a send request, if anyone reads the log."""
     if state.log is None:
         return
-    subject, to = subject_and_to(request.body)
+    subject, to = read_subject_and_to(request.body)
     status = response.recorded_status or "no answer"
     now = datetime.now().astimezone().strftime("%H:%M:%S")
-    reason = refusal_reason(response.body) if response.status >= 400 else ""
+    reason = read_refusal(response.body) if response.status >= 400 else ""
     state.log(f"{now} {status} {subject!r} to {to!r}{reason}")

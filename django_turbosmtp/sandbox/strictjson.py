@@ -15,9 +15,11 @@ def load_object(body: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise refuse(f"body is not UTF-8 (at byte {error.start})") from None
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
+        )
     except ValueError as error:
-        raise refuse(f"body is not valid JSON: {_reason(error)}") from None
+        raise refuse(f"body is not valid JSON: {_explain(error)}") from None
     except RecursionError:
         raise refuse("body is not valid JSON: nested too deep") from None
     if not isinstance(value, dict):
@@ -28,7 +30,7 @@ def load_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
@@ -37,11 +39,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-def _reason(error: ValueError) -> str:
+def _explain(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         # Not str(error) alone: some versions quote the document.
         return f"{error.msg} at character {error.pos}"
@@ -63,7 +65,7 @@ def _check_surrogates(value: Any, where: str = "body") -> None:
             _check_surrogates(item, where)
 
 
-def subject_and_to(body: bytes) -> tuple[str, str]:
+def read_subject_and_to(body: bytes) -> tuple[str, str]:
     """Return what a log line shows of a request, which may be anything."""
     try:
         value = json.loads(body)
@@ -71,18 +73,18 @@ def subject_and_to(body: bytes) -> tuple[str, str]:
         return "", ""
     if not isinstance(value, dict):
         return "", ""
-    return _short(value.get("subject")), _short(value.get("to"))
+    return _shorten(value.get("subject")), _shorten(value.get("to"))
 
 
-def refusal_reason(body: bytes) -> str:
+def read_refusal(body: bytes) -> str:
     """Return what a log line shows of a refusing answer."""
     value = json.loads(body) if body else {}
     found = value.get("errors") or value.get("message")
     text = "; ".join(map(str, found)) if isinstance(found, list) else str(found)
     # repr() keeps control characters away from the terminal.
-    return f": {_short(repr(text), 200)}"
+    return f": {_shorten(repr(text), 200)}"
 
 
-def _short(value: Any, limit: int = 80) -> str:
+def _shorten(value: Any, limit: int = 80) -> str:
     text = value if isinstance(value, str) else ""
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -181,7 +181,7 @@ def test_attached_messages_may_be_broken():
         b"From: a@x.com\nContent-Type: multipart/mixed; boundary=b\n\n"
         b"--b\nContent-Type: message/rfc822\n\nno header\n\n--b--\n"
     )
-    assert rules.mime_problem(raw) == ""
+    assert rules.find_mime_problem(raw) == ""
 
 
 def test_fields_hold_no_credentials(sandbox, client):

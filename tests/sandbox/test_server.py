@@ -365,9 +365,9 @@ def test_imports_nothing_else_of_the_package():
     ],
 )
 def test_reads_broken_messages_back(raw):
-    details = describe.details(raw)
+    details = describe.read_details(raw)
     for number in range(1, len(details.files) + 1):
-        assert isinstance(describe.file_content(raw, number), bytes)
+        assert isinstance(describe.read_file(raw, number), bytes)
     repr(details).encode()
 
 

@@ -11,8 +11,8 @@ from django_turbosmtp.sandbox.answers import (
     Refusal,
     Request,
     Response,
-    as_json,
-    plain,
+    answer_json,
+    answer_message,
 )
 from django_turbosmtp.sandbox.state import describe
 from django_turbosmtp.sandbox.strictjson import load_object
@@ -47,9 +47,9 @@ def route(state: State, request: Request) -> Response:
         case ["DELETE", "messages"]:
             _check_same_site(request)
             state.store.clear(requests=False)
-            return _json({"message": "OK"})
+            return _answer_json({"message": "OK"})
         case ["GET", "messages", mid]:
-            return _json(message_as_dict(_find(state, mid)))
+            return _answer_json(describe_message(_find(state, mid)))
         case ["GET", "messages", mid, "raw"]:
             received = _find(state, mid)
             return download(received.raw, f"{received.mid}.eml", "message/rfc822")
@@ -57,25 +57,25 @@ def route(state: State, request: Request) -> Response:
             info, content = find_file(_find(state, mid), number)
             return download(content, info.name, info.type)
         case ["GET", "faults"]:
-            return _json({"faults": [f.as_dict() for f in state.faults.active]})
+            return _answer_json({"faults": [f.as_dict() for f in state.faults.active]})
         case ["POST", "faults"]:
             _check_same_site(request)
-            return _json(_add_fault(state, request).as_dict(), status=201)
+            return _answer_json(_add_fault(state, request).as_dict(), status=201)
         case ["DELETE", "faults"]:
             _check_same_site(request)
             state.clear_faults()
-            return _json({"message": "OK"})
-    return plain("not_found", status=404)
+            return _answer_json({"message": "OK"})
+    return answer_message("not_found", status=404)
 
 
-def message_as_dict(received: Received) -> dict[str, Any]:
+def describe_message(received: Received) -> dict[str, Any]:
     """Return a message for JSON, without secrets and without attachments' bytes."""
     details = received.details
     return {
         "mid": received.mid,
         "received_at": received.received_at.isoformat(),
         "api_version": received.api_version,
-        "account": masked(received.account),
+        "account": mask_account(received.account),
         "reference_id": received.reference_id,
         "campaign": received.campaign,
         "sender": received.sender,
@@ -96,12 +96,12 @@ def message_as_dict(received: Received) -> dict[str, Any]:
             }
             for number, info in enumerate(details.files, start=1)
         ],
-        "fields": shown_fields(received),
+        "fields": shorten_fields(received),
         "size": len(received.raw),
     }
 
 
-def shown_fields(received: Received) -> dict[str, Any]:
+def shorten_fields(received: Received) -> dict[str, Any]:
     """Return the wire JSON with sizes in place of the attachments' contents."""
     fields = dict(received.fields)
     if "attachments" in fields:
@@ -112,7 +112,7 @@ def shown_fields(received: Received) -> dict[str, Any]:
     return fields
 
 
-def masked(account: str) -> str:
+def mask_account(account: str) -> str:
     """Return a user as it is, of a consumer key only the beginning."""
     return account if "@" in account else f"{account[:4]}…"
 
@@ -121,8 +121,8 @@ def find_file(received: Received, number: str) -> tuple[describe.FileInfo, bytes
     """Return an attachment and its bytes, or refuse with 404."""
     files = received.details.files
     if not re.fullmatch(r"[1-9][0-9]{0,5}", number) or int(number) > len(files):
-        raise Refusal(plain("attachment_not_found", status=404))
-    content = describe.file_content(received.raw, int(number))
+        raise Refusal(answer_message("attachment_not_found", status=404))
+    content = describe.read_file(received.raw, int(number))
     return files[int(number) - 1], content
 
 
@@ -143,22 +143,22 @@ def download(content: bytes, name: str, content_type: str) -> Response:
 def _find(state: State, mid: str) -> Received:
     received = state.latest if mid == "latest" else state.store.get(mid)
     if received is None:
-        raise Refusal(plain("email_not_found", status=404))
+        raise Refusal(answer_message("email_not_found", status=404))
     return received
 
 
 def _list(state: State, request: Request) -> Response:
     limit = request.query.get("limit", "")
     if not re.fullmatch(r"[0-9]{0,6}", limit):
-        return plain("limit_is_not_a_number", status=400)
+        return answer_message("limit_is_not_a_number", status=400)
     newest_first = state.messages[::-1]
     if limit:
         newest_first = newest_first[: int(limit)]
-    return _json(
+    return _answer_json(
         {
             "count": len(state.messages),
             "total_accepted": state.total_accepted,
-            "results": [message_as_dict(received) for received in newest_first],
+            "results": [describe_message(received) for received in newest_first],
         }
     )
 
@@ -168,11 +168,11 @@ def _add_fault(state: State, request: Request) -> Fault:
     unknown = arguments.keys() - _FAULT_ARGUMENTS
     if unknown:
         message = f"unknown arguments: {', '.join(sorted(unknown))}"
-        raise Refusal(plain(message, status=400))
+        raise Refusal(answer_message(message, status=400))
     try:
         return state.add_fault(arguments.pop("kind", ""), **arguments)
     except ValueError as error:
-        raise Refusal(plain(str(error), status=400)) from None
+        raise Refusal(answer_message(str(error), status=400)) from None
 
 
 def _check_same_site(request: Request) -> None:
@@ -186,9 +186,11 @@ def _check_same_site(request: Request) -> None:
         own = False
     if not own:
         raise Refusal(
-            plain("send_json_or_the_header_x_sandbox_from_this_origin", status=403)
+            answer_message(
+                "send_json_or_the_header_x_sandbox_from_this_origin", status=403
+            )
         )
 
 
-def _json(value: Any, *, status: int = 200) -> Response:
-    return as_json(value, status=status, headers=SECURITY)
+def _answer_json(value: Any, *, status: int = 200) -> Response:
+    return answer_json(value, status=status, headers=SECURITY)

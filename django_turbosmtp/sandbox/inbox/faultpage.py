@@ -53,11 +53,11 @@ def show(state: State, *, error: str = "") -> Response:
         "token": state.form_token,
         "error": error,
         "latency": f"{state.latency:g}",
-        "active": [_row(fault) for fault in state.faults.active],
+        "active": [_describe_row(fault) for fault in state.faults.active],
         "common": [(kind, _MEANINGS[kind]) for kind in _ONE_CLICK],
         "kinds": [(kind, _MEANINGS[kind]) for kind in KINDS],
     }
-    return render.page("faults.html", context, status=400 if error else 200)
+    return render.render_page("faults.html", context, status=400 if error else 200)
 
 
 def change(state: State, form: dict[str, str]) -> Response:
@@ -65,36 +65,36 @@ def change(state: State, form: dict[str, str]) -> Response:
     try:
         match form.get("action"):
             case "add":
-                state.add_fault(form.get("kind", ""), **_arguments(form))
+                state.add_fault(form.get("kind", ""), **_read_arguments(form))
             case "clear":
                 state.clear_faults()
             case "latency":
-                state.latency = _seconds(form.get("latency", ""))
+                state.latency = _read_seconds(form.get("latency", ""))
             case _:
-                return render.not_found()
+                return render.render_not_found()
     except ValueError as error:
         return show(state, error=str(error))
     return render.redirect("/faults")
 
 
-def _arguments(form: dict[str, str]) -> dict[str, Any]:
+def _read_arguments(form: dict[str, str]) -> dict[str, Any]:
     filled = {name: text.strip() for name, text in form.items() if text.strip()}
     arguments: dict[str, Any] = {"accept": filled.get("accept") == "1"}
     if filled.get("until_cleared") == "1":
         arguments["times"] = None
     elif "times" in filled:
-        arguments["times"] = _whole(filled["times"])
+        arguments["times"] = _read_whole(filled["times"])
     if "skip" in filled:
-        arguments["skip"] = _whole(filled["skip"])
+        arguments["skip"] = _read_whole(filled["skip"])
     if "seconds" in filled:
-        arguments["seconds"] = _seconds(filled["seconds"])
+        arguments["seconds"] = _read_seconds(filled["seconds"])
     for name in ("match", "retry_after"):
         if name in filled:
             arguments[name] = filled[name]
     return arguments
 
 
-def _row(fault: Fault) -> dict[str, str]:
+def _describe_row(fault: Fault) -> dict[str, str]:
     rules = []
     if fault.skip:
         rules.append(f"after {fault.skip} others ({fault.skipped} seen)")
@@ -115,13 +115,13 @@ def _row(fault: Fault) -> dict[str, str]:
     }
 
 
-def _whole(text: str) -> int:
+def _read_whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 7):
         raise ValueError(f"not a whole number: {text[:20]!r}")
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def _read_seconds(text: str) -> float:
     try:
         value = float(text.replace(",", "."))
     except ValueError:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from django_turbosmtp.sandbox.answers import Refusal, Request, Response
 from django_turbosmtp.sandbox.inbox import faultpage, preview, render
-from django_turbosmtp.sandbox.inbox.control import masked, shown_fields
+from django_turbosmtp.sandbox.inbox.control import mask_account, shorten_fields
 
 if TYPE_CHECKING:
     from django_turbosmtp.sandbox.state import State
@@ -38,35 +38,35 @@ def route(state: State, request: Request) -> Response:
     """Answer a browser's request."""
     match request.method, *request.segments:
         case ["GET", ""]:
-            return _inbox(state, request)
+            return _show_inbox(state, request)
         case ["POST", "clear"]:
             render.read_form(state, request)
             state.store.clear(requests=False)
             return render.redirect("/")
         case ["GET", "messages", mid]:
-            return _message(_find(state, mid), request)
+            return _show_message(_find(state, mid), request)
         case ["GET", "messages", mid, "preview"]:
             remote = request.query.get("remote") == "1"
-            return preview.document(_find(state, mid), remote=remote)
+            return preview.show_document(_find(state, mid), remote=remote)
         case ["GET", "messages", mid, "inline", number]:
-            return preview.picture(_find(state, mid), number)
+            return preview.show_picture(_find(state, mid), number)
         case ["GET", "faults"]:
             return faultpage.show(state)
         case ["POST", "faults"]:
             return faultpage.change(state, render.read_form(state, request))
         case ["GET", "static", name]:
-            return render.static(name)
-    return render.not_found()
+            return render.serve_static(name)
+    return render.render_not_found()
 
 
 def _find(state: State, mid: str) -> Received:
     received = state.store.get(mid)
     if received is None:
-        raise Refusal(render.not_found())
+        raise Refusal(render.render_not_found())
     return received
 
 
-def _inbox(state: State, request: Request) -> Response:
+def _show_inbox(state: State, request: Request) -> Response:
     query = request.query.get("q", "").strip()
     refresh = request.query.get("refresh") == _REFRESH_SECONDS
     kept = state.messages
@@ -78,21 +78,23 @@ def _inbox(state: State, request: Request) -> Response:
     shown = found[(number - 1) * PER_PAGE : number * PER_PAGE]
     context = {
         "section": "inbox",
-        "rows": [_row(received) for received in shown],
+        "rows": [_describe_row(received) for received in shown],
         "query": query,
-        "summary": _summary(len(found), len(kept), state.total_accepted, query),
+        "summary": _summarise(len(found), len(kept), state.total_accepted, query),
         "refresh": _REFRESH_SECONDS if refresh else "",
-        "toggle_url": _link(q=query, refresh="" if refresh else _REFRESH_SECONDS),
-        "reload_url": _link(q=query, refresh=_REFRESH_SECONDS if refresh else ""),
-        "newer_url": _link(q=query, page=str(number - 1)) if number > 1 else "",
-        "older_url": _link(q=query, page=str(number + 1)) if number < pages else "",
+        "toggle_url": _build_link(q=query, refresh="" if refresh else _REFRESH_SECONDS),
+        "reload_url": _build_link(q=query, refresh=_REFRESH_SECONDS if refresh else ""),
+        "newer_url": _build_link(q=query, page=str(number - 1)) if number > 1 else "",
+        "older_url": _build_link(q=query, page=str(number + 1))
+        if number < pages
+        else "",
         "page": f"Page {number} of {pages}" if pages > 1 else "",
         "any": bool(kept),
         "token": state.form_token,
         "send_url": state.send_url(2),
-        "faults": _count(len(state.faults.active), "fault"),
+        "faults": _format_count(len(state.faults.active), "fault"),
     }
-    return render.page("inbox.html", context)
+    return render.render_page("inbox.html", context)
 
 
 def _contains(received: Received, wanted: str) -> bool:
@@ -112,23 +114,23 @@ def _contains(received: Received, wanted: str) -> bool:
     return any(wanted in place.casefold() for place in places)
 
 
-def _row(received: Received) -> dict[str, Any]:
+def _describe_row(received: Received) -> dict[str, Any]:
     files = len(received.details.files)
     return {
         "mid": received.mid,
         "subject": received.details.subject.strip() or "(no subject)",
         "sender": received.sender,
-        "recipients": _few([address for _, address in received.recipients]),
-        "time": _time(received),
+        "recipients": _name_first([address for _, address in received.recipients]),
+        "time": _format_time(received),
         "iso": received.received_at.isoformat(),
-        "size": _size(len(received.raw)),
-        "files": _count(files, "attachment") if files else "",
-        "account": masked(received.account),
+        "size": _format_size(len(received.raw)),
+        "files": _format_count(files, "attachment") if files else "",
+        "account": mask_account(received.account),
         "api": f"API v{received.api_version}",
     }
 
 
-def _message(received: Received, request: Request) -> Response:
+def _show_message(received: Received, request: Request) -> Response:
     details = received.details
     tab = request.query.get("tab", "")
     if tab not in dict(_TABS):
@@ -144,15 +146,15 @@ def _message(received: Received, request: Request) -> Response:
         return f"{base}?{urlencode({k: v for k, v in state.items() if v})}"
 
     context = (
-        _row(received)
+        _describe_row(received)
         | {
-            "shown_from": _shown_from(received),
-            "kinds": _by_kind(received),
+            "shown_from": _find_shown_sender(received),
+            "kinds": _group_by_kind(received),
             "reference_id": received.reference_id or "",
             "campaign": received.campaign or "",
             "tab": tab,
             "tabs": [
-                (_label(name, label, received), link(tab=name), name == tab)
+                (_name_tab(name, label, received), link(tab=name), name == tab)
                 for name, label in _TABS
             ],
             "width": width,
@@ -165,12 +167,12 @@ def _message(received: Received, request: Request) -> Response:
             "has_html": bool(details.html),
             "headers": details.headers,
         }
-        | _panel(received, tab)
+        | _describe_panel(received, tab)
     )
-    return render.page("message.html", context)
+    return render.render_page("message.html", context)
 
 
-def _panel(received: Received, tab: str) -> dict[str, Any]:
+def _describe_panel(received: Received, tab: str) -> dict[str, Any]:
     """Return what only the open tab needs: the rest may be large."""
     text = ""
     if tab == "text":
@@ -178,14 +180,14 @@ def _panel(received: Received, tab: str) -> dict[str, Any]:
     elif tab == "source":
         text = received.raw.decode("utf-8", "replace")
     elif tab == "json":
-        text = json.dumps(shown_fields(received), indent=2, ensure_ascii=False)
+        text = json.dumps(shorten_fields(received), indent=2, ensure_ascii=False)
     files = []
     if tab == "attachments":
         files = [
             {
                 "name": info.name,
                 "type": info.type,
-                "size": _size(info.size),
+                "size": _format_size(info.size),
                 "sha256": info.sha256,
                 "content_id": info.content_id or "",
                 "inline": info.inline,
@@ -197,48 +199,48 @@ def _panel(received: Received, tab: str) -> dict[str, Any]:
     return {"text": text[:_SHOWN_CHARACTERS], "cut": cut, "file_list": files}
 
 
-def _label(name: str, label: str, received: Received) -> str:
+def _name_tab(name: str, label: str, received: Received) -> str:
     if name == "attachments":
         return f"{label} ({len(received.details.files)})"
     return label
 
 
-def _shown_from(received: Received) -> str:
+def _find_shown_sender(received: Received) -> str:
     for name, value in received.details.headers:
         if name.lower() == "from" and value != received.sender:
             return value
     return ""
 
 
-def _by_kind(received: Received) -> list[tuple[str, str]]:
+def _group_by_kind(received: Received) -> list[tuple[str, str]]:
     found: dict[str, list[str]] = {}
     for kind, address in received.recipients:
         found.setdefault(kind, []).append(address)
     return [(_KINDS[kind], ", ".join(found[kind])) for kind in _KINDS if kind in found]
 
 
-def _few(addresses: list[str]) -> str:
+def _name_first(addresses: list[str]) -> str:
     rest = len(addresses) - 3
     shown = ", ".join(addresses[:3])
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 
-def _summary(found: int, kept: int, accepted: int, query: str) -> str:
+def _summarise(found: int, kept: int, accepted: int, query: str) -> str:
     if query:
-        return f"{found} of {_count(kept, 'message')} found"
-    text = _count(kept, "message")
+        return f"{found} of {_format_count(kept, 'message')} found"
+    text = _format_count(kept, "message")
     return text if accepted == kept else f"{text} kept of {accepted} accepted"
 
 
-def _count(number: int, noun: str) -> str:
+def _format_count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _time(received: Received) -> str:
+def _format_time(received: Received) -> str:
     return received.received_at.astimezone().strftime("%d %b %Y, %H:%M:%S")
 
 
-def _size(number: int) -> str:
+def _format_size(number: int) -> str:
     if number < 1024:
         return f"{number} bytes"
     if number < 1024**2:
@@ -246,6 +248,6 @@ def _size(number: int) -> str:
     return f"{number / 1024**2:.1f} MiB"
 
 
-def _link(**parameters: str) -> str:
+def _build_link(**parameters: str) -> str:
     given = {name: value for name, value in parameters.items() if value}
     return f"/?{urlencode(given)}" if given else "/"

@@ -26,12 +26,12 @@ _LINK = re.compile(r"<(/?)link\b", re.IGNORECASE)
 _IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 
-def document(received: Received, *, remote: bool) -> Response:
+def show_document(received: Received, *, remote: bool) -> Response:
     """Return the HTML under a policy that lets nothing out."""
     images = f"{_LOCAL_IMAGES} https: http:" if remote else _LOCAL_IMAGES
     text = _LINK.sub(r"<\1x-link", received.details.html)
-    response = render.html(
-        with_pictures(received, text), policy=_POLICY.format(images=images)
+    response = render.render_html(
+        link_pictures(received, text), policy=_POLICY.format(images=images)
     )
     prefetch = ("X-DNS-Prefetch-Control", "off")
     return Response(
@@ -41,7 +41,7 @@ def document(received: Received, *, remote: bool) -> Response:
     )
 
 
-def with_pictures(received: Received, text: str) -> str:
+def link_pictures(received: Received, text: str) -> str:
     """Return the HTML with cid: references leading to the inline parts."""
     numbers = {
         info.content_id: number
@@ -58,11 +58,11 @@ def with_pictures(received: Received, text: str) -> str:
     return _REFERENCE.sub(replace, text)
 
 
-def picture(received: Received, number: str) -> Response:
+def show_picture(received: Received, number: str) -> Response:
     """Return an inline picture for the preview; nothing else is shown inline."""
     info, content = find_file(received, number)
     if info.type not in _IMAGES:
-        raise Refusal(render.not_found())
+        raise Refusal(render.render_not_found())
     headers: HeaderPairs = (
         *SECURITY,
         ("Content-Disposition", "inline"),

@@ -28,20 +28,22 @@ _STATIC = {
 
 
 @cache
-def _engine() -> Engine:
+def _load_engine() -> Engine:
     # Stand-alone: neither settings nor installed apps are needed for it.
     return Engine(dirs=[str(_HERE / "templates")], autoescape=True)
 
 
-def page(template: str, context: dict[str, Any], *, status: int = 200) -> Response:
+def render_page(
+    template: str, context: dict[str, Any], *, status: int = 200
+) -> Response:
     """Return an HTML page."""
     # Without these two Django would ask its settings how to write a number.
     values = Context(context, use_l10n=False, use_tz=False)
-    text = _engine().get_template(template).render(values)
-    return html(text, policy=_PAGE_POLICY, status=status)
+    text = _load_engine().get_template(template).render(values)
+    return render_html(text, policy=_PAGE_POLICY, status=status)
 
 
-def html(text: str, *, policy: str, status: int = 200) -> Response:
+def render_html(text: str, *, policy: str, status: int = 200) -> Response:
     """Return HTML under this content security policy."""
     return Response(
         status=status,
@@ -55,9 +57,9 @@ def html(text: str, *, policy: str, status: int = 200) -> Response:
     )
 
 
-def not_found() -> Response:
+def render_not_found() -> Response:
     """Return the page for what is not, or no longer, there."""
-    return page("missing.html", {}, status=404)
+    return render_page("missing.html", {}, status=404)
 
 
 def redirect(target: str) -> Response:
@@ -66,10 +68,10 @@ def redirect(target: str) -> Response:
     return Response(status=303, headers=headers, content_type="")
 
 
-def static(name: str) -> Response:
+def serve_static(name: str) -> Response:
     """Return one of the files the pages use."""
     if name not in _STATIC:
-        return not_found()
+        return render_not_found()
     return Response(
         body=(_HERE / "static" / name).read_bytes(),
         content_type=_STATIC[name],
@@ -91,5 +93,5 @@ def read_form(state: State, request: Request) -> dict[str, str]:
     if origin != "null" and urlsplit(origin).netloc != request.headers.get("Host"):
         own = False
     if not own:
-        raise Refusal(page("forbidden.html", {}, status=403))
+        raise Refusal(render_page("forbidden.html", {}, status=403))
     return fields

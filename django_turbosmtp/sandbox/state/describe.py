@@ -41,27 +41,29 @@ def parse(raw: bytes) -> EmailMessage:
     return message
 
 
-def details(raw: bytes) -> Details:
+def read_details(raw: bytes) -> Details:
     """Return everything to show of `raw`."""
     message = parse(raw)
-    text, html, files = _leaves(message)
+    text, html, files = _sort_leaves(message)
     return Details(
-        subject=_header(message, "Subject"),
-        text=_decoded(text) if text is not None else "",
-        html=_decoded(html) if html is not None else "",
+        subject=_read_header(message, "Subject"),
+        text=_decode_text(text) if text is not None else "",
+        html=_decode_text(html) if html is not None else "",
         headers=[
-            (name, _safe_header(name, value)) for name, value in message.raw_items()
+            (name, _decode_header(name, value)) for name, value in message.raw_items()
         ],
-        files=[_info(part, index) for index, part in enumerate(files, start=1)],
+        files=[
+            _describe_file(part, index) for index, part in enumerate(files, start=1)
+        ],
     )
 
 
-def file_content(raw: bytes, number: int) -> bytes:
+def read_file(raw: bytes, number: int) -> bytes:
     """Return the bytes of attachment `number`, counted from 1."""
-    return _bytes(_leaves(parse(raw))[2][number - 1])
+    return _read_bytes(_sort_leaves(parse(raw))[2][number - 1])
 
 
-def _leaves(
+def _sort_leaves(
     message: EmailMessage,
 ) -> tuple[EmailMessage | None, EmailMessage | None, list[EmailMessage]]:
     """Return the text body, the HTML body and all other leaves in order."""
@@ -74,7 +76,7 @@ def _leaves(
         kind = part.get_content_type()
         if part.get_content_maintype() == "multipart" and part.is_multipart():
             pending += reversed(part.get_payload())
-        elif _disposition(part) == "attachment":
+        elif _read_disposition(part) == "attachment":
             files.append(part)
         elif kind == "text/plain" and text is None:
             text = part
@@ -85,20 +87,20 @@ def _leaves(
     return text, html, files
 
 
-def _info(part: EmailMessage, number: int) -> FileInfo:
-    content = _bytes(part)
-    content_id = _header(part, "Content-ID").strip().strip("<>") or None
+def _describe_file(part: EmailMessage, number: int) -> FileInfo:
+    content = _read_bytes(part)
+    content_id = _read_header(part, "Content-ID").strip().strip("<>") or None
     return FileInfo(
-        name=_filename(part) or f"part-{number}",
+        name=_read_filename(part) or f"part-{number}",
         type=part.get_content_type(),
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         content_id=content_id,
-        inline=content_id is not None and _disposition(part) != "attachment",
+        inline=content_id is not None and _read_disposition(part) != "attachment",
     )
 
 
-def _bytes(part: EmailMessage) -> bytes:
+def _read_bytes(part: EmailMessage) -> bytes:
     if part.get_content_maintype() == "message" and part.is_multipart():
         inner: Any = part.get_payload(0)
         return bytes(inner.as_bytes())
@@ -106,22 +108,22 @@ def _bytes(part: EmailMessage) -> bytes:
     return payload if isinstance(payload, bytes) else b""
 
 
-def _decoded(part: EmailMessage) -> str:
+def _decode_text(part: EmailMessage) -> str:
     charset = part.get_content_charset() or "utf-8"
     try:
-        return _bytes(part).decode(charset, "replace")
+        return _read_bytes(part).decode(charset, "replace")
     except LookupError:
-        return _bytes(part).decode("utf-8", "replace")
+        return _read_bytes(part).decode("utf-8", "replace")
 
 
-def _header(part: Message[Any, Any], name: str) -> str:
+def _read_header(part: Message[Any, Any], name: str) -> str:
     for found, value in part.raw_items():
         if found.lower() == name.lower():
-            return _safe_header(found, value)
+            return _decode_header(found, value)
     return ""
 
 
-def _safe_header(name: str, value: Any) -> str:
+def _decode_header(name: str, value: Any) -> str:
     try:
         shown = str(policy.default.header_fetch_parse(name, value))
     except Exception:  # noqa: BLE001  (the parser's own bugs on odd headers)
@@ -129,7 +131,7 @@ def _safe_header(name: str, value: Any) -> str:
     return shown.encode("utf-8", "replace").decode()
 
 
-def _filename(part: EmailMessage) -> str:
+def _read_filename(part: EmailMessage) -> str:
     try:
         name = part.get_filename() or ""
     except Exception:  # noqa: BLE001  (as above)
@@ -137,6 +139,6 @@ def _filename(part: EmailMessage) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _disposition(part: EmailMessage) -> str:
-    value = _header(part, "Content-Disposition")
+def _read_disposition(part: EmailMessage) -> str:
+    value = _read_header(part, "Content-Disposition")
     return value.partition(";")[0].strip().lower()

@@ -69,7 +69,7 @@ class Received:
     @cached_property
     def details(self) -> describe.Details:
         """What the pages show, read once."""
-        return describe.details(self.raw)
+        return describe.read_details(self.raw)
 
 
 class Store:

@@ -43,7 +43,7 @@ def parse(text: str) -> Mailbox | None:
     found = _NAMED.fullmatch(text)
     if found is None or not _is_address(found["address"]):
         return None
-    name = _name(found["name"].strip(" \t"))
+    name = _decode_name(found["name"].strip(" \t"))
     if name is None:
         return None
     return Mailbox(name=name, address=found["address"])
@@ -69,7 +69,7 @@ def _is_address(text: str) -> bool:
     return len(found["local"]) <= 64 and len(found["domain"]) <= 253
 
 
-def _name(text: str) -> str | None:
+def _decode_name(text: str) -> str | None:
     quoted = _QUOTED.fullmatch(text)
     if quoted is not None:
         return re.sub(r"\\(.)", r"\1", quoted["inner"])

@@ -12,10 +12,10 @@ from django_turbosmtp.sandbox.answers import (
     Refusal,
     Request,
     Response,
-    as_json,
-    plain,
+    answer_json,
+    answer_message,
     refuse,
-    unauthorized,
+    refuse_credentials,
 )
 from django_turbosmtp.sandbox.state.store import Received
 from django_turbosmtp.sandbox.strictjson import load_object
@@ -36,21 +36,21 @@ def route(state: State, request: Request) -> Response:
     """Answer a request below /api/."""
     version = SEND_PATHS.get(request.path)
     if version is not None:
-        _need_method(request, "POST")
+        _require_method(request, "POST")
         return send(state, request, version=version)
     if request.path == "/api/v2/authorize":
-        _need_method(request, "POST")
-        return _login(state, load_object(_json_body(request)))
+        _require_method(request, "POST")
+        return _login(state, load_object(_read_json_body(request)))
     if request.path == "/api/v2/deauthorize":
-        _need_method(request, "POST")
+        _require_method(request, "POST")
         return _logout(state, request)
     if request.path.startswith("/api/authorize/") and len(request.segments) == 4:
-        _need_method(request, "GET")
+        _require_method(request, "GET")
         return _login_v1(state, *request.segments[2:])
     if request.path == "/api/v2/redirected":
         # Where the fault "redirect" leads: a client that follows it believes this.
-        return as_json({"message": "OK", "mid": state.store.next_mid()})
-    return plain("resource_not_found", status=404)
+        return answer_json({"message": "OK", "mid": state.store.next_mid()})
+    return answer_message("resource_not_found", status=404)
 
 
 def send(state: State, request: Request, *, version: int) -> Response:
@@ -76,11 +76,11 @@ def _accept(state: State, request: Request, *, version: int, mid: int) -> Respon
     if exposed:
         raise refuse(f"credentials in the query string: {', '.join(exposed)}")
     if version == 2:
-        account = _account_v2(state, request)
-        fields = load_object(_json_body(request))
+        account = _identify_v2(state, request)
+        fields = load_object(_read_json_body(request))
     else:
-        fields = load_object(_json_body(request))
-        account = _account_v1(state, fields)
+        fields = load_object(_read_json_body(request))
+        account = _identify_v1(state, fields)
     checked = check(fields, version=version)
     now = datetime.now(UTC)
     raw = compose(fields, checked, mid=str(mid), now=now)
@@ -107,10 +107,12 @@ def _accept(state: State, request: Request, *, version: int, mid: int) -> Respon
             kept_bytes=len(raw) + len(request.body),
         )
     )
-    return as_json({"message": "OK", "mid": mid} if version == 2 else {"message": "OK"})
+    return answer_json(
+        {"message": "OK", "mid": mid} if version == 2 else {"message": "OK"}
+    )
 
 
-def _json_body(request: Request) -> bytes:
+def _read_json_body(request: Request) -> bytes:
     if request.media_type != "application/json":
         raise refuse(
             f"Content-Type must be application/json, not {request.media_type!a}",
@@ -122,47 +124,47 @@ def _json_body(request: Request) -> bytes:
     return request.body
 
 
-def _account_v2(state: State, request: Request) -> str:
+def _identify_v2(state: State, request: Request) -> str:
     if "Authorization" in request.headers:
-        raise unauthorized(
+        raise refuse_credentials(
             "Invalid authorization token",
             details="Sending takes consumerKey and consumerSecret only",
         )
     keys = request.headers.get_all("consumerKey") or []
     secrets = request.headers.get_all("consumerSecret") or []
     if len(keys) != 1 or len(secrets) != 1:
-        raise unauthorized(
+        raise refuse_credentials(
             "Wrong credentials specified",
             details="The headers consumerKey and consumerSecret are needed, once each",
         )
-    if not _same(state.accounts.consumer_keys.get(keys[0]), secrets[0]):
-        raise unauthorized(
+    if not _is_same(state.accounts.consumer_keys.get(keys[0]), secrets[0]):
+        raise refuse_credentials(
             "Wrong credentials specified", details="Unknown key or wrong secret"
         )
     if keys[0] in state.accounts.inactive:
         # A key's e-mail address is not known here, and the key stays unsaid.
-        raise unauthorized(
+        raise refuse_credentials(
             "Account for sandbox@example.com is inactive", details="Account inactive"
         )
     return keys[0]
 
 
-def _account_v1(state: State, fields: dict[str, Any]) -> str:
+def _identify_v1(state: State, fields: dict[str, Any]) -> str:
     user, password = fields.get("authuser"), fields.get("authpass")
     if not isinstance(user, str) or not isinstance(password, str):
-        raise unauthorized(
+        raise refuse_credentials(
             "Wrong credentials specified",
             details="authuser and authpass are needed in the body",
             code=1,
         )
-    if not _same(state.accounts.users.get(user), password):
-        raise unauthorized(
+    if not _is_same(state.accounts.users.get(user), password):
+        raise refuse_credentials(
             "Wrong credentials specified",
             details="Unknown user or wrong password",
             code=1,
         )
     if user in state.accounts.inactive:
-        raise unauthorized(
+        raise refuse_credentials(
             f"Account for {user} is inactive", details="Account inactive", code=2
         )
     return user
@@ -172,52 +174,52 @@ def _login(state: State, fields: dict[str, Any]) -> Response:
     email, password = fields.get("email"), fields.get("password")
     forever = fields.get("no_expire", False)
     if not isinstance(email, str) or not isinstance(password, str):
-        return plain("missing_email_or_password", status=400)
+        return answer_message("missing_email_or_password", status=400)
     if not isinstance(forever, bool) or fields.keys() - {
         "email",
         "password",
         "no_expire",
     }:
-        return plain("invalid_parameters", status=400)
-    if not _same(state.accounts.users.get(email), password):
-        return plain("wrong_credentials_specified", status=403)
+        return answer_message("invalid_parameters", status=400)
+    if not _is_same(state.accounts.users.get(email), password):
+        return answer_message("wrong_credentials_specified", status=403)
     if email in state.accounts.inactive:
-        return plain("account_is_inactive", status=401)
-    return as_json({"auth": state.accounts.new_token(email)})
+        return answer_message("account_is_inactive", status=401)
+    return answer_json({"auth": state.accounts.new_token(email)})
 
 
 def _logout(state: State, request: Request) -> Response:
     token = request.headers.get("Authorization")
     if not token:
-        return plain("missing_authorization_key", status=401)
+        return answer_message("missing_authorization_key", status=401)
     if not state.accounts.drop_token(token):
-        return plain("invalid_authorization_key", status=401)
-    return plain("OK", status=200)
+        return answer_message("invalid_authorization_key", status=401)
+    return answer_message("OK", status=200)
 
 
 def _login_v1(state: State, user: str, password: str) -> Response:
-    if not _same(state.accounts.users.get(user), password):
+    if not _is_same(state.accounts.users.get(user), password):
         payload = {"errorCode": 1, "message": "Wrong credentials specified"}
-        return as_json(payload, status=401)
+        return answer_json(payload, status=401)
     if user in state.accounts.inactive:
         payload = {"errorCode": 2, "message": f"Account for {user} is inactive"}
-        return as_json(payload, status=401)
-    return as_json({"auth": state.accounts.new_token(user)})
+        return answer_json(payload, status=401)
+    return answer_json({"auth": state.accounts.new_token(user)})
 
 
-def _need_method(request: Request, method: str) -> None:
+def _require_method(request: Request, method: str) -> None:
     if request.method != method:
-        answer = plain("method_not_allowed", status=405)
+        answer = answer_message("method_not_allowed", status=405)
         raise Refusal(replace(answer, headers=(("Allow", method),)))
 
 
-def _same(expected: str | None, given: str) -> bool:
+def _is_same(expected: str | None, given: str) -> bool:
     # Compared even when unknown, so that the time does not tell which it was.
     matches = hmac.compare_digest((expected or "").encode(), given.encode())
     return expected is not None and matches
 
 
-def masked_path(target: str) -> str:
+def mask_path(target: str) -> str:
     """Return a request target without the secrets it may hold."""
     path, _, query = target.partition("?")
     path = re.sub(r"^(/api/authorize/[^/]*)/.*", r"\1/***", path)

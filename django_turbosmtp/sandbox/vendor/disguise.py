@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp.sandbox.answers import Response, as_json
+from django_turbosmtp.sandbox.answers import Response, answer_json
 from django_turbosmtp.sandbox.state.faults import ODD
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def disguise(fault: Fault, answer: Response, *, url: str, mid: int) -> Response:
     kind = fault.kind
     if kind in STATUSES or kind in NAMED:
         status, payload = NAMED.get(kind) or (int(kind), STATUSES[kind])
-        return as_json(payload, status=status, headers=_retry_after(fault))
+        return answer_json(payload, status=status, headers=_build_retry_after(fault))
     if kind in ODD:
-        return _odd(kind, url=url, mid=mid)
+        return _build_odd_answer(kind, url=url, mid=mid)
     body, status = answer.body, answer.status
     if kind == "no_mid" and status == 200:
-        return as_json({"message": "OK"})
+        return answer_json({"message": "OK"})
     if kind in {"lost_answer", "timeout"}:
         return Response(manner="drop", wait=fault.duration)
     if kind in {"reset_before_body", "reset_after_body"}:
@@ -72,7 +72,7 @@ def disguise(fault: Fault, answer: Response, *, url: str, mid: int) -> Response:
     return Response(status=status, body=body, manner=manner, wait=wait)
 
 
-def _odd(kind: str, *, url: str, mid: int) -> Response:
+def _build_odd_answer(kind: str, *, url: str, mid: int) -> Response:
     good = f'{{"message":"OK","mid":{mid}}}'.encode()
     if kind == "html":
         page = b"<!doctype html><title>Maintenance</title><p>We are back soon."
@@ -88,7 +88,7 @@ def _odd(kind: str, *, url: str, mid: int) -> Response:
     return Response(content_type="")
 
 
-def _retry_after(fault: Fault) -> tuple[tuple[str, str], ...]:
+def _build_retry_after(fault: Fault) -> tuple[tuple[str, str], ...]:
     if fault.retry_after is None:
         return ()
     return (("Retry-After", str(fault.retry_after)),)

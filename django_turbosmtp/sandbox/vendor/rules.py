@@ -74,7 +74,7 @@ class Checked:
 
 def check(fields: dict[str, Any], *, version: int) -> Checked:
     """Return what `fields` say, or refuse with every rule they break."""
-    errors = list(_field_errors(fields, version))
+    errors = list(_find_field_errors(fields, version))
     if errors:
         # Values of the wrong type cannot be read any further.
         raise refuse(*errors)
@@ -94,8 +94,8 @@ def check(fields: dict[str, Any], *, version: int) -> Checked:
         errors += [f"'{piece}' '{kind}' email not valid" for piece in bad]
     if not fields.get("to", "").strip():
         errors.append("missing recipients (to)")
-    errors += _header_errors(fields.get("custom_headers", {}))
-    attachments, attachment_errors = _attachments(fields.get("attachments", []))
+    errors += _find_header_errors(fields.get("custom_headers", {}))
+    attachments, attachment_errors = _read_attachments(fields.get("attachments", []))
     errors += attachment_errors
     if errors or sender is None:
         raise refuse(*errors)
@@ -104,7 +104,7 @@ def check(fields: dict[str, Any], *, version: int) -> Checked:
     return Checked(sender=sender, mailboxes=mailboxes, attachments=attachments)
 
 
-def _field_errors(fields: dict[str, Any], version: int) -> list[str]:
+def _find_field_errors(fields: dict[str, Any], version: int) -> list[str]:
     errors = []
     known = _TEXTS | {"custom_headers", "attachments"}
     known |= _ONLY_V2 if version == 2 else _ONLY_V1
@@ -128,7 +128,7 @@ def _field_errors(fields: dict[str, Any], version: int) -> list[str]:
     return errors
 
 
-def _header_errors(headers: dict[str, str]) -> list[str]:
+def _find_header_errors(headers: dict[str, str]) -> list[str]:
     errors = []
     seen: set[str] = set()
     for name, value in headers.items():
@@ -145,11 +145,11 @@ def _header_errors(headers: dict[str, str]) -> list[str]:
     return errors
 
 
-def _attachments(items: list[Any]) -> tuple[list[Attached], list[str]]:
+def _read_attachments(items: list[Any]) -> tuple[list[Attached], list[str]]:
     found: list[Attached] = []
     errors: list[str] = []
     for index, item in enumerate(items):
-        problem = _attachment_problem(item)
+        problem = _find_attachment_problem(item)
         if problem:
             errors.append(f"attachments[{index}] {problem}")
             continue
@@ -173,7 +173,7 @@ def _attachments(items: list[Any]) -> tuple[list[Attached], list[str]]:
     return found, errors
 
 
-def _attachment_problem(item: Any) -> str:
+def _find_attachment_problem(item: Any) -> str:
     if not isinstance(item, dict):
         return "must be an object"
     needed = {"content", "name", "type"}
@@ -202,12 +202,12 @@ def _check_mime(fields: dict[str, Any]) -> None:
         # The documents do not say how they would merge; nobody may rely on it.
         raise refuse(f"mime_raw replaces the message: it excludes {', '.join(beside)}")
     raw: bytes = fields["mime_raw"].encode()
-    problem = mime_problem(raw)
+    problem = find_mime_problem(raw)
     if problem:
         raise refuse("Invalid Mime", details=problem)
 
 
-def mime_problem(raw: bytes) -> str:
+def find_mime_problem(raw: bytes) -> str:
     """Say what keeps `raw` from being a MIME message; empty when nothing does."""
     head = re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0]
     if not head.isascii():
