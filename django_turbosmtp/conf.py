@@ -293,3 +293,10 @@ def load(
     values["send_url"] = send_url.rstrip("/")
     values["api_url"] = (values.get("api_url") or API_HOSTS[version]).rstrip("/")
     return Settings(alias=alias, **values)
+
+
+def read_log_alias() -> str | None:
+    """Return the database alias of ``TURBOSMTP["LOG_USING"]``, None for the default."""
+    raw = getattr(django_settings, "TURBOSMTP", None)
+    alias = raw.get("LOG_USING") if isinstance(raw, Mapping) else None
+    return alias if isinstance(alias, str) else None

@@ -14,10 +14,14 @@ UNKNOWN: Final = "unknown"
 CANCELLED: Final = "cancelled"
 SUPPRESSED: Final = "suppressed"
 
+#: The status of a row from before the request leaves until its outcome is known.
+SENDING: Final = "sending"
+
 #: What became of one recipient, in django-anymail's words.
 RecipientState = Literal["sent", "queued", "invalid", "rejected", "failed", "unknown"]
 
 RecipientKind = Literal["to", "cc", "bcc"]
+KINDS: Final[tuple[RecipientKind, ...]] = ("to", "cc", "bcc")
 
 #: Fields of POST /mail/send (docs/wire.rst, "Send"). No other is allowed.
 WIRE_FIELDS: Final = frozenset(
@@ -56,6 +60,10 @@ MAX_MESSAGE_BYTES: Final = {1: 4 * 2**20, 2: 24 * 2**20}
 
 #: Length of the reference id column; turboSMTP names no bound.
 MAX_REFERENCE_LENGTH: Final = 255
+
+#: Length of the address column: a local part of 64, "@" and a domain of 255 (RFC 5321,
+#: 4.5.3.1). What is longer, and so refused, is cut there.
+MAX_ADDRESS_LENGTH: Final = 320
 
 SEND_HOSTS: Final = {
     (2, "global"): "https://api.turbo-smtp.com/api/v2",

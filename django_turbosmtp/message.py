@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -42,11 +41,13 @@ def read_attributes(
     *,
     api_version: int = 2,
     ignore_unsupported: bool = False,
+    default_reference_id: str = "",
 ) -> Attributes:
     """Return what ``message`` says beyond Django's own, over ``SEND_DEFAULTS``.
 
     Tags are the message's and then the defaults'; dicts are merged key by key and the
-    message wins (header names in any casing). Raise `UnsupportedFeature` for an
+    message wins (header names in any casing). ``default_reference_id`` stands where
+    nothing names one. Raise `UnsupportedFeature` for an
     attribute turboSMTP has no field for, unless ``ignore_unsupported``, and for an
     ``esp_extra`` that is not a field of its own.
     """
@@ -58,7 +59,7 @@ def read_attributes(
     campaign = extra.get("X-campaign-ID", tags[0] if tags else None)
     own_headers = getattr(message, "extra_headers", None) or {}
     return Attributes(
-        reference_id=_read_reference_id(message, extra),
+        reference_id=_read_reference_id(message, extra) or default_reference_id,
         tags=tags,
         campaign=None if campaign is None else _require_one_line("campaign", campaign),
         metadata={**defaults.get("metadata", {}), **_read_mapping(message, "metadata")},
@@ -155,7 +156,7 @@ def _read_mapping(message: Any, name: str) -> Mapping[str, Any]:
 def _read_reference_id(message: Any, extra: Mapping[str, Any]) -> str:
     value = getattr(message, "reference_id", None) or extra.get("reference_id")
     if not value:
-        return str(uuid.uuid4())
+        return ""
     text = _require_one_line("reference_id", value)
     if len(text) > MAX_REFERENCE_LENGTH:
         raise MessageError(

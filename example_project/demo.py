@@ -40,6 +40,7 @@ from demo_kit.environment import (
     choose_port,
     prepare_venv,
 )
+from demo_kit.log import build_admin_url, find_rows
 from demo_kit.messages import MESSAGE
 from demo_kit.processes import SIGNALS, Child, Failed, Stopped, say
 from demo_kit.services import start_sandbox, start_site
@@ -47,12 +48,13 @@ from demo_kit.services import start_sandbox, start_site
 
 @dataclass(frozen=True)
 class Demo:
-    """What runs: two processes, their addresses, and the admin's login."""
+    """What runs: two processes, their addresses, the admin's login, the database."""
 
     processes: tuple[Child, Child]
     sandbox: str
     site: str
     login: str
+    database: Path
 
 
 def show(ports: tuple[int, int]) -> int:
@@ -61,9 +63,9 @@ def show(ports: tuple[int, int]) -> int:
     with contextlib.ExitStack() as stack:
         demo = start(stack, ports=ports, folder=STATE)
         send_form(demo.site, "/send/", MESSAGE | {"with_files": "on"})
-        say(
-            describe(demo, json.loads(fetch(f"{demo.sandbox}/sandbox/messages/latest")))
-        )
+        newest = json.loads(fetch(f"{demo.sandbox}/sandbox/messages/latest"))
+        [row] = find_rows(demo.database, newest["mid"])
+        say(describe(demo, newest, build_admin_url(demo.site, row)))
         while True:
             time.sleep(0.3)
             for process in demo.processes:
@@ -71,7 +73,7 @@ def show(ports: tuple[int, int]) -> int:
                     raise Failed(f"{process.name} ended:\n{process.output()}")
 
 
-def describe(demo: Demo, newest: dict) -> str:
+def describe(demo: Demo, newest: dict, admin_url: str) -> str:
     """Return what the demo says of the message that arrived, and where to look."""
     files = [f"{file['name']} ({file['size']} bytes)" for file in newest["attachments"]]
     return f"""
@@ -86,6 +88,7 @@ Where to look:
 
   Inbox        {demo.sandbox}
   This message {demo.sandbox}/messages/{newest["mid"]}
+  Its log row  {admin_url}
   Send more    {demo.site}
   Admin        {demo.site}/admin/   ({demo.login})
   Logs         {STATE / "site.log"}
@@ -103,7 +106,7 @@ def check() -> int:
             )
         )
         demo = start(stack, ports=(0, 0), folder=Path(folder))
-        good = check_delivery(demo.sandbox, demo.site)
+        good = check_delivery(demo.sandbox, demo.site, demo.database)
         for process in demo.processes if not good else ():
             say(f"--- {process.name} ---\n{process.output()}")
     say("All checks passed." if good else "Some checks FAILED.")
@@ -131,7 +134,7 @@ def start(stack: contextlib.ExitStack, *, ports: tuple[int, int], folder: Path) 
     port = choose_port(ports[0], "the example project")
     site, site_url = start_site(stack, python, port=port, logs=folder, env=env)
     login = f"user {user}, password {password}"
-    return Demo((sandbox, site), sandbox_url, site_url, login)
+    return Demo((sandbox, site), sandbox_url, site_url, login, database)
 
 
 def main(arguments: list[str] | None = None) -> int:

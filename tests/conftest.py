@@ -51,8 +51,9 @@ def api_version() -> int:
 
 @pytest.fixture
 def project(settings: Any, sandbox: Sandbox, api_version: int) -> Any:
-    """Django's settings, sending through the sandbox; waits are short."""
+    """Django's settings, sending through the sandbox; waits are short, no log."""
     settings.TURBOSMTP = {
+        "LOG": False,
         "API_VERSION": api_version,
         "SEND_URL": sandbox.send_url(api_version),
         "API_URL": sandbox.api_url(api_version),
@@ -64,6 +65,13 @@ def project(settings: Any, sandbox: Sandbox, api_version: int) -> Any:
     else:
         settings.EMAIL_BACKEND = BACKEND
     return settings
+
+
+@pytest.fixture
+def logged(project: Any) -> Any:
+    """The same with the log on; the test has to ask for the database."""
+    project.TURBOSMTP = {**project.TURBOSMTP, "LOG": True}
+    return project
 
 
 @pytest.fixture

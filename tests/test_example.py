@@ -453,7 +453,7 @@ def test_the_check_fails_when_not_exactly_one_was_accepted(
     listed = b'{"total_accepted": %d, "results": []}' % accepted
     monkeypatch.setattr(check, "send_form", lambda *args: "")
     monkeypatch.setattr(check, "fetch", lambda url: listed)
-    assert not check.check_delivery("http://sandbox", "http://site")
+    assert not check.check_delivery("http://sandbox", "http://site", Path())
     assert "FAILED  exactly one message was accepted" in capsys.readouterr().out
 
 

@@ -6,6 +6,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._compat import uuid7
 from django_turbosmtp.exceptions import (
     ConnectionFailed,
     OutcomeUnknown,
@@ -13,20 +14,23 @@ from django_turbosmtp.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
     from django_turbosmtp.api import SendResult
-    from django_turbosmtp.api.body import Body
     from django_turbosmtp.constants import RecipientState
-    from django_turbosmtp.message import TurboSMTPStatus
-    from django_turbosmtp.payload import Recipient
+    from django_turbosmtp.message import Attributes, TurboSMTPStatus
+    from django_turbosmtp.payload import Recipient, Translation
 
 
 @dataclass(kw_only=True)
 class Request:
-    """One request of a message: what leaves, to whom, and what came of it."""
+    """One request of a message: what leaves, to whom, and what came of it.
 
-    body: Body
+    ``fields``: the wire fields without credentials, serialised when a worker takes it.
+    """
+
+    fields: Mapping[str, Any]
     recipients: Sequence[Recipient]
     attempts: int = 0
     result: SendResult | None = None
@@ -46,10 +50,17 @@ class Request:
 
 @dataclass(kw_only=True)
 class Job:
-    """One message on its way: its status, and the requests it takes."""
+    """One message on its way: its status, and the requests it takes.
+
+    ``id``: the key of its row in the log. ``attributes`` and ``translation`` are None
+    where it was cancelled, or refused before it came to them.
+    """
 
     message: Any
     status: TurboSMTPStatus
+    id: UUID = field(default_factory=uuid7)
+    attributes: Attributes | None = None
+    translation: Translation | None = None
     requests: list[Request] = field(default_factory=list)
     error: BaseException | None = None
 

@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 
 from django_turbosmtp._text import shorten
 from django_turbosmtp.addresses import parse
-from django_turbosmtp.constants import CANCELLED, ESP_NAME, REFUSED, SUPPRESSED
+from django_turbosmtp.constants import CANCELLED, ESP_NAME, KINDS, REFUSED, SUPPRESSED
 from django_turbosmtp.delivery.jobs import Job, Request
 from django_turbosmtp.exceptions import CancelSend, InvalidAddress, MessageError
 from django_turbosmtp.message import TurboSMTPStatus, read_attributes
@@ -21,9 +21,8 @@ from django_turbosmtp.signals import pre_send
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from django_turbosmtp.api import Client
     from django_turbosmtp.conf import Settings
-    from django_turbosmtp.constants import RecipientState
+    from django_turbosmtp.constants import RecipientKind, RecipientState
     from django_turbosmtp.payload import Keep, Recipient
 
 logger = logging.getLogger("django_turbosmtp.delivery")
@@ -36,7 +35,6 @@ class Preparer:
     ``keep`` decides on each recipient, as `guard.build_guard` makes it.
     """
 
-    client: Client
     settings: Settings
     sender: type
     keep: Keep | None = None
@@ -62,7 +60,9 @@ class Preparer:
             self.settings.send_defaults,
             api_version=self.settings.api_version,
             ignore_unsupported=self.settings.ignore_unsupported_features,
+            default_reference_id=str(job.id),
         )
+        job.attributes = attributes
         job.status.reference_id = attributes.reference_id
         translation = translate(
             job.message,
@@ -71,11 +71,9 @@ class Preparer:
             charset=django_settings.DEFAULT_CHARSET,
             keep=self.keep,
         )
+        job.translation = translation
         job.requests = [
-            Request(
-                body=self.client.prepare(payload.fields),
-                recipients=payload.recipients,
-            )
+            Request(fields=payload.fields, recipients=payload.recipients)
             for payload in translation.payloads
         ]
         if translation.left_out:
@@ -98,14 +96,15 @@ def _refuse(job: Job, error: Exception) -> None:
     job.error = job.status.error = error
     job.status.outcome = REFUSED
     state: RecipientState = "invalid" if isinstance(error, InvalidAddress) else "failed"
-    job.status.set_recipients(_list_addresses(job.message), state, None)
+    addresses = [address for _, address in list_addresses(job.message)]
+    job.status.set_recipients(addresses, state, None)
     logger.warning("A message could not be sent: %s", error)
 
 
-def _list_addresses(message: Any) -> list[str]:
-    """Return the recipients of a message that may be wrong in any way."""
-    addresses: list[str] = []
-    for kind in ("to", "cc", "bcc"):
+def list_addresses(message: Any) -> list[tuple[RecipientKind, str]]:
+    """Return kind and address of the recipients of a message, wrong in any way."""
+    addresses: list[tuple[RecipientKind, str]] = []
+    for kind in KINDS:
         with suppress(Exception):
             for address in getattr(message, kind, None) or ():
                 text = str(address)
@@ -113,5 +112,5 @@ def _list_addresses(message: Any) -> list[str]:
                     text = parse(text, kind).addr_spec
                 except MessageError:
                     text = shorten(text)
-                addresses.append(text)
+                addresses.append((kind, text))
     return addresses

@@ -128,7 +128,7 @@ def _send_once(request: Request, client: Client, pace: Pace) -> Failure | None:
     request.error = None
     failure: Failure | None = None
     try:
-        request.result = client.send(request.body)
+        request.result = client.send(client.prepare(request.fields))
     except TurboSMTPError as error:
         failure = Failure(error=error, wait=choose_wait(request.attempts, error))
     except Exception as error:

@@ -7,10 +7,15 @@ import email.policy
 import html
 import json
 import re
+from typing import TYPE_CHECKING
 
 from demo_kit.browser import fetch, send_form
+from demo_kit.log import find_rows
 from demo_kit.messages import ATTACHMENT_NAME, MESSAGE, PLAIN, SENDER
 from demo_kit.processes import PROJECT, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def parse(raw: bytes):
@@ -87,7 +92,33 @@ def compare(raw: bytes, expected: dict) -> list[tuple[str, bool, str]]:
     return checks
 
 
-def check_delivery(sandbox: str, site: str) -> bool:
+def compare_row(rows: list[dict], newest: dict) -> list[tuple[str, bool, str]]:
+    """Return each check of the log's row against what the inbox says."""
+    if len(rows) != 1:
+        return [("the log has one row of it", False, repr(rows))]
+    [row] = rows
+    pairs = {
+        "outcome": (row["outcome"], "accepted"),
+        "status": (row["status"], "sent"),
+        "subject": (row["subject"], newest["subject"]),
+        "reference id": (row["reference_id"], newest["reference_id"]),
+        "text": (row["text"], newest["text"]),
+        "recipients": (
+            row["to"],
+            [(*pair, "sent", newest["mid"]) for pair in newest["recipients"]],
+        ),
+        "attachments": (
+            sorted(row["attachments"]),
+            sorted((f["name"], f["size"], f["sha256"]) for f in newest["attachments"]),
+        ),
+    }
+    return [
+        (f"the log's row: {name}", found == wanted, repr(found))
+        for name, (found, wanted) in pairs.items()
+    ]
+
+
+def check_delivery(sandbox: str, site: str, database: Path) -> bool:
     """Send both messages of the example, print each check, and tell whether all held.
 
     Everything is read from what the sandbox got, not from what was meant.
@@ -112,6 +143,7 @@ def check_delivery(sandbox: str, site: str) -> bool:
             envelope = newest["recipients"]
             sent_to = [["to", fields["to"]]]
             checks.append(("the envelope", envelope == sent_to, repr(envelope)))
+            checks += compare_row(find_rows(database, newest["mid"]), newest)
             if path == "/send/":
                 told = newest["mid"] in page
                 checks.append(("the page tells its message id", told, newest["mid"]))

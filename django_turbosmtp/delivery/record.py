@@ -1,0 +1,119 @@
+"""Messages on their way, in the log's words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+
+from django_turbosmtp.api.body import Body
+from django_turbosmtp.constants import (
+    ACCEPTED,
+    CANCELLED,
+    REFUSED,
+    SENDING,
+    SUPPRESSED,
+    UNKNOWN,
+)
+from django_turbosmtp.delivery.prepare import list_addresses
+from django_turbosmtp.exceptions import InvalidAddress
+from django_turbosmtp.journal import Addressee, Conclusion, Entry, Result
+
+if TYPE_CHECKING:
+    from django_turbosmtp.conf import Settings
+    from django_turbosmtp.delivery.jobs import Job
+    from django_turbosmtp.payload import Recipient
+
+_STATUS_OF_OUTCOME = {
+    ACCEPTED: "sent",
+    REFUSED: "failed",
+    UNKNOWN: "unknown",
+    SUPPRESSED: "rejected",
+    CANCELLED: "cancelled",
+}
+
+
+def build_entry(job: Job, settings: Settings) -> Entry:
+    """Return what the log keeps of a prepared message."""
+    attributes, translation = job.attributes, job.translation
+    outcome = "" if job.requests else job.status.outcome or ""
+    return Entry(
+        id=job.id,
+        created_at=timezone.now(),
+        message=job.message,
+        reference_id=attributes.reference_id if attributes else str(job.id),
+        mailer=settings.alias or "",
+        api_version=settings.api_version,
+        addressees=_list_addressees(job),
+        status=_choose_status(job) if outcome else SENDING,
+        outcome=outcome,
+        error=job.error,
+        campaign=(attributes.campaign or "") if attributes else "",
+        tags=attributes.tags if attributes else (),
+        metadata=attributes.metadata if attributes else {},
+        headers=attributes.headers if attributes else _read_headers(job),
+        fields=job.requests[0].fields if job.requests else {},
+        size=translation.size if translation else 0,
+        why_mime=translation.why_mime if translation else "",
+    )
+
+
+def build_conclusion(job: Job, entry: Entry) -> Conclusion:
+    """Return what the log keeps of what became of it."""
+    results: list[Result] = []
+    for request in job.requests:
+        mid = (request.result.message_id or "") if request.result else ""
+        results += [
+            Result(position=position, status=request.state, mid=mid)
+            for position in range(len(results), len(results) + len(request.recipients))
+        ]
+    ids = {result.mid for result in results}
+    failed = any(request.error for request in job.requests)
+    return Conclusion(
+        entry=entry,
+        concluded_at=timezone.now(),
+        outcome=job.status.outcome or "",
+        status=_choose_status(job),
+        mid=ids.pop() if len(ids) == 1 else "",
+        attempts=job.status.attempts,
+        error=job.status.error,
+        results=results,
+        payload=Body(job.requests[0].fields) if failed else None,
+    )
+
+
+def _choose_status(job: Job) -> str:
+    if isinstance(job.error, InvalidAddress):
+        return "invalid"
+    return _STATUS_OF_OUTCOME[job.status.outcome or UNKNOWN]
+
+
+def _read_headers(job: Job) -> dict[str, object]:
+    headers = getattr(job.message, "extra_headers", None)
+    return dict(headers) if isinstance(headers, dict) else {}
+
+
+def _list_addressees(job: Job) -> list[Addressee]:
+    """Return the recipients of each request in order, then those left out."""
+    if job.translation is None:
+        status = _choose_status(job)
+        return [
+            Addressee(kind=kind, address=address, shown=address, status=status)
+            for kind, address in list_addresses(job.message)
+        ]
+    sent = [r for request in job.requests for r in request.recipients]
+    return [
+        *(_build_addressee(recipient, SENDING) for recipient in sent),
+        *(_build_addressee(r, "rejected") for r in job.translation.left_out),
+    ]
+
+
+def _build_addressee(recipient: Recipient, status: str) -> Addressee:
+    mailbox = recipient.mailbox
+    shown = f"{mailbox.name} <{mailbox.addr_spec}>" if mailbox.name else ""
+    return Addressee(
+        kind=recipient.kind,
+        address=mailbox.addr_spec,
+        shown=shown or mailbox.addr_spec,
+        status=status,
+    )

@@ -1,0 +1,84 @@
+"""What delivery tells the log: a message before it leaves, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Iterable, Mapping, Sequence
+    from uuid import UUID
+
+    from django_turbosmtp.payload import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addressee:
+    """One recipient. ``shown``: as the message says it, with a name if there is one."""
+
+    kind: str
+    address: str
+    shown: str
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A message as it stands before its requests leave.
+
+    ``outcome`` is "" for one that is about to be sent; else it is over already.
+    ``fields``: the first request's wire fields, empty where there is no request.
+    """
+
+    id: UUID
+    created_at: datetime.datetime
+    message: Any
+    reference_id: str
+    mailer: str
+    api_version: int
+    addressees: Sequence[Addressee]
+    status: str
+    outcome: str = ""
+    error: BaseException | None = None
+    campaign: str = ""
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    parts: Sequence[Part] | None = None
+    size: int = 0
+    why_mime: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of one recipient, by its place among an entry's addressees."""
+
+    position: int
+    status: str
+    mid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What became of an entry that was about to be sent.
+
+    ``results``: of every recipient that a request went to; each stands for all of them
+    where ``uniform``. ``payload``: the pieces of the JSON to keep, None for nothing.
+    """
+
+    entry: Entry
+    concluded_at: datetime.datetime
+    outcome: str
+    status: str
+    mid: str
+    attempts: int
+    error: BaseException | None
+    results: Sequence[Result]
+    payload: Iterable[bytes] | None = None
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all recipients of requests have the same status and id."""
+        return len({(result.status, result.mid) for result in self.results}) <= 1

@@ -1,0 +1,219 @@
+"""Rows of one entry: what of a message the log keeps, and in which form."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from email.message import Message as MIMEMessage
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
+from django_turbosmtp.journal.text import clean, clean_json
+from django_turbosmtp.models import Attachment, Content, Message, Recipient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from django_turbosmtp.journal.entries import Entry
+
+logger = logging.getLogger("django_turbosmtp.journal")
+
+#: Wire fields that stand elsewhere: the bodies beside them, bytes nowhere.
+_NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
+
+
+@dataclass(kw_only=True)
+class Rows:
+    """All rows of one message. ``contents``: the bytes of each attachment, in order."""
+
+    message: Message
+    recipients: list[Recipient]
+    content: Content | None = None
+    attachments: list[Attachment] = field(default_factory=list)
+    contents: list[Any] = field(default_factory=list)
+
+
+def build_rows(entry: Entry, *, keep_body: bool) -> Rows:
+    """Return the rows of ``entry``, ready to be inserted."""
+    altered: list[str] = []
+    keep = _Keeper(altered)
+    shown = entry.addressees[0].address if entry.addressees else ""
+    row = Message(
+        id=entry.id,
+        created_at=entry.created_at,
+        concluded_at=entry.created_at if entry.outcome else None,
+        status=entry.status,
+        outcome=entry.outcome,
+        reference_id=keep.text(
+            "reference_id", entry.reference_id, MAX_REFERENCE_LENGTH
+        ),
+        mailer=keep.text("mailer", entry.mailer, 100),
+        api_version=entry.api_version,
+        from_email=keep.text("from_email", getattr(entry.message, "from_email", "")),
+        subject=keep.text("subject", getattr(entry.message, "subject", "")),
+        first_recipient=keep.text("recipients", shown, MAX_ADDRESS_LENGTH),
+        recipient_count=len(entry.addressees),
+        size=entry.size,
+        campaign=keep.text("campaign", entry.campaign, 255),
+        tags=keep.json("tags", entry.tags),
+        metadata=keep.json("metadata", entry.metadata),
+        headers=keep.json("headers", entry.headers),
+        why_mime=keep.text("why_mime", entry.why_mime),
+        error=describe_error(entry.error),
+        error_class=name_class(entry.error),
+        altered=altered,
+    )
+    rows = Rows(message=row, recipients=_build_recipients(entry, row, keep))
+    _add_attachments(rows, entry, keep)
+    row.attachment_count = len(rows.attachments)
+    if keep_body:
+        text, html = _read_bodies(entry)
+        rows.content = Content(
+            message=row,
+            text=keep.text("text", text),
+            html=keep.text("html", html),
+            wire=keep.json("wire", _build_wire(entry)),
+        )
+    return rows
+
+
+def describe_error(error: BaseException | None) -> str:
+    """Return the text of an error as it can be stored, "" for none."""
+    return "" if error is None else clean(str(error)) or type(error).__name__
+
+
+def name_class(error: BaseException | None) -> str:
+    """Return the name of an error's class, "" for none."""
+    return "" if error is None else type(error).__name__[:100]
+
+
+class _Keeper:
+    """Makes values storable, and notes the fields where that changed something."""
+
+    def __init__(self, altered: list[str]) -> None:
+        self._altered = altered
+
+    def text(self, name: str, value: Any, limit: int | None = None) -> str:
+        """Return ``value`` as text of at most ``limit`` characters."""
+        given = self._convert(name, str, "" if value is None else value)
+        kept = clean(given)[:limit]
+        if kept != given:
+            self._note(name)
+        return kept
+
+    def json(self, name: str, value: Any) -> Any:
+        """Return ``value`` as JSON."""
+        kept = self._convert(name, clean_json, value)
+        if kept != value and kept != list(value):
+            self._note(name)
+        return kept
+
+    def _convert(self, name: str, convert: Callable[[Any], Any], value: Any) -> Any:
+        # A lazy text or a metadata object of the site's own may raise anything.
+        try:
+            return convert(value)
+        except Exception as error:  # noqa: BLE001
+            self._note(name)
+            return f"({type(error).__name__} while this was read)"
+
+    def _note(self, name: str) -> None:
+        if name not in self._altered:
+            self._altered.append(name)
+
+
+def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipient]:
+    return [
+        Recipient(
+            message=row,
+            position=position,
+            kind=addressee.kind,
+            address=keep.text(
+                "recipients", addressee.address, MAX_ADDRESS_LENGTH
+            ).lower(),
+            shown=keep.text("recipients", addressee.shown),
+            status=addressee.status,
+        )
+        for position, addressee in enumerate(entry.addressees)
+    ]
+
+
+def _build_wire(entry: Entry) -> dict[str, Any]:
+    wire = {k: v for k, v in entry.fields.items() if k not in _NOT_IN_WIRE}
+    for name in ("content", "html_content", "mime_raw"):
+        if name in entry.fields:
+            wire[name] = f"({len(entry.fields[name]):,} characters)"
+    if parts := entry.fields.get("attachments"):
+        wire["attachments"] = [
+            {"name": part.name, "type": part.type, "content_id": part.content_id}
+            for part in parts
+        ]
+    return wire
+
+
+def _read_bodies(entry: Entry) -> tuple[str, str]:
+    """Return text and HTML: as they go over the wire, else as the message has them."""
+    fields = entry.fields
+    if "content" in fields or "html_content" in fields:
+        return fields.get("content", ""), fields.get("html_content", "")
+    message = entry.message
+    body = _decode(getattr(message, "body", ""))
+    if getattr(message, "content_subtype", "plain") == "html":
+        return "", body
+    for alternative in getattr(message, "alternatives", None) or ():
+        content, mimetype = tuple(alternative)[:2]
+        if mimetype == "text/html":
+            return body, _decode(content)
+    return body, ""
+
+
+def _decode(body: Any) -> Any:
+    return body.decode(errors="replace") if isinstance(body, bytes) else body
+
+
+def _add_attachments(rows: Rows, entry: Entry, keep: _Keeper) -> None:
+    for position, (name, kind, content, cid) in enumerate(_list_attachments(entry)):
+        rows.contents.append(content)
+        rows.attachments.append(
+            Attachment(
+                message=rows.message,
+                position=position,
+                name=keep.text("attachments", name),
+                type=keep.text("attachments", kind, 255),
+                size=memoryview(content).nbytes,
+                sha256=hashlib.sha256(content).hexdigest(),
+                content_id=keep.text("attachments", cid),
+            )
+        )
+
+
+def _list_attachments(entry: Entry) -> Iterator[tuple[str, str, Any, str]]:
+    """Yield name, type, bytes and Content-ID of each attachment."""
+    if "mime_raw" not in entry.fields and entry.fields:
+        for part in entry.fields.get("attachments", ()):
+            yield part.name, part.type, part.content, part.content_id
+        return
+    attached: Iterable[Any] = getattr(entry.message, "attachments", None) or ()
+    for attachment in attached:
+        try:
+            yield _read_attachment(attachment)
+        except Exception:  # noqa: BLE001 - whatever was attached; the log goes on
+            yield "", type(attachment).__name__, b"", ""
+
+
+def _read_attachment(attachment: Any) -> tuple[str, str, Any, str]:
+    if isinstance(attachment, MIMEMessage):
+        content = attachment.get_payload(decode=True)
+        if not isinstance(content, bytes):
+            content = attachment.as_bytes()
+        cid = str(attachment.get("Content-ID", "")).strip().strip("<>")
+        name = attachment.get_filename() or ""
+        return name, attachment.get_content_type(), content, cid
+    name, content, kind = (*attachment, None)[:3]
+    if isinstance(content, MIMEMessage):
+        content = content.as_bytes()
+    if hasattr(content, "message"):
+        content = content.message().as_bytes()
+    if isinstance(content, str):
+        content = content.encode(errors="replace")
+    return str(name or ""), str(kind or ""), content, ""

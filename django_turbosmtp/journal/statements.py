@@ -1,0 +1,198 @@
+"""The statements of the log: their number does not grow with that of the messages.
+
+It grows where a database binds few values (SQLite under Django 5.2: 999 a statement)
+and with the bytes of bodies, since a statement may be no larger than a packet.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.db.models import Model, OuterRef, Subquery
+
+from django_turbosmtp.constants import SENDING
+from django_turbosmtp.journal.rows import describe_error, name_class
+from django_turbosmtp.models import Attachment, Content, Message, Payload, Recipient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from django_turbosmtp.journal.entries import Conclusion
+    from django_turbosmtp.journal.rows import Rows
+
+_Row = TypeVar("_Row", bound=Model)
+
+#: Put at most this many bytes of bodies into one statement: databases have a largest
+#: packet (16 MB on MariaDB, less on older MySQL).
+MAX_STATEMENT_BYTES = 4 * 2**20
+
+#: Keep a payload in pieces of this many bytes.
+PIECE_BYTES = 2**20
+
+
+#: Write those accepted by a statement for each number of attempts, up to this many.
+_MAX_GROUPS = 3
+
+_OUTCOME_FIELDS = [
+    "status",
+    "outcome",
+    "mid",
+    "attempts",
+    "concluded_at",
+    "error",
+    "error_class",
+]
+
+
+def insert_rows(rows: Sequence[Rows], alias: str) -> None:
+    """Insert all rows of these messages."""
+    Message.objects.using(alias).bulk_create([r.message for r in rows])
+    _insert(Recipient, [row for r in rows for row in r.recipients], alias)
+    contents = [r.content for r in rows if r.content is not None]
+    for group in _group_by_bytes(contents, _measure_content):
+        _insert(Content, group, alias)
+    _insert(Attachment, [row for r in rows for row in r.attachments], alias)
+
+
+def update_messages(conclusions: Sequence[Conclusion], alias: str) -> None:
+    """Write the outcome of each message.
+
+    Those accepted at the first try differ in nothing but their id, and are most.
+    """
+    messages = Message.objects.using(alias)
+    plain, others = _split(
+        conclusions, lambda c: c.outcome == "accepted" and c.error is None and c.mid
+    )
+    same: dict[tuple[str, int], list[Conclusion]] = defaultdict(list)
+    for conclusion in plain:
+        same[conclusion.status, conclusion.attempts].append(conclusion)
+    # One statement a number of attempts: MAX_RETRIES bounds these, unless it is huge.
+    if len(same) > _MAX_GROUPS:
+        same, others = {}, list(conclusions)
+    for group in same.values():
+        first = group[0]
+        mid = {"mid": first.mid} if len(plain) == 1 else {}
+        messages.filter(pk__in=[c.entry.id for c in group]).update(
+            status=first.status,
+            outcome=first.outcome,
+            attempts=first.attempts,
+            concluded_at=first.concluded_at,
+            **mid,
+        )
+    if same and len(plain) > 1:
+        rows = [Message(id=c.entry.id, mid=c.mid) for c in plain]
+        messages.bulk_update(rows, ["mid"])
+    if others:
+        messages.bulk_update([_build_outcome(c) for c in others], _OUTCOME_FIELDS)
+
+
+def _build_outcome(conclusion: Conclusion) -> Message:
+    return Message(
+        id=conclusion.entry.id,
+        status=conclusion.status,
+        outcome=conclusion.outcome,
+        mid=conclusion.mid,
+        attempts=conclusion.attempts,
+        concluded_at=conclusion.concluded_at,
+        error=describe_error(conclusion.error),
+        error_class=name_class(conclusion.error),
+    )
+
+
+def update_recipients(conclusions: Sequence[Conclusion], alias: str) -> None:
+    """Write what became of each recipient that a request went to."""
+    waiting = Recipient.objects.using(alias).filter(status=SENDING)
+    uniform, mixed = _split(conclusions, lambda c: c.is_uniform)
+    by_status: dict[str, list[Any]] = defaultdict(list)
+    for conclusion in uniform:
+        for result in conclusion.results[:1]:
+            by_status[result.status].append(conclusion.entry.id)
+    mid = Message.objects.filter(pk=OuterRef("message_id")).values("mid")
+    for status, ids in by_status.items():
+        # Written just before, in the same transaction.
+        waiting.filter(message__in=ids).update(status=status, mid=Subquery(mid))
+    if mixed:
+        _update_one_by_one(mixed, alias)
+
+
+def _update_one_by_one(conclusions: Sequence[Conclusion], alias: str) -> None:
+    results = {
+        (conclusion.entry.id, result.position): result
+        for conclusion in conclusions
+        for result in conclusion.results
+    }
+    recipients = Recipient.objects.using(alias)
+    rows = []
+    ids = [conclusion.entry.id for conclusion in conclusions]
+    for row in recipients.filter(message__in=ids).only("message_id", "position"):
+        if result := results.get((row.message_id, row.position)):
+            row.status, row.mid = result.status, result.mid
+            rows.append(row)
+    recipients.bulk_update(rows, ["status", "mid"])
+
+
+def insert_payloads(conclusions: Sequence[Conclusion], alias: str) -> None:
+    """Keep the whole payload of messages that were not accepted by all."""
+    rows = (
+        Payload(message_id=conclusion.entry.id, position=position, data=data)
+        for conclusion in conclusions
+        if conclusion.payload is not None
+        for position, data in enumerate(_cut(conclusion.payload))
+    )
+    for group in _group_by_bytes(rows, lambda row: len(row.data)):
+        _insert(Payload, group, alias)
+
+
+def _insert(model: type[_Row], rows: Sequence[_Row], alias: str) -> None:
+    if rows:
+        model._default_manager.using(alias).bulk_create(rows)
+
+
+def _measure_content(row: Content) -> int:
+    # Characters count as four bytes at most; about is enough.
+    return (
+        4 * (len(row.text) + len(row.html))
+        if not row.text.isascii()
+        else (len(row.text) + len(row.html))
+    )
+
+
+def _group_by_bytes(
+    rows: Iterable[_Row], measure: Callable[[_Row], int]
+) -> Iterator[list[_Row]]:
+    """Yield the rows in lists, each of which one statement can carry."""
+    group: list[_Row] = []
+    size = 0
+    for row in rows:
+        bytes_of_row = measure(row)
+        if group and size + bytes_of_row > MAX_STATEMENT_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += bytes_of_row
+    if group:
+        yield group
+
+
+def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in pieces of `PIECE_BYTES`."""
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += piece
+        while len(buffer) >= PIECE_BYTES:
+            yield bytes(buffer[:PIECE_BYTES])
+            del buffer[:PIECE_BYTES]
+    if buffer:
+        yield bytes(buffer)
+
+
+def _split(
+    conclusions: Iterable[Conclusion], test: Callable[[Conclusion], object]
+) -> tuple[list[Conclusion], list[Conclusion]]:
+    """Return those that pass the test, and the others."""
+    passed: list[Conclusion] = []
+    others: list[Conclusion] = []
+    for conclusion in conclusions:
+        (passed if test(conclusion) else others).append(conclusion)
+    return passed, others

@@ -1,0 +1,273 @@
+"""The log: a row for every message that the backend handles.
+
+Rows are written by `journal`, and by nothing else. Times are UTC, sizes are bytes.
+Text that a database cannot hold (NUL, unpaired surrogates) is replaced, and the row
+names the fields in ``altered``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from django.conf import settings
+from django.core.files.storage import storages
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from django_turbosmtp._compat import uuid7
+from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
+
+if TYPE_CHECKING:
+    from django.core.files.storage import Storage
+    from django.utils.functional import _StrPromise
+
+    Choices = list[tuple[str, "_StrPromise"]]
+
+
+class Status(models.TextChoices):
+    """Where a message or a recipient stands, in django-anymail's words where it has."""
+
+    SENDING = "sending", _("sending")
+    QUEUED = "queued", _("queued")
+    SENT = "sent", _("sent")
+    INVALID = "invalid", _("invalid")
+    REJECTED = "rejected", _("rejected")
+    FAILED = "failed", _("failed")
+    UNKNOWN = "unknown", _("unknown")
+    CANCELLED = "cancelled", _("cancelled")
+
+
+class Outcome(models.TextChoices):
+    """What became of a send (docs/outcomes.rst); "" while it is under way."""
+
+    ACCEPTED = "accepted", _("accepted")
+    REFUSED = "refused", _("refused")
+    UNKNOWN = "unknown", _("unknown")
+    QUEUED = "queued", _("queued")
+    SUPPRESSED = "suppressed", _("suppressed")
+    CANCELLED = "cancelled", _("cancelled")
+
+
+class Kind(models.TextChoices):
+    """The list of the message that a recipient stands in."""
+
+    TO = "to", _("to")
+    CC = "cc", _("cc")
+    BCC = "bcc", _("bcc")
+
+
+# Given to fields as functions: then a new word needs no migration.
+def list_statuses() -> Choices:
+    """Return value and label of every status."""
+    return Status.choices
+
+
+def list_outcomes() -> Choices:
+    """Return value and label of every outcome."""
+    return Outcome.choices
+
+
+def list_kinds() -> Choices:
+    """Return value and label of every kind of recipient."""
+    return Kind.choices
+
+
+class Message(models.Model):
+    """One message: what it was, and what became of it.
+
+    The key is a UUID of version 7 (RFC 9562), made before the row is written: in order
+    of time, so that the newest rows stand at the end of every index.
+    """
+
+    id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
+    created_at = models.DateTimeField(_("created at"))
+    concluded_at = models.DateTimeField(_("concluded at"), null=True)
+    status = models.CharField(_("status"), max_length=12, choices=list_statuses)
+    outcome = models.CharField(
+        _("outcome"), max_length=12, choices=list_outcomes, blank=True
+    )
+    reference_id = models.CharField(
+        _("reference id"), max_length=MAX_REFERENCE_LENGTH, db_index=True
+    )
+    mid = models.CharField(
+        _("message id"),
+        max_length=40,
+        blank=True,
+        db_index=True,
+        help_text=_("turboSMTP's own id. Blind copies alone have one for each."),
+    )
+    mailer = models.CharField(_("mailer"), max_length=100, blank=True)
+    api_version = models.PositiveSmallIntegerField(_("API version"))
+    from_email = models.TextField(_("from"), blank=True)
+    subject = models.TextField(_("subject"), blank=True)
+    first_recipient = models.CharField(
+        _("first recipient"), max_length=MAX_ADDRESS_LENGTH, blank=True
+    )
+    recipient_count = models.PositiveIntegerField(_("recipients"), default=0)
+    attachment_count = models.PositiveIntegerField(_("attachments"), default=0)
+    size = models.PositiveBigIntegerField(
+        _("size"), default=0, help_text=_("Bytes of the whole e-mail, about.")
+    )
+    campaign = models.CharField(_("campaign"), max_length=255, blank=True)
+    tags = models.JSONField(_("tags"), default=list, blank=True)
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+    headers = models.JSONField(_("headers"), default=dict, blank=True)
+    why_mime = models.TextField(
+        _("why MIME"),
+        blank=True,
+        help_text=_("Why it went as a whole MIME message; blank where it did not."),
+    )
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    error = models.TextField(_("error"), blank=True)
+    error_class = models.CharField(_("kind of error"), max_length=100, blank=True)
+    altered = models.JSONField(
+        _("altered"),
+        default=list,
+        blank=True,
+        help_text=_("The fields whose text the database could not hold as it was."),
+    )
+
+    class Meta:
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
+        ordering: ClassVar = ["-id"]
+        # By hand nothing is added, changed or deleted: it is a log.
+        default_permissions = ("view",)
+        permissions: ClassVar = [
+            ("view_message_body", _("Can view the body of messages")),
+            ("resend_message", _("Can send messages again")),
+        ]
+
+    def __str__(self) -> str:
+        return self.subject or str(self.id)
+
+
+class Content(models.Model):
+    """Bodies and wire fields of a message, apart, so that no list ever reads them.
+
+    ``wire``: the first request's fields, without bodies, attachments' bytes or
+    credentials.
+    """
+
+    message = models.OneToOneField(
+        Message, models.CASCADE, primary_key=True, related_name="content"
+    )
+    text = models.TextField(_("text"), blank=True)
+    html = models.TextField(_("HTML"), blank=True)
+    wire = models.JSONField(_("wire fields"), default=dict, blank=True)
+
+    class Meta:
+        verbose_name = _("content")
+        verbose_name_plural = _("contents")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Recipient(models.Model):
+    """One recipient of a message, with a status of its own.
+
+    ``address``: as it is compared, in lower case. ``shown``: as the message said it.
+    """
+
+    message = models.ForeignKey(Message, models.CASCADE, related_name="recipients")
+    position = models.PositiveIntegerField(_("position"))
+    kind = models.CharField(_("kind"), max_length=3, choices=list_kinds)
+    address = models.CharField(
+        _("address"), max_length=MAX_ADDRESS_LENGTH, db_index=True
+    )
+    shown = models.TextField(_("shown as"), blank=True)
+    status = models.CharField(_("status"), max_length=12, choices=list_statuses)
+    mid = models.CharField(_("message id"), max_length=40, blank=True, db_index=True)
+
+    class Meta:
+        verbose_name = _("recipient")
+        verbose_name_plural = _("recipients")
+        ordering: ClassVar = ["message", "position"]
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["message", "position"], name="turbosmtp_recipient_position"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.shown or self.address
+
+
+class Payload(models.Model):
+    """A piece of the first request's whole JSON, of a message not (wholly) accepted.
+
+    Kept until the message is sent or pruned, so that nothing is lost. In pieces, since
+    a statement may be no larger than a database's packet (16 MB on MariaDB).
+    """
+
+    message = models.ForeignKey(Message, models.CASCADE, related_name="payload")
+    position = models.PositiveIntegerField(_("position"))
+    data = models.BinaryField(_("data"))
+
+    class Meta:
+        verbose_name = _("payload")
+        verbose_name_plural = _("payloads")
+        ordering: ClassVar = ["message", "position"]
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["message", "position"], name="turbosmtp_payload_position"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.message_id}/{self.position}"
+
+
+def choose_storage() -> Storage:
+    """Return where attachments are kept: ``STORAGES["turbosmtp"]``, or the default."""
+    alias = "turbosmtp" if "turbosmtp" in settings.STORAGES else "default"
+    return storages[alias]
+
+
+class StoredFile(models.Model):
+    """The bytes of an attachment, once for all messages that have it."""
+
+    sha256 = models.CharField("SHA-256", max_length=64, primary_key=True)
+    size = models.PositiveBigIntegerField(_("size"))
+    file = models.FileField(_("file"), storage=choose_storage, max_length=255)
+
+    class Meta:
+        verbose_name = _("stored file")
+        verbose_name_plural = _("stored files")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.sha256
+
+
+class Attachment(models.Model):
+    """What was attached to a message; ``stored`` where ``LOG_ATTACHMENTS`` kept it."""
+
+    message = models.ForeignKey(Message, models.CASCADE, related_name="attachments")
+    position = models.PositiveIntegerField(_("position"))
+    name = models.TextField(_("name"), blank=True)
+    type = models.CharField(_("type"), max_length=255, blank=True)
+    size = models.PositiveBigIntegerField(_("size"))
+    sha256 = models.CharField("SHA-256", max_length=64)
+    content_id = models.TextField(_("content id"), blank=True)
+    stored = models.ForeignKey(
+        StoredFile, models.SET_NULL, null=True, related_name="attachments"
+    )
+
+    class Meta:
+        verbose_name = _("attachment")
+        verbose_name_plural = _("attachments")
+        ordering: ClassVar = ["message", "position"]
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["message", "position"], name="turbosmtp_attachment_position"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
