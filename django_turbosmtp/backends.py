@@ -23,16 +23,16 @@ from django_turbosmtp.conf import (
     hide_secrets,
     load,
 )
-from django_turbosmtp.constants import ACCEPTED
-from django_turbosmtp.delivery import Job, deliver
+from django_turbosmtp.delivery import deliver
 from django_turbosmtp.exceptions import TurboSMTPError
 from django_turbosmtp.guard import build_guard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from django_turbosmtp.api.session import Session
     from django_turbosmtp.conf import Settings
+    from django_turbosmtp.delivery import Delivery
 
 #: Keep this many connections per process and host where MAX_CONNECTIONS is less: more
 #: threads of a server than that, sending at once, make urllib3 warn.
@@ -108,35 +108,33 @@ class EmailBackend(BaseEmailBackend):
         ``failures`` and ``sent_count``. ``fail_silently`` hides every
         `TurboSMTPError`; they are logged all the same.
         """
-        messages = list(email_messages or ())
-        if not messages:
+        if not email_messages:
             return 0
         credentials = self.settings.credentials()
         with contextlib.ExitStack() as stack:
             session = self._session or stack.enter_context(self._lend())
-            client = Client(session, self.settings, credentials)
-            jobs = deliver(
-                messages,
-                client=client,
+            delivery = deliver(
+                email_messages,
+                client=Client(session, self.settings, credentials),
                 settings=self.settings,
                 sender=type(self),
                 keep=self._keep,
+                is_told=self._is_told,
             )
-        self._raise_failures(jobs)
-        return _count_accepted(jobs)
+        if delivery.failures or delivery.cut_short_by is not None:
+            raise _build_failure(delivery)
+        return delivery.accepted
 
-    def _raise_failures(self, jobs: Sequence[Job]) -> None:
-        failures = [(job.message, job.error) for job in jobs if job.error is not None]
-        if self.fail_silently:
-            failures = [f for f in failures if not isinstance(f[1], TurboSMTPError)]
-        if not failures:
-            return
-        error: Any = failures[0][1]
-        # An exception of somebody's own message() or receiver may refuse attributes.
-        with contextlib.suppress(AttributeError, TypeError):
-            error.failures, error.sent_count = tuple(failures), _count_accepted(jobs)
-        raise error
+    def _is_told(self, error: BaseException) -> bool:
+        return not (self.fail_silently and isinstance(error, TurboSMTPError))
 
 
-def _count_accepted(jobs: Sequence[Job]) -> int:
-    return sum(job.status.outcome == ACCEPTED for job in jobs)
+def _build_failure(delivery: Delivery) -> BaseException:
+    """Return what to raise, with what happened to the whole call."""
+    error: Any = delivery.cut_short_by or delivery.failures[0][1]
+    # An exception of somebody's own message() or receiver may refuse attributes.
+    with contextlib.suppress(AttributeError, TypeError):
+        error.failures = tuple(delivery.failures)
+        error.sent_count = delivery.accepted
+    raised: BaseException = error
+    return raised

@@ -1,6 +1,5 @@
 """The one engine: prepare in the caller's thread, transmit, conclude."""
 
-from django_turbosmtp.delivery.engine import deliver
-from django_turbosmtp.delivery.jobs import Job
+from django_turbosmtp.delivery.engine import Delivery, deliver
 
-__all__ = ["Job", "deliver"]
+__all__ = ["Delivery", "deliver"]

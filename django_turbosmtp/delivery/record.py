@@ -17,9 +17,18 @@ from django_turbosmtp.constants import (
 )
 from django_turbosmtp.delivery.prepare import list_addresses
 from django_turbosmtp.exceptions import InvalidAddress
-from django_turbosmtp.journal import Addressee, Conclusion, Entry, Result
+from django_turbosmtp.journal import (
+    Addressee,
+    Conclusion,
+    Entry,
+    Result,
+    open_journal,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
     from django_turbosmtp.conf import Settings
     from django_turbosmtp.delivery.jobs import Job
     from django_turbosmtp.payload import Recipient
@@ -31,6 +40,37 @@ _STATUS_OF_OUTCOME = {
     SUPPRESSED: "rejected",
     CANCELLED: "cancelled",
 }
+
+
+class Recorder:
+    """Tells the log of a call's messages, where there is a log."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._journal = open_journal(settings)
+        self._entries: dict[UUID, Entry] = {}
+
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Tell of messages that are prepared: about to leave, or over already."""
+        if self._journal is None:
+            return
+        for job in jobs:
+            if job.requests or job.status.outcome:
+                self._entries[job.id] = build_entry(job, self._settings)
+        self._journal.begin(list(self._entries.values()))
+
+    def conclude(self, jobs: Sequence[Job]) -> None:
+        """Tell what became of those that were about to leave."""
+        if self._journal is None:
+            return
+        self._journal.conclude(
+            [
+                build_conclusion(job, self._entries[job.id])
+                for job in jobs
+                if job.requests
+            ]
+        )
+        self._entries.clear()
 
 
 def build_entry(job: Job, settings: Settings) -> Entry:

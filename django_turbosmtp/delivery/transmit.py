@@ -9,9 +9,9 @@ import enum
 import logging
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from django_turbosmtp.delivery.jobs import Request, build_not_tried
 from django_turbosmtp.delivery.pace import (
@@ -53,33 +53,52 @@ class Ending(enum.Enum):
     WAIT_TOO_LONG = "turboSMTP asked for a longer wait than a caller should have"
 
 
-def transmit(requests: Sequence[Request], client: Client, settings: Settings) -> None:
-    """Send every request, and write to each what came of it."""
-    workers = settings.max_connections if len(requests) >= _WORTH_THREADS else 1
-    workers = min(workers, len(requests))
-    pace = Pace(max(1, workers))
-    waiting = deque(requests)
+class Transmitter:
+    """Sends the requests of one call. Pace, brakes and the stop hold for all of it."""
 
-    def work() -> None:
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client = client
+        self._connections = settings.max_connections
+        self._max_retries = settings.max_retries
+        self._pace = Pace(settings.max_connections)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def send(self, requests: Sequence[Request]) -> None:
+        """Send every request, and write to each what came of it."""
+        waiting = deque(requests)
+        workers = min(self._connections, len(requests))
+        if workers <= 1 or len(requests) < _WORTH_THREADS:
+            self._work(waiting)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(
+                self._connections, thread_name_prefix="turbosmtp"
+            )
+        futures = [self._pool.submit(self._work, waiting) for _ in range(workers)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            # Ctrl-C, or the end of the process: what is in flight still ends, so that
+            # its outcome is known, and nothing more begins.
+            self._pace.stop()
+            wait(futures)
+            raise
+
+    def _work(self, waiting: deque[Request]) -> None:
         while True:
             try:
                 request = waiting.popleft()
             except IndexError:
                 return
-            send_until_settled(request, client, settings.max_retries, pace)
-
-    if workers <= 1:
-        work()
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="turbosmtp") as pool:
-        try:
-            for future in [pool.submit(work) for _ in range(workers)]:
-                future.result()
-        except BaseException:
-            # Ctrl-C, or the end of the process: what is in flight still ends, so that
-            # its outcome is known, and nothing more begins.
-            pace.stop()
-            raise
+            send_until_settled(request, self._client, self._max_retries, self._pace)
 
 
 def send_until_settled(
