@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from django.db import connections
+from django.utils.module_loading import import_string
+
 from django_turbosmtp._text import find_surrogate
 
 
@@ -132,8 +135,26 @@ def _check_guard(value: Any) -> str:
     return f"is {value!r}, not {wanted}"
 
 
+def _check_callable(value: Any) -> str:
+    if value is None or callable(value):
+        return ""
+    if not isinstance(value, str):
+        return f"is a {type(value).__name__}, not a function or the path of one."
+    try:
+        found = import_string(value)
+    except ImportError as error:
+        return f"is {value!r}, which cannot be imported: {error}."
+    return "" if callable(found) else f"is {value!r}, which is not a function."
+
+
 def _check_alias(value: Any) -> str:
-    return "" if value is None or isinstance(value, str) else "is no database alias."
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return f"is a {type(value).__name__}, not an alias of DATABASES."
+    if value not in connections:
+        return f"is {value!r}, which is no alias of DATABASES."
+    return ""
 
 
 def _check_webhook_secret(value: Any) -> str:
@@ -189,6 +210,7 @@ KEYS: dict[str, Key] = {
     "LOG_BODY": Key("turbosmtp.E025", _check_bool),
     "LOG_ATTACHMENTS": Key("turbosmtp.E026", _check_bool),
     "LOG_USING": Key("turbosmtp.E027", _check_alias),
+    "LOG_REDACT": Key("turbosmtp.E033", _check_callable),
     "RETENTION_DAYS": Key("turbosmtp.E028", _check_days),
     "BODY_RETENTION_DAYS": Key("turbosmtp.E029", _check_days),
     "SUPPRESS": Key("turbosmtp.E030", _check_bool),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.core.checks import register
+from django.core.checks import Tags, register
 from django.utils.translation import gettext_lazy as _
 
 
@@ -21,3 +21,4 @@ class TurboSMTPConfig(AppConfig):
         register(checks.check_settings, checks.TAG)
         register(checks.check_use, checks.TAG)
         register(checks.check_deployment, checks.TAG, deploy=True)
+        register(checks.check_tables, Tags.database)

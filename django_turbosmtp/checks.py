@@ -9,6 +9,7 @@ W002      DEFAULT_FROM_EMAIL or SERVER_EMAIL is no address that can be sent from
 W003      (--deploy) SEND_URL is this machine: nothing leaves it
 W004      (--deploy) RECIPIENT_GUARD keeps mail from its recipients
 W005      (--deploy) the app is installed, and no mailer uses its backend
+W006      (--database) the log's tables are missing
 ========  ==================================================================
 """
 
@@ -21,6 +22,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.utils.module_loading import import_string
 
 from django_turbosmtp._compat import list_mailers
@@ -35,6 +37,7 @@ from django_turbosmtp.conf import (
 from django_turbosmtp.exceptions import InvalidAddress, MessageError
 from django_turbosmtp.guard import build_guard
 from django_turbosmtp.message import read_attributes
+from django_turbosmtp.models import Message
 from django_turbosmtp.payload.headers import read_headers
 
 if TYPE_CHECKING:
@@ -184,6 +187,37 @@ def check_deployment(
                 id="turbosmtp.W005",
             )
         )
+    return found
+
+
+def check_tables(
+    app_configs: Sequence[AppConfig] | None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> list[CheckMessage]:
+    """Warn where the log has no tables: then mail goes out and leaves no row.
+
+    A warning, since ``migrate`` itself runs the checks of a database first.
+    """
+    aliases = {
+        _read_value(options, "LOG_USING") or router.db_for_write(Message)
+        for _, options in list(_find_our_mailers()) or [(None, {})]
+        if _read_value(options, "LOG") is not False
+    }
+    found: list[CheckMessage] = []
+    for alias in sorted(aliases.intersection(databases or ())):
+        with connections[alias].cursor() as cursor:
+            tables = connections[alias].introspection.table_names(cursor)
+        if Message._meta.db_table not in tables:
+            found.append(
+                Warning(
+                    f"The log's tables are missing in the database {alias!r}: mail"
+                    " goes out and leaves no row.",
+                    hint="Run: manage.py migrate"
+                    + ("" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"),
+                    id="turbosmtp.W006",
+                )
+            )
     return found
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.utils.module_loading import import_string
 
 from django_turbosmtp._compat import build_configuration_error
 from django_turbosmtp._values import KEYS
@@ -84,6 +85,7 @@ class Settings:
     log_body: bool = True
     log_attachments: bool = False
     log_using: str | None = None
+    log_redact: Callable[[str, str], str] | None = None
     retention_days: int | None = 365
     body_retention_days: int | None = 30
     suppress: bool = True
@@ -285,6 +287,8 @@ def load(
     for key in ("RETENTION_DAYS", "BODY_RETENTION_DAYS"):
         if key in raw:
             values[key.lower()] = raw[key]
+    if isinstance(redact := values.get("log_redact"), str):
+        values["log_redact"] = import_string(redact)
     version, region = values.get("api_version", 2), values.get("region", "global")
     timeout = values.get("timeout", Settings.timeout)
     connect, read = timeout if isinstance(timeout, (tuple, list)) else (timeout,) * 2

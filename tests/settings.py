@@ -1,4 +1,9 @@
-"""Settings of the test project: SQLite and no service."""
+"""Settings of the test project: SQLite and no service.
+
+``TEST_DATABASE=postgresql`` or ``mariadb`` takes those, on this machine.
+"""
+
+import os
 
 SECRET_KEY = "for the tests only"
 USE_TZ = True
@@ -33,5 +38,24 @@ TEMPLATES = [
 ROOT_URLCONF = "tests.urls"
 STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+DATABASES = {
+    "default": {
+        "sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+        "postgresql": {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": "turbosmtp",
+            "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+            "USER": os.environ.get("PGUSER", "postgres"),
+        },
+        "mariadb": {
+            "ENGINE": "django.db.backends.mysql",
+            "NAME": "turbosmtp",
+            "HOST": "127.0.0.1",
+            "USER": os.environ.get("MYSQL_USER", "root"),
+            "TEST": {"CHARSET": "utf8mb4"},
+        },
+    }[os.environ.get("TEST_DATABASE", "sqlite")]
+}
+# The same database over a connection of its own.
+DATABASES["second"] = {**DATABASES["default"], "TEST": {"MIRROR": "default"}}
 DEFAULT_FROM_EMAIL = "shop@example.com"

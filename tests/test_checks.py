@@ -69,12 +69,16 @@ WRONG: dict[str, tuple[Any, str]] = {
     "E024": ({**GOOD, "LOG": "yes"}, "True or False"),
     "E025": ({**GOOD, "LOG_BODY": None}, "True or False"),
     "E026": ({**GOOD, "LOG_ATTACHMENTS": 0}, "True or False"),
-    "E027": ({**GOOD, "LOG_USING": 5}, "alias"),
+    "E027": ({**GOOD, "LOG_USING": 5}, "int, not an alias"),
+    "E027 unknown": ({**GOOD, "LOG_USING": "elsewhere"}, "no alias of DATABASES"),
     "E028": ({**GOOD, "RETENTION_DAYS": 0}, "from 1 up"),
     "E029": ({**GOOD, "BODY_RETENTION_DAYS": "30"}, "whole number"),
     "E030": ({**GOOD, "SUPPRESS": None}, "True or False"),
     "E031": ({**GOOD, "WEBHOOK_SECRET": "hunter2"}, "user:password"),
     "E032": ({**GOOD, "QUEUE": True}, "no queue yet"),
+    "E033": ({**GOOD, "LOG_REDACT": 5}, "int, not a function"),
+    "E033 path": ({**GOOD, "LOG_REDACT": "no.such"}, "cannot be imported"),
+    "E033 module": ({**GOOD, "LOG_REDACT": "os.sep"}, "not a function"),
 }
 
 
@@ -259,3 +263,10 @@ class TestLoad:
         assert "hunter2" not in repr(loaded) + repr(loaded.credentials())
         assert "hunter2" not in repr({"password": loaded.credentials().password})
         assert isinstance(loaded, Settings)
+
+
+@pytest.mark.django_db
+def test_tables_are_looked_for_in_the_databases_that_are_asked_for() -> None:
+    # That the warning comes where they are missing: tests/log, "W006".
+    assert run_checks(tags=["database"], databases=["default"]) == []
+    assert run_checks(tags=["database"]) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import django
 import pytest
+from django.db import connections
 from django.test import override_settings
 from docutils import nodes
 from docutils.core import publish_doctree, publish_string
@@ -197,6 +198,9 @@ def test_settings_snippets_load(block, monkeypatch):
         monkeypatch.setenv(name, "value-from-the-environment")
     names = {"os": os, "TURBOSMTP": {"CONSUMER_KEY": "k", "CONSUMER_SECRET": "s"}}
     exec(block, names)
+    for alias, database in names.get("DATABASES", {}).items():
+        if alias not in connections:
+            monkeypatch.setitem(connections.databases, alias, database)
     mailers = names.get("MAILERS", {"default": {"BACKEND": BACKEND}})
     assert names.get("EMAIL_BACKEND", BACKEND) == BACKEND
     with override_settings(TURBOSMTP=names["TURBOSMTP"]):

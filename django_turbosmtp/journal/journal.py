@@ -5,14 +5,28 @@ Whatever fails here is logged and goes no further: the mail is sent without its 
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
-from django.db import DataError, IntegrityError, router, transaction
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connections,
+    router,
+    transaction,
+)
+from django.db.transaction import TransactionManagementError
 
 from django_turbosmtp._text import shorten
+from django_turbosmtp.journal.text import WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +36,13 @@ if TYPE_CHECKING:
     from django_turbosmtp.journal.entries import Conclusion, Entry
 
 logger = logging.getLogger("django_turbosmtp.journal")
+
+#: MySQL's number for letters that the column's charset lacks.
+_INCORRECT_STRING = 1366
+
+#: MySQL's numbers of errors that name no value: no such table, too many connections,
+#: access denied, no such database, lock wait, deadlock, no server, server gone, lost.
+_WITHOUT_DATA = {1146, 1040, 1045, 1049, 1205, 1213, 2002, 2003, 2006, 2013}
 
 #: Whether a record of ours is being logged: a site may mail it through this backend,
 #: and the failure of that mail's own row must not make another.
@@ -40,7 +61,8 @@ class Journal:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._written: set[UUID] = set()
+        self._written: dict[UUID, bool] = {}
+        self._width = WIDTHS[0]
 
     def begin(self, entries: Sequence[Entry]) -> None:
         """Write the rows of messages that are about to leave, or will not."""
@@ -58,27 +80,30 @@ class Journal:
         from django_turbosmtp.journal import rows, statements
 
         built = [
-            rows.build_rows(entry, keep_body=self._keeps_body(entry))
+            rows.build_rows(
+                entry,
+                keep_body=self._settings.log_body and keeps_body(entry.message),
+                width=self._width,
+                redact=self._settings.log_redact,
+            )
             for entry in entries
         ]
         with transaction.atomic(using=self._alias):
             statements.insert_rows(built, self._alias)
-        self._written |= {entry.id for entry in entries}
+        self._written |= {r.message.id: r.keeps_payload for r in built}
 
     def _update(self, conclusions: Sequence[Conclusion]) -> None:
-        missing = [c.entry for c in conclusions if c.entry.id not in self._written]
-        if missing:
-            self._insert(missing)
         from django_turbosmtp.journal import statements
 
-        kept = [c for c in conclusions if self._keeps_body(c.entry)]
+        missing = [c.entry for c in conclusions if c.entry.id not in self._written]
+        if missing:
+            # The database failed before the send, and may be back.
+            self._insert(missing)
+        kept = [c for c in conclusions if self._written[c.entry.id]]
         with transaction.atomic(using=self._alias):
-            statements.update_messages(conclusions, self._alias)
+            statements.update_messages(conclusions, self._alias, self._width)
             statements.update_recipients(conclusions, self._alias)
             statements.insert_payloads(kept, self._alias)
-
-    def _keeps_body(self, entry: Entry) -> bool:
-        return self._settings.log_body and keeps_body(entry.message)
 
     @property
     def _alias(self) -> str:
@@ -88,9 +113,80 @@ class Journal:
 
     def _attempt(self, write: Callable[[], None], when: str) -> None:
         try:
-            write()
+            if is_in_event_loop():
+                run_in_thread(lambda: self._write(write))
+            else:
+                self._write(write)
         except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
             report_failure(error, when)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        connection = connections[self._alias]
+        if connection.in_atomic_block:
+            if connection.needs_rollback:
+                raise TransactionManagementError(
+                    "The transaction around the send is broken already."
+                )
+            self._write_narrower(write)
+            return
+        may_be_stale = connection.connection is not None
+        try:
+            self._write_narrower(write)
+        except (InterfaceError, OperationalError):
+            if not may_be_stale or connection.vendor == "sqlite":
+                raise
+            # The server may have closed it while it was idle.
+            connection.close()
+            self._write_narrower(write)
+
+    def _write_narrower(self, write: Callable[[], None]) -> None:
+        """Write, with fewer letters where the database does not know all of them."""
+        while True:
+            try:
+                write()
+            except DatabaseError as error:
+                if not _is_about_text(error) or self._width == WIDTHS[-1]:
+                    raise
+                self._width = WIDTHS[WIDTHS.index(self._width) + 1]
+            else:
+                return
+
+
+def is_in_event_loop() -> bool:
+    """Tell whether this thread runs an event loop, where Django refuses queries."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def run_in_thread(work: Callable[[], None]) -> None:
+    """Do work in a thread of its own, with connections of its own, and wait for it."""
+
+    def work_and_close() -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="turbosmtp-log") as pool:
+        pool.submit(work_and_close).result()
+
+
+def _is_about_text(error: DatabaseError) -> bool:
+    """Tell whether a database says that it has not got some of the letters."""
+    return isinstance(error, DataError) or error.args[:1] == (_INCORRECT_STRING,)
+
+
+def _describe(error: Exception) -> str:
+    """Return what an error says, where that cannot repeat the data of a row."""
+    if isinstance(error, (DataError, IntegrityError, InternalError)):
+        return "its text may hold data of the message and is left out."
+    number = error.args[0] if error.args else None
+    if isinstance(number, int) and number not in _WITHOUT_DATA:
+        return f"error {number} of the database."
+    return shorten(str(error).partition("\n")[0])
 
 
 def keeps_body(message: Any) -> bool:
@@ -102,16 +198,14 @@ def report_failure(error: Exception, when: str) -> None:
     """Log that the log could not be written, unless it is such a record's own mail."""
     if _reporting.get():
         return
-    # What a database says of wrong data repeats the data.
-    says_data = isinstance(error, (DataError, IntegrityError))
-    text = "" if says_data else shorten(str(error).partition("\n")[0])
     token = _reporting.set(True)
     try:
         logger.error(
-            "The log could not be written %s; the mail is not affected. %s: %s",
+            "The log could not be written %s; the mail is not affected. %s: %s"
+            " (If the log's tables are missing: manage.py migrate)",
             when,
             type(error).__name__,
-            text,
+            _describe(error),
         )
     finally:
         _reporting.reset(token)

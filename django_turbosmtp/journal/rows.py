@@ -9,13 +9,15 @@ from email.message import Message as MIMEMessage
 from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
-from django_turbosmtp.journal.text import clean, clean_json
+from django_turbosmtp.journal.text import Cleaner
 from django_turbosmtp.models import Attachment, Content, Message, Recipient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from django_turbosmtp.journal.entries import Entry
+
+    Redact = Callable[[str, str], str]
 
 logger = logging.getLogger("django_turbosmtp.journal")
 
@@ -25,19 +27,30 @@ _NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
 
 @dataclass(kw_only=True)
 class Rows:
-    """All rows of one message. ``contents``: the bytes of each attachment, in order."""
+    """All rows of one message.
+
+    ``contents``: the bytes of each attachment, in order. ``keeps_payload``: the whole
+    payload may be kept, should the message not be accepted.
+    """
 
     message: Message
     recipients: list[Recipient]
     content: Content | None = None
     attachments: list[Attachment] = field(default_factory=list)
     contents: list[Any] = field(default_factory=list)
+    keeps_payload: bool = False
 
 
-def build_rows(entry: Entry, *, keep_body: bool) -> Rows:
-    """Return the rows of ``entry``, ready to be inserted."""
-    altered: list[str] = []
-    keep = _Keeper(altered)
+def build_rows(
+    entry: Entry, *, keep_body: bool, width: int, redact: Redact | None = None
+) -> Rows:
+    """Return the rows of ``entry``, ready to be inserted.
+
+    ``width``: the highest character that the database holds. ``redact`` takes a text
+    and the name of its field, and returns what may be kept of it.
+    """
+    keep = _Keeper(width, redact)
+    message = entry.message
     shown = entry.addressees[0].address if entry.addressees else ""
     row = Message(
         id=entry.id,
@@ -50,19 +63,19 @@ def build_rows(entry: Entry, *, keep_body: bool) -> Rows:
         ),
         mailer=keep.text("mailer", entry.mailer, 100),
         api_version=entry.api_version,
-        from_email=keep.text("from_email", getattr(entry.message, "from_email", "")),
-        subject=keep.text("subject", getattr(entry.message, "subject", "")),
+        from_email=keep.text("from_email", getattr(message, "from_email", "")),
+        subject=keep.redacted("subject", getattr(message, "subject", "")),
         first_recipient=keep.text("recipients", shown, MAX_ADDRESS_LENGTH),
         recipient_count=len(entry.addressees),
         size=entry.size,
         campaign=keep.text("campaign", entry.campaign, 255),
         tags=keep.json("tags", entry.tags),
         metadata=keep.json("metadata", entry.metadata),
-        headers=keep.json("headers", entry.headers),
+        headers=keep.headers("headers", entry.headers),
         why_mime=keep.text("why_mime", entry.why_mime),
-        error=describe_error(entry.error),
+        error=describe_error(entry.error, width),
         error_class=name_class(entry.error),
-        altered=altered,
+        altered=keep.altered,
     )
     rows = Rows(message=row, recipients=_build_recipients(entry, row, keep))
     _add_attachments(rows, entry, keep)
@@ -71,16 +84,22 @@ def build_rows(entry: Entry, *, keep_body: bool) -> Rows:
         text, html = _read_bodies(entry)
         rows.content = Content(
             message=row,
-            text=keep.text("text", text),
-            html=keep.text("html", html),
-            wire=keep.json("wire", _build_wire(entry)),
+            text=keep.redacted("text", text),
+            html=keep.redacted("html", html),
+            wire=_build_wire(entry, keep),
         )
+    # What a redaction took away would stand in the payload. Nobody can redact MIME.
+    rows.keeps_payload = keep_body and not keep.was_redacted
+    if redact is not None and "mime_raw" in entry.fields:
+        rows.keeps_payload = False
     return rows
 
 
-def describe_error(error: BaseException | None) -> str:
+def describe_error(error: BaseException | None, width: int) -> str:
     """Return the text of an error as it can be stored, "" for none."""
-    return "" if error is None else clean(str(error)) or type(error).__name__
+    if error is None:
+        return ""
+    return Cleaner(width).clean_text(str(error)) or type(error).__name__
 
 
 def name_class(error: BaseException | None) -> str:
@@ -89,28 +108,60 @@ def name_class(error: BaseException | None) -> str:
 
 
 class _Keeper:
-    """Makes values storable, and notes the fields where that changed something."""
+    """Redacts values and makes them storable; notes the fields that had to change."""
 
-    def __init__(self, altered: list[str]) -> None:
-        self._altered = altered
+    def __init__(self, width: int, redact: Redact | None) -> None:
+        self._width = width
+        self._redact = redact
+        self.altered: list[str] = []
+        self.was_redacted = False
 
     def text(self, name: str, value: Any, limit: int | None = None) -> str:
         """Return ``value`` as text of at most ``limit`` characters."""
-        given = self._convert(name, str, "" if value is None else value)
-        kept = clean(given)[:limit]
-        if kept != given:
+        # A lazy text of the site's own may raise anything.
+        text = self._convert(name, str, "" if value is None else value)
+        cleaner = Cleaner(self._width)
+        kept = cleaner.clean_text(str(text))[:limit]
+        if cleaner.changed or len(kept) < len(str(text)):
             self._note(name)
         return kept
+
+    def redacted(self, name: str, value: Any) -> str:
+        """Return ``value`` as text, redacted."""
+        text = self._convert(name, str, "" if value is None else value)
+        return self.text(name, self._redact_text(name, str(text)))
 
     def json(self, name: str, value: Any) -> Any:
         """Return ``value`` as JSON."""
-        kept = self._convert(name, clean_json, value)
-        if kept != value and kept != list(value):
+        cleaner = Cleaner(self._width)
+        kept = self._convert(name, cleaner.clean_json, value)
+        if cleaner.changed:
             self._note(name)
         return kept
 
+    def headers(self, name: str, value: Mapping[str, Any]) -> Any:
+        """Return headers as JSON, the value of each redacted."""
+        return self.json(
+            name,
+            {
+                key: self._redact_text(name, item) if isinstance(item, str) else item
+                for key, item in value.items()
+            },
+        )
+
+    def _redact_text(self, name: str, text: str) -> str:
+        if self._redact is None or not text:
+            return text
+        try:
+            kept = str(self._redact(text, name))
+        except Exception as error:
+            # Nothing is kept rather than what was to be taken away.
+            logger.exception("LOG_REDACT failed for a message's %s.", name)
+            kept = f"({type(error).__name__} in LOG_REDACT)"
+        self.was_redacted = self.was_redacted or kept != text
+        return kept
+
     def _convert(self, name: str, convert: Callable[[Any], Any], value: Any) -> Any:
-        # A lazy text or a metadata object of the site's own may raise anything.
         try:
             return convert(value)
         except Exception as error:  # noqa: BLE001
@@ -118,8 +169,8 @@ class _Keeper:
             return f"({type(error).__name__} while this was read)"
 
     def _note(self, name: str) -> None:
-        if name not in self._altered:
-            self._altered.append(name)
+        if name not in self.altered:
+            self.altered.append(name)
 
 
 def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipient]:
@@ -138,8 +189,12 @@ def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipie
     ]
 
 
-def _build_wire(entry: Entry) -> dict[str, Any]:
+def _build_wire(entry: Entry, keep: _Keeper) -> Any:
     wire = {k: v for k, v in entry.fields.items() if k not in _NOT_IN_WIRE}
+    if "subject" in wire:
+        wire["subject"] = keep.redacted("wire", wire["subject"])
+    if "custom_headers" in wire:
+        wire["custom_headers"] = keep.headers("wire", wire["custom_headers"])
     for name in ("content", "html_content", "mime_raw"):
         if name in entry.fields:
             wire[name] = f"({len(entry.fields[name]):,} characters)"
@@ -148,7 +203,7 @@ def _build_wire(entry: Entry) -> dict[str, Any]:
             {"name": part.name, "type": part.type, "content_id": part.content_id}
             for part in parts
         ]
-    return wire
+    return keep.json("wire", wire)
 
 
 def _read_bodies(entry: Entry) -> tuple[str, str]:

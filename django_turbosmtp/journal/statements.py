@@ -55,7 +55,7 @@ def insert_rows(rows: Sequence[Rows], alias: str) -> None:
     _insert(Attachment, [row for r in rows for row in r.attachments], alias)
 
 
-def update_messages(conclusions: Sequence[Conclusion], alias: str) -> None:
+def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -> None:
     """Write the outcome of each message.
 
     Those accepted at the first try differ in nothing but their id, and are most.
@@ -84,10 +84,12 @@ def update_messages(conclusions: Sequence[Conclusion], alias: str) -> None:
         rows = [Message(id=c.entry.id, mid=c.mid) for c in plain]
         messages.bulk_update(rows, ["mid"])
     if others:
-        messages.bulk_update([_build_outcome(c) for c in others], _OUTCOME_FIELDS)
+        messages.bulk_update(
+            [_build_outcome(c, width) for c in others], _OUTCOME_FIELDS
+        )
 
 
-def _build_outcome(conclusion: Conclusion) -> Message:
+def _build_outcome(conclusion: Conclusion, width: int) -> Message:
     return Message(
         id=conclusion.entry.id,
         status=conclusion.status,
@@ -95,7 +97,7 @@ def _build_outcome(conclusion: Conclusion) -> Message:
         mid=conclusion.mid,
         attempts=conclusion.attempts,
         concluded_at=conclusion.concluded_at,
-        error=describe_error(conclusion.error),
+        error=describe_error(conclusion.error, width),
         error_class=name_class(conclusion.error),
     )
 

@@ -1,0 +1,390 @@
+"""The log never stands in the mail's way, whatever its database does."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.mail import mail_admins
+from django.db import DatabaseError, connection, connections, transaction
+from django.db.backends.signals import connection_created
+
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.exceptions import BadRequest, OutcomeUnknown
+from django_turbosmtp.models import Message, Recipient
+from django_turbosmtp.sandbox import Sandbox
+from tests.messages import new
+
+TABLES = ("message", "recipient", "content", "payload", "attachment")
+
+
+def send(*messages: Any, **options: Any) -> int:
+    return EmailBackend(**options).send_messages(messages)
+
+
+def break_table(table: str, action: str) -> str:
+    """Make the database itself refuse ``action``; return how to mend it."""
+    name, on = f"broken_{table}_{action}", f"turbosmtp_{table}"
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute(
+                f"CREATE TRIGGER {name} BEFORE {action} ON {on}"
+                " BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+            )
+        elif connection.vendor == "mysql":
+            cursor.execute(
+                f"CREATE TRIGGER {name} BEFORE {action} ON {on} FOR EACH ROW"
+                " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'the disk is full'"
+            )
+        else:
+            cursor.execute(
+                f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE 'the disk is full'; END $$"
+            )
+            cursor.execute(
+                f"CREATE TRIGGER {name} BEFORE {action} ON {on} FOR EACH ROW"
+                f" EXECUTE FUNCTION {name}()"
+            )
+    if connection.vendor == "postgresql":
+        return f"DROP TRIGGER {name} ON {on}; DROP FUNCTION {name}()"
+    return f"DROP TRIGGER {name}"
+
+
+@pytest.fixture
+def broken(transactional_db: None) -> Iterator[Any]:
+    mends = []
+
+    def do(table: str, action: str) -> None:
+        mends.append(break_table(table, action))
+
+    yield do
+    with connection.cursor() as cursor:
+        for mend in mends:
+            cursor.execute(mend)
+
+
+@pytest.mark.parametrize("table", ["message", "recipient", "content"])
+def test_failing_before_the_send(
+    table: str, broken: Any, logged: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    broken(table, "INSERT")
+
+    assert send(new(), new()) == 2
+
+    assert sandbox.total_accepted == 2
+    assert not Message.objects.exists()
+    texts = [r.getMessage() for r in caplog.records if r.name.endswith("journal")]
+    assert len(texts) == 2
+    assert "before the send; the mail is not affected" in texts[0]
+    assert "after the send" in texts[1]
+
+
+@pytest.mark.parametrize("table", ["message", "recipient"])
+def test_failing_after_acceptance(
+    table: str, broken: Any, logged: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    broken(table, "UPDATE")
+    message = new()
+
+    assert send(message) == 1
+
+    assert message.turbosmtp_status.outcome == "accepted"
+    assert Message.objects.get().status == "sending"
+    assert Recipient.objects.get().status == "sending"
+    assert "after the send" in caplog.text
+
+
+def test_failing_after_a_refusal_raises_the_refusal(
+    broken: Any, logged: Any, sandbox: Sandbox
+) -> None:
+    broken("message", "UPDATE")
+    sandbox.add_fault("400")
+    with pytest.raises(BadRequest):
+        send(new())
+
+
+@pytest.mark.parametrize("action", ["INSERT", "UPDATE"])
+def test_the_caller_s_transaction_goes_on(
+    action: str, broken: Any, logged: Any, sandbox: Sandbox, django_user_model: Any
+) -> None:
+    broken("message", action)
+
+    with transaction.atomic():
+        django_user_model.objects.create(username="before")
+        assert send(new()) == 1
+        django_user_model.objects.create(username="after")
+
+    names = django_user_model.objects.values_list("username", flat=True)
+    assert sorted(names) == ["after", "before"]
+    assert sandbox.total_accepted == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_in_a_broken_transaction_the_mail_still_goes(
+    logged: Any, sandbox: Sandbox, caplog: Any, django_user_model: Any
+) -> None:
+    def fail() -> None:
+        with transaction.atomic():
+            django_user_model.objects.create(username="rolled back")
+            with pytest.raises(DatabaseError), connection.cursor() as cursor:
+                cursor.execute("SELECT no_such_column")
+            transaction.set_rollback(True)
+            assert send(new()) == 1
+            assert transaction.get_rollback()
+
+    fail()
+    assert sandbox.total_accepted == 1
+    assert not django_user_model.objects.exists()
+    assert not Message.objects.exists()
+    assert "TransactionManagementError" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_that_the_caller_broke_without_telling_django(
+    logged: Any, sandbox: Sandbox
+) -> None:
+    with transaction.atomic():
+        with pytest.raises(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT no_such_column")
+        # PostgreSQL now refuses all; the others go on.
+        assert send(new()) == 1
+        transaction.set_rollback(True)
+    assert sandbox.total_accepted == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_roll_back_with_the_caller(logged: Any, sandbox: Sandbox) -> None:
+    with transaction.atomic():
+        send(new())
+        assert Message.objects.get().outcome == "accepted"
+        transaction.set_rollback(True)
+    assert not Message.objects.exists()
+    assert sandbox.total_accepted == 1
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "second"])
+def test_a_second_alias_keeps_them(logged: Any, sandbox: Sandbox) -> None:
+    with transaction.atomic():
+        send(new(), log_using="second")
+        transaction.set_rollback(True)
+    assert Message.objects.get().outcome == "accepted"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_missing_tables(logged: Any, sandbox: Sandbox, caplog: Any) -> None:
+    with connection.schema_editor() as editor:
+        editor.alter_db_table(Message, "turbosmtp_message", "elsewhere")
+    try:
+        assert send(new()) == 1
+        found = run_checks(tags=["database"], databases=["default"])
+    finally:
+        with connection.schema_editor() as editor:
+            editor.alter_db_table(Message, "elsewhere", "turbosmtp_message")
+    assert sandbox.total_accepted == 1
+    assert "manage.py migrate" in caplog.text
+    assert [m.id for m in found] == ["turbosmtp.W006"]
+    assert run_checks(tags=["database"], databases=["default"]) == []
+
+
+def test_no_database_there(
+    logged: Any, sandbox: Sandbox, django_db_blocker: Any, tmp_path: Any, caplog: Any
+) -> None:
+    connections.databases["gone"] = {
+        **copy.deepcopy(connection.settings_dict),
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(tmp_path / "no" / "such" / "folder"),
+        "OPTIONS": {},
+    }
+    try:
+        with django_db_blocker.unblock():
+            assert send(new(), log_using="gone") == 1
+    finally:
+        del connections.databases["gone"]
+        del connections["gone"]
+    assert sandbox.total_accepted == 1
+    assert "OperationalError: unable to open database file" in caplog.text
+
+
+def test_a_database_that_comes_back_has_the_row_in_the_end(
+    broken: Any, logged: Any, sandbox: Sandbox
+) -> None:
+    mend = break_table("content", "INSERT")
+    sandbox.latency = 0.4
+
+    def repair() -> None:
+        time.sleep(0.2)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(mend)
+        finally:
+            connection.close()
+
+    repairing = threading.Thread(target=repair)
+    repairing.start()
+    assert send(new()) == 1
+    repairing.join()
+
+    row = Message.objects.get()
+    assert (row.status, row.outcome) == ("sent", "accepted")
+    assert row.content.text == "Body"
+
+
+def test_what_a_database_says_of_the_data_is_not_logged(
+    broken: Any, logged: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    # A message of the same key is there already, as the database will say.
+    first = new(body="hunter2")
+    send(first)
+    row = Message.objects.get()
+    Recipient.objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE UNIQUE INDEX one_sender ON turbosmtp_message (api_version)"
+        )
+    try:
+        assert send(new(subject="hunter2")) == 1
+    finally:
+        with connection.cursor() as cursor:
+            on = " ON turbosmtp_message" if connection.vendor == "mysql" else ""
+            cursor.execute(f"DROP INDEX one_sender{on}")
+    assert Message.objects.get() == row
+    assert "IntegrityError" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_record_of_ours_that_is_mailed_makes_no_further_mail(
+    broken: Any, logged: Any, sandbox: Sandbox
+) -> None:
+    broken("message", "INSERT")
+    logged.ADMINS = [("Admin", "admin@example.com")]
+    logged.SERVER_EMAIL = "server@example.com"
+
+    class Mailing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            mail_admins("Log", record.getMessage())
+
+    handler = Mailing()
+    logger = logging.getLogger("django_turbosmtp.journal")
+    logger.addHandler(handler)
+    try:
+        assert send(new()) == 1
+    finally:
+        logger.removeHandler(handler)
+    # The message, and a mail for each of its two records.
+    assert sandbox.total_accepted == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_in_an_event_loop(logged: Any, sandbox: Sandbox) -> None:
+    async def view() -> int:
+        return send(new(), new())
+
+    assert asyncio.run(view()) == 2
+    assert sandbox.total_accepted == 2
+    assert set(Message.objects.values_list("outcome", flat=True)) == {"accepted"}
+    assert not [t for t in threading.enumerate() if "turbosmtp-log" in t.name]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_in_threads(logged: Any, sandbox: Sandbox) -> None:
+    def work() -> None:
+        try:
+            send(*(new() for _ in range(5)))
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sandbox.total_accepted == 20
+    if connection.vendor != "sqlite":  # whose shared memory locks whole tables
+        assert Message.objects.filter(outcome="accepted").count() == 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_query_in_worker_threads(logged: Any, sandbox: Sandbox) -> None:
+    connected = set()
+
+    def note(**kwargs: Any) -> None:
+        connected.add(threading.current_thread().name)
+
+    sandbox.latency = 0.02
+    connection_created.connect(note)
+    try:
+        send(*(new() for _ in range(20)))
+    finally:
+        connection_created.disconnect(note)
+    # Every thread has connections of its own: a query in a worker would make one.
+    assert connected <= {threading.current_thread().name}
+    assert Message.objects.filter(outcome="accepted").count() == 20
+
+
+KILLED = """
+import os, sys, django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes",
+        "django_turbosmtp"],
+    DATABASES={
+        "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1]}
+    },
+    USE_TZ=True,
+    TURBOSMTP={"CONSUMER_KEY": "sandbox-key", "CONSUMER_SECRET": "sandbox-secret",
+        "SEND_URL": sys.argv[2]},
+)
+django.setup()
+from django.core.mail import EmailMessage
+from django.core.management import call_command
+from django_turbosmtp.backends import EmailBackend
+call_command("migrate", verbosity=0)
+print("ready", flush=True)
+EmailBackend().send_messages(
+    [EmailMessage("S", "B", "a@x.org", ["b@x.org"]) for _ in range(3)]
+)
+"""
+
+
+def test_a_killed_process_leaves_sending(sandbox: Sandbox, tmp_path: Any) -> None:
+    import sqlite3
+
+    sandbox.latency = 30
+    database = tmp_path / "db.sqlite3"
+    arguments = [sys.executable, "-c", KILLED, str(database), sandbox.send_url()]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, env={**os.environ})
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        deadline = time.monotonic() + 20
+        while sandbox.total_accepted < 1 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.communicate()
+
+    with sqlite3.connect(database) as opened:
+        query = "SELECT status, outcome, mid FROM turbosmtp_message"
+        assert opened.execute(query).fetchall() == [("sending", "", "")] * 3
+        query = "SELECT address, status FROM turbosmtp_recipient"
+        assert set(opened.execute(query)) == {("b@x.org", "sending")}
+        assert opened.execute("SELECT text FROM turbosmtp_content").fetchone() == ("B",)
+    opened.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_interrupted_send_is_concluded(logged: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("lost_answer")
+    with pytest.raises(OutcomeUnknown):
+        send(new())
+    assert Message.objects.get().status == "unknown"
