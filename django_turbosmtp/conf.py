@@ -299,8 +299,27 @@ def load(
     return Settings(alias=alias, **values)
 
 
-def read_log_alias() -> str | None:
-    """Return the database alias of ``TURBOSMTP["LOG_USING"]``, None for the default."""
-    raw = getattr(django_settings, "TURBOSMTP", None)
-    alias = raw.get("LOG_USING") if isinstance(raw, Mapping) else None
-    return alias if isinstance(alias, str) else None
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """What of ``settings.TURBOSMTP`` is about the log that is there already."""
+
+    using: str | None = None
+    retention_days: int | None = Settings.retention_days
+    body_retention_days: int | None = Settings.body_retention_days
+
+
+def read_log_settings() -> LogSettings:
+    """Return the settings of the log in force now; no credentials are needed.
+
+    Raise ImproperlyConfigured for the first that is wrong.
+    """
+    raw = merge_options({})
+    values: dict[str, Any] = {}
+    for name in ("using", "retention_days", "body_retention_days"):
+        key = "LOG_USING" if name == "using" else name.upper()
+        if key not in raw:
+            continue
+        if complaint := KEYS[key].complain(raw[key]):
+            raise build_configuration_error(f"TURBOSMTP[{key!r}] {complaint}")
+        values[name] = raw[key]
+    return LogSettings(**values)

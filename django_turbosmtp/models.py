@@ -7,11 +7,12 @@ names the fields in ``altered``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.files.storage import storages
 from django.db import models
+from django.utils.functional import LazyObject
 from django.utils.translation import gettext_lazy as _
 
 from django_turbosmtp._compat import uuid7
@@ -222,10 +223,20 @@ class Payload(models.Model):
         return f"{self.message_id}/{self.position}"
 
 
-def choose_storage() -> Storage:
-    """Return where attachments are kept: ``STORAGES["turbosmtp"]``, or the default."""
-    alias = "turbosmtp" if "turbosmtp" in settings.STORAGES else "default"
-    return storages[alias]
+class AttachmentStorage(LazyObject):  # type: ignore[type-arg]
+    """Where attachments are kept: ``STORAGES["turbosmtp"]``, else the default.
+
+    Lazy, as Django's own default storage is: settings may not be there yet.
+    """
+
+    def _setup(self) -> None:
+        alias = "turbosmtp" if "turbosmtp" in settings.STORAGES else "default"
+        self._wrapped: Storage = storages[alias]
+
+
+def choose_storage() -> Any:
+    """Return the storage of attachments; a function, so that migrations name it."""
+    return AttachmentStorage()
 
 
 class StoredFile(models.Model):

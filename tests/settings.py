@@ -4,6 +4,8 @@
 """
 
 import os
+import tempfile
+from pathlib import Path
 
 SECRET_KEY = "for the tests only"
 USE_TZ = True
@@ -38,9 +40,23 @@ TEMPLATES = [
 ROOT_URLCONF = "tests.urls"
 STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+_FILE = str(Path(tempfile.gettempdir(), f"turbosmtp-{os.getpid()}.sqlite3"))
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "turbosmtp": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": _FILE.replace("sqlite3", "files")},
+    },
+}
 DATABASES = {
     "default": {
-        "sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+        "sqlite": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": ":memory:",
+            # A file: Django never closes a thread's connection to shared memory.
+            "TEST": {"NAME": _FILE},
+        },
         "postgresql": {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": "turbosmtp",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from django_turbosmtp.conf import read_log_alias
+from django_turbosmtp.conf import read_log_settings
 from django_turbosmtp.models import Attachment, Content, Message, Recipient
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class _Inline(_ReadOnly, _TabularInline):
     can_delete = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).using(read_log_alias())
+        return super().get_queryset(request).using(read_log_settings().using)
 
 
 class RecipientInline(_Inline):
@@ -109,7 +110,7 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        return super().get_queryset(request).using(read_log_alias())
+        return super().get_queryset(request).using(read_log_settings().using)
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Any = None
@@ -171,9 +172,10 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
         return self._read_content(message).html
 
     @admin.display(description=_("wire fields"))
-    def wire(self, message: Message) -> Any:
+    def wire(self, message: Message) -> str:
         """Return the fields that left, without bodies."""
-        return self._read_content(message).wire
+        wire = self._read_content(message).wire
+        return json.dumps(wire, indent=2, ensure_ascii=False) if wire else ""
 
     def _read_content(self, message: Message) -> Content:
         found = getattr(message, "content", None)

@@ -77,7 +77,7 @@ class Journal:
 
     def _insert(self, entries: Sequence[Entry]) -> None:
         # Here, since models cannot be imported where the app is not installed.
-        from django_turbosmtp.journal import rows, statements
+        from django_turbosmtp.journal import files, rows, statements
 
         built = [
             rows.build_rows(
@@ -89,6 +89,8 @@ class Journal:
             for entry in entries
         ]
         with transaction.atomic(using=self._alias):
+            if self._settings.log_attachments:
+                files.store_files([r for r in built if r.keeps_body], self._alias)
             statements.insert_rows(built, self._alias)
         self._written |= {r.message.id: r.keeps_payload for r in built}
 

@@ -40,6 +40,11 @@ class Rows:
     contents: list[Any] = field(default_factory=list)
     keeps_payload: bool = False
 
+    @property
+    def keeps_body(self) -> bool:
+        """Whether the message lets its body be kept, and so its attachments' bytes."""
+        return self.content is not None
+
 
 def build_rows(
     entry: Entry, *, keep_body: bool, width: int, redact: Redact | None = None

@@ -65,6 +65,7 @@ STATIC_URL = "static/"
 SQLITE_URL = f"sqlite:///{quote((BASE_DIR / 'db.sqlite3').as_posix())}"
 DATABASES = {"default": env.db("DATABASE_URL", default=SQLITE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TIME_ZONE = "UTC"
 USE_TZ = True
 LOGIN_URL = "admin:login"
 

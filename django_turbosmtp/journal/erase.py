@@ -1,0 +1,144 @@
+"""All that is kept on one person: finding it, writing it out, removing it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, TextField
+from django.db.models.functions import Cast
+
+from django_turbosmtp.journal.files import remove_unused_files
+from django_turbosmtp.models import Attachment, Content, Message, Payload, Recipient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+#: Stands where something of an erased person stood.
+ERASED = "(erased)"
+
+_CHUNK = 200
+
+#: Where a message may name a person, beside its recipients.
+_TEXTS = (
+    "from_email",
+    "subject",
+    "error",
+    "reference_id",
+    "content__text",
+    "content__html",
+)
+_JSON_TEXTS = {
+    "headers_text": "headers",
+    "metadata_text": "metadata",
+    "wire_text": "content__wire",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erased:
+    """How many messages were deleted, and of how many her part was removed."""
+
+    deleted: int
+    anonymised: int
+
+
+def find_messages(address: str, alias: str) -> Iterator[UUID]:
+    """Yield the ids of messages that went to ``address`` or name it anywhere.
+
+    The second takes a walk through the whole log: there is no index for it.
+    """
+    address = address.strip().lower()
+    sent = Recipient.objects.using(alias).filter(address=address)
+    messages = Message.objects.using(alias).annotate(
+        is_hers=Exists(sent.filter(message=OuterRef("pk"))),
+        **{name: Cast(path, TextField()) for name, path in _JSON_TEXTS.items()},
+    )
+    named = Q(is_hers=True)
+    for path in (*_TEXTS, *_JSON_TEXTS):
+        named |= Q(**{f"{path}__icontains": address})
+    exact = re.compile(
+        rf"(?<![\w.+-]){re.escape(address)}(?![\w-]|\.\w)", re.IGNORECASE
+    )
+    found = messages.filter(named).order_by("pk")
+    for row in found.values("pk", "is_hers", *_TEXTS, *_JSON_TEXTS).iterator(_CHUNK):
+        # "mary-jane@example.org" holds "jane@example.org".
+        if row["is_hers"] or any(
+            exact.search(row[path] or "") for path in (*_TEXTS, *_JSON_TEXTS)
+        ):
+            yield row["pk"]
+
+
+def describe_messages(address: str, alias: str) -> Iterator[dict[str, Any]]:
+    """Yield all that is kept of each message, of its recipients only this one."""
+    address = address.strip().lower()
+    for ids in _chunk(find_messages(address, alias)):
+        messages = Message.objects.using(alias).filter(pk__in=ids).order_by("pk")
+        for message in messages.prefetch_related("recipients", "attachments"):
+            yield _describe(message, address)
+
+
+def erase(address: str, alias: str) -> Erased:
+    """Delete messages to this person alone; of others, remove what is hers."""
+    address = address.strip().lower()
+    deleted = anonymised = 0
+    # Found whole before the first is removed; ids alone are small.
+    for ids in _chunk(iter(list(find_messages(address, alias)))):
+        with transaction.atomic(using=alias):
+            shared = set(
+                Recipient.objects.using(alias)
+                .filter(message__in=ids)
+                .exclude(address=address)
+                .values_list("message_id", flat=True)
+            )
+            alone = [pk for pk in ids if pk not in shared]
+            deleted += len(alone)
+            anonymised += len(shared)
+            Message.objects.using(alias).filter(pk__in=alone).only("pk").delete()
+            _anonymise(shared, address, alias)
+    remove_unused_files(alias)
+    return Erased(deleted=deleted, anonymised=anonymised)
+
+
+def _anonymise(ids: set[UUID], address: str, alias: str) -> None:
+    for model in (Content, Payload):
+        model._default_manager.using(alias).filter(message__in=ids).delete()
+    attachments = Attachment.objects.using(alias).filter(message__in=ids)
+    attachments.update(name=ERASED, stored=None)
+    recipients = Recipient.objects.using(alias).filter(message__in=ids)
+    recipients.filter(address=address).update(address=ERASED, shown=ERASED)
+    messages = Message.objects.using(alias).filter(pk__in=ids)
+    messages.filter(first_recipient__iexact=address).update(first_recipient=ERASED)
+    messages.filter(from_email__icontains=address).update(from_email=ERASED)
+    messages.filter(reference_id__icontains=address).update(reference_id=ERASED)
+    messages.exclude(error="").update(error=ERASED)
+    messages.update(subject=ERASED, headers={}, metadata={})
+
+
+def _describe(message: Message, address: str) -> dict[str, Any]:
+    names = [field.name for field in Message._meta.fields]
+    content = Content.objects.using(message._state.db).filter(pk=message.pk).first()
+    hers = [r for r in message.recipients.all() if r.address == address]
+    return {
+        **{name: getattr(message, name) for name in names},
+        "first_recipient": address if hers else "",
+        "recipients": [
+            {"kind": r.kind, "shown": r.shown, "status": r.status, "mid": r.mid}
+            for r in hers
+        ],
+        "text": content.text if content else None,
+        "html": content.html if content else None,
+        "attachments": [
+            {"name": a.name, "type": a.type, "size": a.size, "sha256": a.sha256}
+            for a in message.attachments.all()
+        ],
+    }
+
+
+def _chunk(ids: Iterator[UUID]) -> Iterator[list[UUID]]:
+    while chunk := list(islice(ids, _CHUNK)):
+        yield chunk

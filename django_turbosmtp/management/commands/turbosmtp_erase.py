@@ -1,0 +1,83 @@
+"""Remove all that the log keeps on one person."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import router
+
+from django_turbosmtp.conf import read_log_settings
+from django_turbosmtp.journal.erase import describe_messages, erase, find_messages
+from django_turbosmtp.models import Message
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+
+class Command(BaseCommand):
+    """Asks before it removes anything."""
+
+    help = (
+        "Delete messages to this address alone. Of messages that others got too,"
+        " remove bodies, headers, subject and metadata, and replace the address."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take the address, ``--export`` and ``--no-input``."""
+        parser.add_argument("address", help="the person's e-mail address")
+        parser.add_argument(
+            "--export",
+            type=Path,
+            metavar="PATH",
+            help="write all that is kept to this new file first, as JSON",
+        )
+        parser.add_argument(
+            "--no-input", "--noinput", action="store_true", help="do not ask"
+        )
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Count, ask, write out, remove and tell."""
+        address: str = options["address"].strip()
+        if "@" not in address:
+            raise CommandError(f"{address!r} is no e-mail address.")
+        alias = read_log_settings().using or router.db_for_write(Message)
+        count = sum(1 for _ in find_messages(address, alias))
+        if options["export"]:
+            _export(options["export"], address, alias)
+            self.stdout.write(f"{count} messages were written to {options['export']}.")
+        if not options["no_input"] and not _confirm(address, count):
+            raise CommandError("Nothing was removed.")
+        erased = erase(address, alias)
+        self.stdout.write(
+            f"{erased.deleted} messages were deleted; {erased.anonymised} that others"
+            " got too were made anonymous."
+        )
+
+
+def _confirm(address: str, count: int) -> bool:
+    question = f"Remove what is kept on {address} in {count} messages? Type 'yes': "
+    try:
+        return input(question).strip().lower() == "yes"
+    except EOFError:
+        return False
+
+
+def _export(path: Path, address: str, alias: str) -> None:
+    # Readable for this user alone, and never over something that is there.
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except OSError as error:
+        raise CommandError(
+            f"{path} cannot be written: {error.strerror}. Nothing was removed."
+        ) from None
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f'{{"address": {json.dumps(address)}, "messages": [')
+        for number, message in enumerate(describe_messages(address, alias)):
+            file.write(",\n" if number else "\n")
+            json.dump(message, file, cls=DjangoJSONEncoder, ensure_ascii=False)
+        file.write("\n]}\n")

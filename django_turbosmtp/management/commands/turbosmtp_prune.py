@@ -1,0 +1,54 @@
+"""Remove what the log keeps for longer than the settings say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import BaseCommand
+from django.db import router
+
+from django_turbosmtp.conf import read_log_settings
+from django_turbosmtp.journal.prune import count_old, prune
+from django_turbosmtp.management.progress import Progress
+from django_turbosmtp.models import Message
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+
+class Command(BaseCommand):
+    """Run it every day."""
+
+    help = (
+        "Remove messages older than RETENTION_DAYS, and bodies older than"
+        " BODY_RETENTION_DAYS, from the log."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take ``--dry-run``."""
+        parser.add_argument("--dry-run", action="store_true", help="count, and stop")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Count, remove and tell."""
+        log = read_log_settings()
+        alias = log.using or router.db_for_write(Message)
+        days = {"days": log.retention_days, "body_days": log.body_retention_days}
+        if options["dry_run"]:
+            old = count_old(alias, **days)
+            self.stdout.write(
+                f"{old.messages} messages and the bodies of {old.bodies} others would"
+                " be removed."
+            )
+            return
+        with Progress(self.stderr, lambda: sum_up(count_old(alias, **days))) as bar:
+            removed = prune(alias, **days, report=bar.advance)
+        self.stdout.write(
+            f"{removed.messages} messages, the bodies of {removed.bodies} others and"
+            f" {removed.files} files were removed."
+        )
+
+
+def sum_up(old: Any) -> int:
+    """Return how many steps the progress bar has."""
+    total: int = old.messages + old.bodies
+    return total

@@ -1,0 +1,159 @@
+"""The log in the admin: who sees what, and that nobody changes anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.models import Message
+from django_turbosmtp.sandbox import Sandbox
+from tests.messages import new
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/turbosmtp/message/"
+
+
+@pytest.fixture
+def user(django_user_model: Any) -> Any:
+    def make(*permissions: str) -> Client:
+        name = "-".join(permissions) or "none"
+        made = django_user_model.objects.create(username=name, is_staff=True)
+        made.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client = Client()
+        client.force_login(made)
+        return client
+
+    return make
+
+
+@pytest.fixture
+def row(logged: Any, sandbox: Sandbox) -> Message:
+    message = new(
+        subject="Your order",
+        body="hunter2 <script>alert(1)</script>",
+        to=["Jane <jane@example.org>"],
+        cc=["c@example.org"],
+        attachments=[("a.pdf", b"%PDF", "application/pdf")],
+    )
+    EmailBackend().send_messages([message])
+    return Message.objects.get()
+
+
+def page_of(row: Message) -> str:
+    return reverse("admin:turbosmtp_message_change", args=[row.pk])
+
+
+def test_the_permissions_exist() -> None:
+    found = Permission.objects.filter(content_type__app_label="turbosmtp")
+    names = set(found.values_list("codename", flat=True))
+    assert names == {"view_message", "view_message_body", "resend_message"}
+
+
+def test_the_list(row: Message, user: Any) -> None:
+    html = user("view_message").get(LIST).content.decode()
+    for text in ("Your order", "jane@example.org and 1 more", "sent"):
+        assert text in html
+    assert "hunter2" not in html
+
+
+def test_a_message_without_its_body(row: Message, user: Any) -> None:
+    html = user("view_message").get(page_of(row)).content.decode()
+    for text in ("Your order", "Jane &lt;jane@example.org&gt;", "a.pdf", row.mid):
+        assert text in html
+    assert "hunter2" not in html
+    assert "Wire fields" not in html
+
+
+def test_a_message_with_its_body(row: Message, user: Any) -> None:
+    client = user("view_message", "view_message_body")
+    html = client.get(page_of(row)).content.decode()
+    assert "hunter2 &lt;script&gt;alert(1)" in html
+    assert "<script>alert" not in html
+
+
+def test_a_body_that_is_not_kept_is_said_so(row: Message, user: Any) -> None:
+    row.content.delete()
+    client = user("view_message", "view_message_body")
+    assert "(not kept)" in client.get(page_of(row)).content.decode()
+
+
+@pytest.mark.parametrize("permissions", [[], ["view_message_body"]])
+def test_nobody_else_gets_in(row: Message, user: Any, permissions: list[str]) -> None:
+    client = user(*permissions)
+    assert client.get(LIST).status_code == 403
+    assert client.get(page_of(row)).status_code == 403
+    assert Client().get(page_of(row)).status_code == 302
+
+
+@pytest.mark.parametrize("action", ["add/", "{}/delete/", "{}/change/", ""])
+def test_nothing_can_be_changed(
+    row: Message, action: str, admin_client: Client
+) -> None:
+    path = LIST + action.format(row.pk)
+    data = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+    admin_client.post(path, {**data, "subject": "changed", "status": "failed"})
+    found = Message.objects.get()
+    assert (found.pk, found.subject, found.status) == (row.pk, "Your order", "sent")
+    html = admin_client.get(LIST).content.decode()
+    assert "Add message" not in html
+    assert "delete_selected" not in html
+
+
+@pytest.mark.parametrize(
+    ("term", "found"),
+    [
+        ("jane@example.org", True),
+        (" Jane@Example.ORG ", True),
+        ("c@example.org", True),
+        ("{row.mid}", True),
+        ("{row.reference_id}", True),
+        ("ane@example.org", False),
+        ("example.org", False),
+        ("1", False),
+        ("hunter2", False),
+        ("'\"%_", False),
+    ],
+)
+def test_search(row: Message, term: str, found: bool, admin_client: Client) -> None:
+    EmailBackend().send_messages([new(subject="Another")])
+    term = term.format(row=row) if "{" in term else term
+    answer = admin_client.get(LIST, {"q": term})
+    assert answer.status_code == 200
+    html = answer.content.decode()
+    assert ("Your order" in html) == found
+    assert "Another" not in html
+
+
+def test_the_list_reads_no_bodies(row: Message, admin_client: Client) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        admin_client.get(LIST)
+    for table in ("content", "payload", "attachment"):
+        assert not [q for q in queries if f"turbosmtp_{table}" in q["sql"]]
+
+
+def test_a_row_in_every_state_has_a_page(
+    logged: Any, sandbox: Sandbox, admin_client: Client
+) -> None:
+    sandbox.add_fault("500", match="lost@")
+    messages = [
+        new(to=["nobody"]),
+        new(to=["lost@example.org"], subject=""),
+        new(to=[], bcc=["a@x.org", "b@x.org"]),
+        new(to=["other@x.net"]),
+    ]
+    guard = ["example.org", "x.org"]
+    EmailBackend(fail_silently=True, recipient_guard=guard).send_messages(messages)
+    Message.objects.filter(subject="").update(outcome="", status="sending")
+    rows = list(Message.objects.all())
+    assert len(rows) == 4
+    for row in rows:
+        assert admin_client.get(page_of(row)).status_code == 200
+    assert "(no subject)" in admin_client.get(LIST).content.decode()

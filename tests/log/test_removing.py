@@ -1,0 +1,236 @@
+"""``turbosmtp_prune`` and ``turbosmtp_erase``."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from django_turbosmtp._compat import find_uuid7_floor, uuid7
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.journal import prune as prune_module
+from django_turbosmtp.models import (
+    Attachment,
+    Content,
+    Message,
+    Payload,
+    Recipient,
+    StoredFile,
+)
+from django_turbosmtp.sandbox import Sandbox
+from tests.log.test_files import PDF, files, stored  # noqa: F401 - a fixture
+from tests.messages import new
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*arguments: Any, **options: Any) -> str:
+    out = io.StringIO()
+    call_command(*arguments, stdout=out, stderr=io.StringIO(), **options)
+    return out.getvalue()
+
+
+def make(days: float, **values: Any) -> Message:
+    """Make a row as old as this, with all that belongs to one."""
+    at = time.time() - days * 86400
+    made = datetime.fromtimestamp(at, UTC)
+    key = find_uuid7_floor(at)
+    message = Message.objects.create(
+        id=type(key)(int=key.int | uuid7().int & (2**62 - 1)),
+        created_at=made,
+        api_version=2,
+        **{"status": "sent", "outcome": "accepted", "subject": "S", **values},
+    )
+    Content.objects.create(message=message, text="Body")
+    Payload.objects.create(message=message, position=0, data=b"{}")
+    Recipient.objects.create(
+        message=message, position=0, kind="to", address="a@x.org", status="sent"
+    )
+    return message
+
+
+def test_uuid7_is_in_order_of_time() -> None:
+    made = [uuid7() for _ in range(2000)]
+    assert made == sorted(made)
+    assert len(set(made)) == 2000
+    assert {(u.version, u.variant) for u in made} == {(7, "specified in RFC 4122")}
+    seconds = (made[0].int >> 80) / 1000
+    assert abs(seconds - time.time()) < 60
+    assert find_uuid7_floor(seconds) <= made[0] < find_uuid7_floor(seconds + 60)
+
+
+def test_prune_goes_by_the_settings(settings: Any) -> None:
+    settings.TURBOSMTP = {"RETENTION_DAYS": 100, "BODY_RETENTION_DAYS": 10}
+    for days in (1, 9, 11, 50, 99, 101, 500):
+        make(days, subject=str(days))
+
+    assert "2 messages and the bodies of 3 others would" in run(
+        "turbosmtp_prune", "--dry-run"
+    )
+    assert Message.objects.count() == 7
+    assert "2 messages, the bodies of 3 others" in run("turbosmtp_prune")
+
+    kept = Message.objects.order_by("-id")
+    assert [m.subject for m in kept] == ["1", "9", "11", "50", "99"]
+    assert [hasattr(m, "content") for m in kept] == [True, True, False, False, False]
+    assert [m.payload.exists() for m in kept] == [True, True, False, False, False]
+    assert Recipient.objects.count() == 5
+    assert "0 messages, the bodies of 0 others" in run("turbosmtp_prune")
+
+
+def test_prune_keeps_all_where_the_settings_say_none(settings: Any) -> None:
+    settings.TURBOSMTP = {"RETENTION_DAYS": None, "BODY_RETENTION_DAYS": None}
+    make(5000)
+    assert "0 messages" in run("turbosmtp_prune")
+    assert Content.objects.count() == 1
+
+
+def test_the_defaults(settings: Any) -> None:
+    settings.TURBOSMTP = {}
+    for days in (29, 31, 364, 366):
+        make(days)
+    assert "1 messages, the bodies of 2 others" in run("turbosmtp_prune")
+
+
+def test_prune_works_in_chunks(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.TURBOSMTP = {"RETENTION_DAYS": 1}
+    monkeypatch.setattr(prune_module, "FIRST_CHUNK", 7)
+    monkeypatch.setattr(prune_module, "MAX_CHUNK", 7)
+    for _ in range(30):
+        make(2)
+    recent = make(0.5)
+    with CaptureQueriesContext(connection) as queries:
+        run("turbosmtp_prune")
+    savepoints = [q for q in queries if q["sql"].startswith("SAVEPOINT")]
+    assert len(savepoints) == 5
+    assert Message.objects.get() == recent
+
+
+def test_prune_removes_files_that_nobody_refers_to(
+    stored: Path,  # noqa: F811
+    settings: Any,
+    sandbox: Sandbox,
+) -> None:
+    EmailBackend().send_messages(
+        [new(attachments=[PDF]), new(attachments=[PDF, ("b", b"b", "image/gif")])]
+    )
+    assert files(stored) == [b"%PDF-1", b"b"]
+    first, second = Message.objects.order_by("id")
+    old = make(400)
+    Attachment.objects.filter(message=second).update(message=old)
+
+    assert "1 messages, the bodies of 0 others and 1 files" in run("turbosmtp_prune")
+
+    assert files(stored) == [b"%PDF-1"]
+    assert StoredFile.objects.count() == 1
+    assert first.attachments.get().stored is not None
+
+
+def test_wrong_settings_are_told(settings: Any) -> None:
+    settings.TURBOSMTP = {"RETENTION_DAYS": "365"}
+    with pytest.raises(Exception, match="RETENTION_DAYS"):
+        run("turbosmtp_prune")
+
+
+# --- One person ---
+
+
+def send(logged: Any, *messages: Any) -> None:
+    EmailBackend(fail_silently=True).send_messages(messages)
+
+
+def test_erase(logged: Any, sandbox: Sandbox, tmp_path: Path) -> None:
+    jane = "Jane@Example.org"
+    alone = new(subject="alone", to=[f"Jane Doe <{jane}>"], body="Dear Jane")
+    shared = new(subject="shared Jane", to=[jane], cc=["other@x.org"])
+    contact = new(subject="contact", to=["staff@x.org"], reply_to=[f"Jane <{jane}>"])
+    named = new(subject="named", to=["staff@x.org"], body=f"{jane} wrote")
+    other = new(subject="other", to=["mary-jane@example.org"])
+    contact.extra_headers = {"X-From": jane}
+    named.metadata = {"who": jane}  # type: ignore[attr-defined]
+    send(logged, alone, shared, contact, named, other)
+    export = tmp_path / "jane.json"
+
+    out = run("turbosmtp_erase", "jane@example.org", "--export", export, "--no-input")
+
+    assert "4 messages were written" in out
+    assert "1 messages were deleted; 3 that others got too" in out
+    kept = json.loads(export.read_text("utf-8"))
+    assert kept["address"] == "jane@example.org"
+    subjects = [m["subject"] for m in kept["messages"]]
+    assert subjects == ["alone", "shared Jane", "contact", "named"]
+    assert kept["messages"][0]["text"] == "Dear Jane"
+    assert kept["messages"][0]["recipients"][0]["shown"] == f"Jane Doe <{jane}>"
+    assert "other@x.org" not in export.read_text("utf-8")
+    assert export.stat().st_mode & 0o077 == 0
+    everything = [
+        *Message.objects.values(),
+        *Recipient.objects.values(),
+        *Content.objects.values(),
+    ]
+    left = str(everything).lower().replace("mary-jane@example.org", "")
+    assert "jane" not in left
+    assert "other@x.org" in left
+    assert Message.objects.count() == 4
+    assert Content.objects.get().message.subject == "other"
+
+
+def test_erase_takes_refused_ones_too(logged: Any, sandbox: Sandbox) -> None:
+    send(logged, new(to=["jane@example.org", "nobody"]))
+    assert "1 that others got too" in run(
+        "turbosmtp_erase", "jane@example.org", "--no-input"
+    )
+    assert "jane" not in str(list(Message.objects.values()))
+
+
+def test_erase_asks(
+    logged: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(logged, new())
+    for answer, left in (("no", 1), ("yes", 0)):
+        monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
+        if left:
+            with pytest.raises(CommandError, match="Nothing was removed"):
+                run("turbosmtp_erase", "to@example.org")
+        else:
+            run("turbosmtp_erase", "to@example.org")
+        assert Message.objects.count() == left
+
+
+def test_erase_never_writes_over_a_file(
+    logged: Any, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    send(logged, new())
+    path = tmp_path / "there"
+    path.write_text("mine")
+    with pytest.raises(CommandError, match="Nothing was removed"):
+        run("turbosmtp_erase", "to@example.org", "--export", path, "--no-input")
+    assert path.read_text() == "mine"
+    assert Message.objects.count() == 1
+
+
+@pytest.mark.parametrize("address", ["", "nobody", " "])
+def test_erase_takes_an_address(address: str) -> None:
+    with pytest.raises(CommandError, match="no e-mail address"):
+        run("turbosmtp_erase", address, "--no-input")
+
+
+def test_progress_on_a_terminal_only(settings: Any) -> None:
+    settings.TURBOSMTP = {"RETENTION_DAYS": 1}
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        make(2)
+        call_command("turbosmtp_prune", stdout=io.StringIO(), stderr=stream)
+        assert ("100%  1 of 1" in stream.getvalue()) == shown
