@@ -34,6 +34,8 @@ class Bench:
         self.threads: int = params.get("threads", 1)
         self.megabytes: int = params.get("megabytes", 5)
         self.refuse: str = params.get("refuse", "")
+        self.single: bool = params.get("single", False)
+        self.log_body: bool = params.get("log_body", True)
         self.trace: bool = params.get("trace", False)
         self.way: str = params.get("way", "")
         self.http: int = params.get("http", 0)

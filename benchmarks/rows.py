@@ -314,4 +314,116 @@ BENCHMARKS: dict[str, Benchmark] = {
             ),
         ],
     ),
+    "log": Benchmark(
+        title="{messages} small messages with the log on, answers without delay",
+        figure=("cpu_ms", "ms CPU/message", 3),
+        also=[("statements", "statements/message", 3), ("rate", "messages/s", 0)],
+        variants={
+            "unlogged": _batch("django-turbosmtp, no log, send_messages()", _OURS),
+            "ours": Variant(label="django-turbosmtp, send_messages()", work="logged"),
+            "anymail": _batch("django-anymail, no log, send_messages()", _ANYMAIL),
+            "unlogged-single": _single("django-turbosmtp, no log, send_mail()", _OURS),
+            "ours-single": Variant(
+                label="django-turbosmtp, send_mail()",
+                work="logged",
+                params={"single": True},
+            ),
+            "anymail-single": _single("django-anymail, no log, send_mail()", _ANYMAIL),
+            "post-office": Variant(
+                label="post_office, its queue and log, the command", work="post_office"
+            ),
+            "mailer": Variant(
+                label="django-mailer, its queue and log, the command", work="mailer"
+            ),
+        },
+        bounds=[
+            Bound(
+                label="statements a message, send_messages()",
+                value=lambda m: m("ours", "statements"),
+                limit=0.05,
+            ),
+            Bound(
+                label="statements of one send_mail()",
+                value=lambda m: m("ours-single", "statements"),
+                limit=6,
+            ),
+            Bound(
+                label="ms of CPU added, send_messages()",
+                value=lambda m: m("ours", "cpu_ms") - m("unlogged", "cpu_ms"),
+                limit=1,
+            ),
+            Bound(
+                label="of django-anymail's CPU without a log, send_messages()",
+                value=lambda m: m("ours", "cpu_ms") / m("anymail", "cpu_ms"),
+                limit=1,
+            ),
+        ],
+    ),
+    "log-rate": Benchmark(
+        title="{messages} small messages at once, 40 ms an answer, log on",
+        figure=("rate", "messages/s", 1),
+        also=[("connections", "connections", 0)],
+        variants=_late(
+            {
+                "unlogged": _batch("django-turbosmtp, no log", _OURS),
+                "ours": Variant(label="django-turbosmtp, log on", work="logged"),
+            }
+        ),
+        bounds=[
+            Bound(
+                label="of the rate without a log",
+                value=lambda m: m("ours", "rate") / m("unlogged", "rate"),
+                limit=0.95,
+                at_least=True,
+            ),
+        ],
+    ),
+    "log-memory": Benchmark(
+        title="Memory with the log on: growth",
+        figure=("growth_mb", "MiB", 1),
+        also=[("seconds", "s", 0)],
+        variants={
+            "20k": Variant(
+                label="20,000 messages of 30 KB from a generator",
+                work="memory",
+                params={"messages": 20_000},
+            ),
+            "100k": Variant(
+                label="100,000 messages of 30 KB from a generator",
+                work="memory",
+                params={"messages": 100_000},
+            ),
+            "blind": Variant(
+                label="300 blind copies alone with a file of 1 MiB", work="blind"
+            ),
+        },
+        bounds=[
+            Bound(
+                label="MiB for 20,000", value=lambda m: m("20k", "growth_mb"), limit=80
+            ),
+            Bound(
+                label="MiB for 100,000",
+                value=lambda m: m("100k", "growth_mb"),
+                limit=80,
+            ),
+        ],
+    ),
+    "prune": Benchmark(
+        title="Pruning 100,000 messages",
+        figure=("seconds", "s", 1),
+        also=[("longest", "s, longest transaction", 2), ("growth_mb", "MiB", 1)],
+        variants={
+            "ours": Variant(
+                label="turbosmtp_prune", work="pruning", params={"messages": 100_000}
+            ),
+        },
+        bounds=[
+            Bound(
+                label="s, the longest transaction",
+                value=lambda m: m("ours", "longest"),
+                limit=1,
+            ),
+            Bound(label="MiB", value=lambda m: m("ours", "growth_mb"), limit=50),
+        ],
+    ),
 }

@@ -1,0 +1,221 @@
+"""What the log costs: statements, CPU, memory, and the time of pruning."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import FROM, HTML, OURS, TEXT, TO, emails
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench import Bench, Figures
+
+_APPS = ("django.contrib.auth", "django.contrib.contenttypes", "django_turbosmtp")
+
+_CONTROL = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "ROLLBACK")
+
+
+@contextlib.contextmanager
+def _logging(bench: Bench, **more: Any) -> Iterator[None]:
+    """Set up Django with the log on, in a database of its own."""
+    from django.core.management import call_command
+
+    with tempfile.TemporaryDirectory() as directory:
+        bench.django(OURS, apps=_APPS, DATABASES={"default": _database(directory)})
+        from django.conf import settings
+
+        settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True, **more}
+        call_command("migrate", verbosity=0)
+        yield
+        from django.db import connections
+
+        connections.close_all()
+
+
+def _database(directory: str) -> dict[str, Any]:
+    """Return SQLite in this folder, or the PostgreSQL that ``PGDATABASE`` names."""
+    if name := os.environ.get("PGDATABASE"):
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": name,
+            "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+            "USER": os.environ.get("PGUSER", "postgres"),
+        }
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(Path(directory) / "log.sqlite3"),
+    }
+
+
+class _Counter:
+    """Counts the statements of the log, those that control transactions apart."""
+
+    def __init__(self) -> None:
+        self.statements = 0
+
+    def __call__(self, execute: Any, sql: str, *arguments: Any) -> Any:
+        if not sql.startswith(_CONTROL):
+            self.statements += 1
+        return execute(sql, *arguments)
+
+
+def logged(bench: Bench) -> Figures:
+    """All messages in one send_messages(), or by send_mail(), each with its row."""
+    from django.core.mail import get_connection, send_mail
+
+    def send(count: int) -> None:
+        if bench.single:
+            for number in range(count):
+                send_mail(f"Order {number}", TEXT, FROM, [TO], html_message=HTML)
+        else:
+            get_connection().send_messages(ready[count])
+
+    with _logging(bench):
+        from django.db import connection
+
+        from django_turbosmtp.models import Message
+
+        ready = {count: emails(count) for count in {bench.messages, 20}}
+        figures = bench.timed(send)
+        counter = _Counter()
+        with connection.execute_wrapper(counter):
+            bench.reset()
+            send(bench.messages)
+        if Message.objects.filter(outcome="accepted").count() < 2 * bench.messages:
+            raise RuntimeError("Not every message has its row.")
+        return {**figures, "statements": counter.statements / bench.messages}
+
+
+def memory(bench: Bench) -> Figures:
+    """Messages of 30 KB from a generator, log on: growth of the resident memory."""
+    from django.core.mail import EmailMessage, get_connection
+
+    def draw(count: int) -> Iterator[EmailMessage]:
+        for number in range(count):
+            body = f"{number} " + "x" * 30_000
+            yield EmailMessage(f"Order {number}", body, FROM, [TO])
+
+    with _logging(bench, LOG_BODY=bench.log_body):
+        bench.reset()
+        get_connection().send_messages(draw(600))
+        before, start = _peak_reset(), time.perf_counter()
+        sent = get_connection().send_messages(draw(bench.messages))
+        seconds = time.perf_counter() - start
+        growth = _peak() - before
+    if sent != bench.messages:
+        raise RuntimeError(f"{sent} of {bench.messages} were sent")
+    return {"growth_mb": growth / 2**20, "seconds": seconds}
+
+
+def blind(bench: Bench) -> Figures:
+    """300 blind copies alone with a file of 1 MiB: growth of the resident memory."""
+    from django.core.mail import EmailMessage, get_connection
+
+    with _logging(bench):
+        bench.reset()
+        get_connection().send_messages(emails(20))
+        message = EmailMessage(
+            "Order", TEXT, FROM, [], [f"p{n}@x.org" for n in range(300)]
+        )
+        message.attach("a.bin", os.urandom(2**20), "application/zip")
+        before = _peak_reset()
+        get_connection().send_messages([message])
+        return {"growth_mb": (_peak() - before) / 2**20}
+
+
+def _peak() -> int:
+    """Return the highest resident memory in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(
+            line for line in status.read_text().splitlines() if line.startswith("VmHWM")
+        )
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _peak_reset() -> int:
+    """Set the highest resident memory back to what is resident, and return it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
+def pruning(bench: Bench) -> Figures:
+    """Remove so many old messages: seconds, memory, and the longest transaction."""
+    from django.db import connection
+
+    with _logging(bench):
+        from django_turbosmtp.journal import prune
+
+        _fill(bench.messages)
+        longest = _Longest()
+        before, start = _peak_reset(), time.perf_counter()
+        with connection.execute_wrapper(longest):
+            pruned = prune.prune("default", days=365, body_days=30)
+        seconds = time.perf_counter() - start
+        growth = _peak() - before
+    if pruned.messages != bench.messages:
+        raise RuntimeError(f"{pruned} of {bench.messages}")
+    return {
+        "seconds": seconds,
+        "longest": longest.seconds,
+        "growth_mb": growth / 2**20,
+    }
+
+
+class _Longest:
+    """Takes the time from each BEGIN to the next: a transaction and what follows."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = time.perf_counter()
+
+    def __call__(self, execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith(("BEGIN", "SELECT")):
+            self._began = time.perf_counter()
+        result = execute(sql, *arguments)
+        self.seconds = max(self.seconds, time.perf_counter() - self._began)
+        return result
+
+
+def _fill(count: int) -> None:
+    """Make rows of 500 days ago, with body and recipient each."""
+    from django.utils import timezone
+
+    from django_turbosmtp._compat import find_uuid7_floor, uuid7
+    from django_turbosmtp.models import Content, Message, Recipient
+
+    day = find_uuid7_floor(time.time() - 500 * 86400).int
+    mask = 2**64 - 1
+    for start in range(0, count, 5000):
+        messages = [
+            Message(
+                id=type(uuid7())(
+                    int=(day + (number << 80)) & ~mask | uuid7().int & mask
+                ),
+                created_at=timezone.now(),
+                status="sent",
+                outcome="accepted",
+                api_version=2,
+                subject="Order",
+            )
+            for number in range(start, min(count, start + 5000))
+        ]
+        Message.objects.bulk_create(messages)
+        Content.objects.bulk_create(
+            [Content(message=m, text=TEXT, html=HTML) for m in messages]
+        )
+        Recipient.objects.bulk_create(
+            [
+                Recipient(message=m, position=0, kind="to", address=TO, status="sent")
+                for m in messages
+            ]
+        )
