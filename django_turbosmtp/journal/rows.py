@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import Message as MIMEMessage
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from django_turbosmtp.journal.text import Cleaner
 from django_turbosmtp.models import Attachment, Content, Message, Recipient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from django_turbosmtp.journal.entries import Entry
 
@@ -88,7 +89,7 @@ def build_rows(
     if keep_body:
         text, html = _read_bodies(entry)
         rows.content = Content(
-            message=row,
+            message_id=row.id,
             text=keep.redacted("text", text),
             html=keep.redacted("html", html),
             wire=_build_wire(entry, keep),
@@ -123,21 +124,25 @@ class _Keeper:
 
     def text(self, name: str, value: Any, limit: int | None = None) -> str:
         """Return ``value`` as text of at most ``limit`` characters."""
-        # A lazy text of the site's own may raise anything.
-        text = self._convert(name, str, "" if value is None else value)
+        text: str = value if type(value) is str else self._read(name, value)
+        if text.isascii() and "\0" not in text and (not limit or len(text) <= limit):
+            return text
         cleaner = Cleaner(self._width)
-        kept = cleaner.clean_text(str(text))[:limit]
-        if cleaner.changed or len(kept) < len(str(text)):
+        kept = cleaner.clean_text(text)[:limit]
+        if cleaner.changed or len(kept) < len(text):
             self._note(name)
         return kept
 
     def redacted(self, name: str, value: Any) -> str:
         """Return ``value`` as text, redacted."""
-        text = self._convert(name, str, "" if value is None else value)
-        return self.text(name, self._redact_text(name, str(text)))
+        if self._redact is None:
+            return self.text(name, value)
+        return self.text(name, self._redact_text(name, self._read(name, value)))
 
     def json(self, name: str, value: Any) -> Any:
         """Return ``value`` as JSON."""
+        if not value:
+            return {} if isinstance(value, Mapping) else []
         cleaner = Cleaner(self._width)
         kept = self._convert(name, cleaner.clean_json, value)
         if cleaner.changed:
@@ -166,6 +171,10 @@ class _Keeper:
         self.was_redacted = self.was_redacted or kept != text
         return kept
 
+    def _read(self, name: str, value: Any) -> str:
+        # A lazy text of the site's own may raise anything.
+        return str(self._convert(name, str, "" if value is None else value))
+
     def _convert(self, name: str, convert: Callable[[Any], Any], value: Any) -> Any:
         try:
             return convert(value)
@@ -181,7 +190,7 @@ class _Keeper:
 def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipient]:
     return [
         Recipient(
-            message=row,
+            message_id=row.id,
             position=position,
             kind=addressee.kind,
             address=keep.text(
@@ -236,7 +245,7 @@ def _add_attachments(rows: Rows, entry: Entry, keep: _Keeper) -> None:
         rows.contents.append(content)
         rows.attachments.append(
             Attachment(
-                message=rows.message,
+                message_id=rows.message.id,
                 position=position,
                 name=keep.text("attachments", name),
                 type=keep.text("attachments", kind, 255),

