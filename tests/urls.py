@@ -1,6 +1,11 @@
 """The admin, with the log in it."""
 
 from django.contrib import admin
+from django.http import HttpResponse
 from django.urls import path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    # Every browser asks for it.
+    path("favicon.ico", lambda request: HttpResponse(status=204)),
+]

@@ -6,28 +6,14 @@ import base64
 import http.client
 import http.server
 import json
-import os
 import struct
 import threading
 import zlib
-from pathlib import Path
 
 import pytest
-from playwright import sync_api
 
-from django_turbosmtp.sandbox import Sandbox
+from tests.browser.conftest import take_shot
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-ARTIFACTS = Path(os.environ.get("ARTIFACTS", "artifacts"))
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
 KEYS = {"consumerKey": "sandbox-key", "consumerSecret": "sandbox-secret"}
 
 
@@ -73,49 +59,6 @@ def outside():
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture
-def sandbox():
-    with Sandbox() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not Path(CHROMIUM).exists():
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield started
-        started.close()
-
-
-@pytest.fixture(params=["light", "dark"])
-def scheme(request):
-    return request.param
-
-
-@pytest.fixture(params=sorted(SIZES))
-def size(request):
-    return request.param
-
-
-@pytest.fixture
-def page(browser, size, scheme):
-    width, height = SIZES[size]
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme
-    )
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    page.seen = []
-    page.complaints = []
-    page.on("request", lambda request: page.seen.append(request.url))
-    page.on("console", lambda message: page.complaints.append(message.text))
-    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
-    yield page
-    context.close()
 
 
 def send(sandbox, **fields):
@@ -169,21 +112,13 @@ def send_hostile(sandbox, outside):
     )
 
 
-def shot(page, size, scheme, name):
-    ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    path = ARTIFACTS / f"inbox-{name}-{size}-{scheme}.png"
-    page.screenshot(path=str(path), full_page=True)
-    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert wide <= 0, f"{name} scrolls sideways by {wide} pixels"
-
-
 def test_a_hostile_message_does_nothing(sandbox, outside, page, size, scheme):
     origin, asked = outside
     send(sandbox, subject="Welcome", content="Plain text only.")
     send_hostile(sandbox, origin)
     page.goto(sandbox.url)
     assert page.locator("ul.messages li").count() == 2
-    shot(page, size, scheme, "list")
+    take_shot(page, size, scheme, "inbox-list")
 
     page.get_by_role("link", name="Your order is on its way").click()
     inner = page.frame_locator("iframe")
@@ -191,7 +126,7 @@ def test_a_hostile_message_does_nothing(sandbox, outside, page, size, scheme):
     frame = page.frames[1]
     page.wait_for_load_state("networkidle")
     assert frame.locator("#inline").evaluate("image => image.naturalWidth") == 160
-    shot(page, size, scheme, "html")
+    take_shot(page, size, scheme, "inbox-html")
 
     # What a reader may do in it: nothing comes of it.
     inner.locator("#go").click()
@@ -206,7 +141,7 @@ def test_a_hostile_message_does_nothing(sandbox, outside, page, size, scheme):
         page.get_by_role("link", name=width).click()
         box = page.locator("iframe").bounding_box()
         assert box["width"] == pixels
-    shot(page, size, scheme, "tablet")
+    take_shot(page, size, scheme, "inbox-tablet")
 
 
 def test_remote_pictures_on_request(sandbox, outside, page):
@@ -247,7 +182,7 @@ def test_tabs_by_keyboard(sandbox, outside, page, size, scheme):
         page.wait_for_load_state()
         assert page.locator(".tabs [aria-current]").inner_text() == name
         assert content in page.locator(".panel").inner_text()
-        shot(page, size, scheme, name.split()[0].lower())
+        take_shot(page, size, scheme, name.split()[0].lower())
     assert page.complaints == []
 
 
@@ -260,7 +195,7 @@ def test_faults_and_clearing(sandbox, page, size, scheme):
     page.get_by_label("Until cleared").check()
     page.get_by_role("button", name="Add fault").click()
     assert [fault.kind for fault in sandbox.faults.active] == ["lost_answer", "429"]
-    shot(page, size, scheme, "faults")
+    take_shot(page, size, scheme, "inbox-faults")
     page.get_by_role("button", name="Clear all faults").click()
     assert sandbox.faults.active == []
     page.get_by_label("Seconds").last.fill("0.5")
@@ -271,7 +206,7 @@ def test_faults_and_clearing(sandbox, page, size, scheme):
     page.get_by_role("button", name="Clear inbox").click()
     page.get_by_text("No message yet").wait_for()
     assert sandbox.messages == []
-    shot(page, size, scheme, "empty")
+    take_shot(page, size, scheme, "inbox-empty")
     assert page.complaints == []
 
 
