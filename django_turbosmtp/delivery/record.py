@@ -16,13 +16,14 @@ from django_turbosmtp.constants import (
     UNKNOWN,
 )
 from django_turbosmtp.delivery.prepare import list_addresses
-from django_turbosmtp.exceptions import InvalidAddress
+from django_turbosmtp.exceptions import InvalidAddress, MessageError
 from django_turbosmtp.journal import (
     Addressee,
     Conclusion,
     Entry,
     Result,
     open_journal,
+    report_failure,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ class Recorder:
             return
         for job in jobs:
             if job.requests or job.status.outcome:
-                self._entries[job.id] = build_entry(job, self._settings)
+                try:
+                    self._entries[job.id] = build_entry(job, self._settings)
+                except Exception as error:  # noqa: BLE001 - the mail goes without a row
+                    report_failure(error, "before the send")
         self._journal.begin(list(self._entries.values()))
 
     def conclude(self, jobs: Sequence[Job]) -> None:
@@ -67,7 +71,7 @@ class Recorder:
             [
                 build_conclusion(job, self._entries[job.id])
                 for job in jobs
-                if job.requests
+                if job.requests and job.id in self._entries
             ]
         )
         self._entries.clear()
@@ -118,8 +122,15 @@ def build_conclusion(job: Job, entry: Entry) -> Conclusion:
         attempts=job.status.attempts,
         error=job.status.error,
         results=results,
-        payload=Body(job.requests[0].fields) if failed else None,
+        payload=_build_payload(job) if failed else None,
     )
+
+
+def _build_payload(job: Job) -> Body | None:
+    try:
+        return Body(job.requests[0].fields)
+    except MessageError:  # which is why it was refused, then
+        return None
 
 
 def _choose_status(job: Job) -> str:

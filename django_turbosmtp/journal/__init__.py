@@ -1,6 +1,14 @@
 """The log's write side: a row before a message leaves, its outcome right after."""
 
 from django_turbosmtp.journal.entries import Addressee, Conclusion, Entry, Result
-from django_turbosmtp.journal.journal import Journal, open_journal
+from django_turbosmtp.journal.journal import Journal, open_journal, report_failure
 
-__all__ = ["Addressee", "Conclusion", "Entry", "Journal", "Result", "open_journal"]
+__all__ = [
+    "Addressee",
+    "Conclusion",
+    "Entry",
+    "Journal",
+    "Result",
+    "open_journal",
+    "report_failure",
+]

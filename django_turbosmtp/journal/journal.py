@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -32,10 +33,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from django_turbosmtp.conf import Settings
     from django_turbosmtp.journal.entries import Conclusion, Entry
 
 logger = logging.getLogger("django_turbosmtp.journal")
+
+#: Take the database and not the messages for the cause after this many refused rows.
+MAX_REFUSED_IN_A_ROW = 5
 
 #: MySQL's number for letters that the column's charset lacks.
 _INCORRECT_STRING = 1366
@@ -67,7 +73,7 @@ class Journal:
     def begin(self, entries: Sequence[Entry]) -> None:
         """Write the rows of messages that are about to leave, or will not."""
         if entries:
-            self._attempt(lambda: self._insert(entries), "before the send")
+            self._attempt(lambda: self._insert_each(entries), "before the send")
 
     def conclude(self, conclusions: Sequence[Conclusion]) -> None:
         """Write what became of those that `begin` wrote as about to leave."""
@@ -75,12 +81,37 @@ class Journal:
             self._attempt(lambda: self._update(conclusions), "after the send")
         self._written.clear()
 
+    def _insert_each(self, entries: Sequence[Entry]) -> None:
+        """Insert the rows of all, or one by one where those of one are refused.
+
+        Raise the error of the last that could not be inserted.
+        """
+        try:
+            self._insert(entries)
+        except (DataError, IntegrityError) as error:
+            if len(entries) == 1 or self._may_narrow(error):
+                raise
+        else:
+            return
+        failure: DatabaseError | None = None
+        in_a_row = 0
+        for entry in entries:
+            try:
+                self._insert([entry])
+                in_a_row = 0
+            except (DataError, IntegrityError) as error:
+                failure, in_a_row = error, in_a_row + 1
+                if in_a_row == MAX_REFUSED_IN_A_ROW:
+                    break
+        if failure is not None:
+            raise failure
+
     def _insert(self, entries: Sequence[Entry]) -> None:
         # Here, since models cannot be imported where the app is not installed.
         from django_turbosmtp.journal import files, rows, statements
 
         built = [
-            rows.build_rows(
+            rows.build_rows_safely(
                 entry,
                 keep_body=self._settings.log_body and keeps_body(entry.message),
                 width=self._width,
@@ -97,15 +128,30 @@ class Journal:
     def _update(self, conclusions: Sequence[Conclusion]) -> None:
         from django_turbosmtp.journal import statements
 
-        missing = [c.entry for c in conclusions if c.entry.id not in self._written]
-        if missing:
-            # The database failed before the send, and may be back.
-            self._insert(missing)
-        kept = [c for c in conclusions if self._written[c.entry.id]]
+        failure = self._insert_missing(conclusions)
+        there = [c for c in conclusions if c.entry.id in self._written]
+        kept = [c for c in there if self._written[c.entry.id]]
         with transaction.atomic(using=self._alias):
-            statements.update_messages(conclusions, self._alias, self._width)
-            statements.update_recipients(conclusions, self._alias)
+            statements.update_messages(there, self._alias, self._width)
+            statements.update_recipients(there, self._alias)
             statements.insert_payloads(kept, self._alias)
+        if failure is not None:
+            raise failure
+
+    def _insert_missing(self, conclusions: Sequence[Conclusion]) -> Exception | None:
+        """Insert what could not be inserted before the send; return why it still fails.
+
+        The database may be back, or one row alone may be the cause.
+        """
+        missing = [c.entry for c in conclusions if c.entry.id not in self._written]
+        try:
+            if missing:
+                self._insert_each(missing)
+        except (DataError, IntegrityError) as error:
+            if self._may_narrow(error):
+                raise
+            return error
+        return None
 
     @property
     def _alias(self) -> str:
@@ -115,7 +161,7 @@ class Journal:
 
     def _attempt(self, write: Callable[[], None], when: str) -> None:
         try:
-            if is_in_event_loop():
+            if is_in_event_loop() or is_inherited(connections[self._alias]):
                 run_in_thread(lambda: self._write(write))
             else:
                 self._write(write)
@@ -147,11 +193,35 @@ class Journal:
             try:
                 write()
             except DatabaseError as error:
-                if not _is_about_text(error) or self._width == WIDTHS[-1]:
+                if not self._may_narrow(error):
                     raise
                 self._width = WIDTHS[WIDTHS.index(self._width) + 1]
             else:
                 return
+
+    def _may_narrow(self, error: DatabaseError) -> bool:
+        return _is_about_text(error) and self._width != WIDTHS[-1]
+
+
+def is_inherited(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a connection was opened before this process was forked.
+
+    Whatever is said on it would be mixed with what the parent says. Django leaves it to
+    the site to close such connections, and a site that only sends mail in its children
+    had no reason to.
+    """
+    return any(opened is connection.connection for opened in _inherited)
+
+
+def _note_inherited() -> None:
+    opened = (c.connection for c in connections.all(initialized_only=True))
+    _inherited.extend(connection for connection in opened if connection is not None)
+
+
+# Kept, so that none is closed here: closing would say so to the server.
+_inherited: list[Any] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_inherited)
 
 
 def is_in_event_loop() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message as MIMEMessage
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,22 @@ def build_rows(
     if redact is not None and "mime_raw" in entry.fields:
         rows.keeps_payload = False
     return rows
+
+
+def build_rows_safely(
+    entry: Entry, *, keep_body: bool, width: int, redact: Redact | None = None
+) -> Rows:
+    """Return the rows of ``entry``; of a message that raises, what is known without it.
+
+    A class of the site's own may raise from any attribute, and the other messages of
+    the window shall have their rows all the same.
+    """
+    try:
+        return build_rows(entry, keep_body=keep_body, width=width, redact=redact)
+    except Exception:
+        logger.exception("%s: its row is kept in short.", entry.reference_id)
+        bare = replace(entry, message=None, tags=(), metadata={}, headers={}, fields={})
+        return build_rows(bare, keep_body=False, width=width)
 
 
 def describe_error(error: BaseException | None, width: int) -> str:

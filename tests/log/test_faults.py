@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from django.core.checks import run_checks
-from django.core.mail import mail_admins
+from django.core.mail import EmailMessage, mail_admins
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.signals import connection_created
 
@@ -390,3 +390,72 @@ def test_an_interrupted_send_is_concluded(logged: Any, sandbox: Sandbox) -> None
     with pytest.raises(OutcomeUnknown):
         send(new())
     assert Message.objects.get().status == "unknown"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_a_fork(logged: Any, sandbox: Sandbox) -> None:
+    send(new(subject="parent"))
+    assert connection.connection is not None
+    pid = os.fork()
+    if not pid:
+        try:
+            code = 0 if send(new(subject="child")) == 1 else 1
+        except BaseException:  # noqa: BLE001 - the child must end here
+            code = 2
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    # On the same connection as before, which the child has not spoken on.
+    send(new(subject="again"))
+    rows = Message.objects.filter(outcome="accepted").order_by("id")
+    assert [row.subject for row in rows] == ["parent", "child", "again"]
+
+
+class Raising(EmailMessage):
+    """A message that cannot be asked for its attachments any more, once it is sent."""
+
+    sending = True
+
+    @property
+    def subject(self) -> Any:
+        if self.__dict__.get("asked", 0) > 0:
+            raise LookupError("asked too often")
+        self.__dict__["asked"] = self.__dict__.get("asked", 0) + 1
+        return "Raising"
+
+    @subject.setter
+    def subject(self, value: Any) -> None:
+        pass
+
+
+@pytest.mark.django_db
+def test_a_message_that_raises_costs_no_other_its_row(
+    logged: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    raising = Raising("x", "Body", "a@x.org", ["b@x.org"])
+    raising.__dict__["asked"] = 0
+
+    assert send(new(), raising, new()) == 3
+
+    rows = list(Message.objects.order_by("id"))
+    assert [row.outcome for row in rows] == ["accepted"] * 3
+    assert "in short" in caplog.text
+
+
+def test_a_row_that_the_database_refuses_costs_no_other_its_row(
+    transactional_db: None, logged: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE UNIQUE INDEX one_mailer ON turbosmtp_message (attachment_count)"
+        )
+    try:
+        attached = [("a", b"x", "image/gif")]
+        assert send(new(), new(), new(attachments=attached), new()) == 4
+    finally:
+        with connection.cursor() as cursor:
+            on = " ON turbosmtp_message" if connection.vendor == "mysql" else ""
+            cursor.execute(f"DROP INDEX one_mailer{on}")
+    rows = list(Message.objects.order_by("id"))
+    assert [row.attachment_count for row in rows] == [0, 1]
+    assert {row.outcome for row in rows} == {"accepted"}
+    assert "IntegrityError" in caplog.text
