@@ -105,7 +105,6 @@ class Message(models.Model):
         _("first recipient"), max_length=MAX_ADDRESS_LENGTH, blank=True
     )
     recipient_count = models.PositiveIntegerField(_("recipients"), default=0)
-    attachment_count = models.PositiveIntegerField(_("attachments"), default=0)
     size = models.PositiveBigIntegerField(
         _("size"), default=0, help_text=_("Bytes of the whole e-mail, about.")
     )

@@ -85,7 +85,6 @@ def build_rows(
     )
     rows = Rows(message=row, recipients=_build_recipients(entry, row, keep))
     _add_attachments(rows, entry, keep)
-    row.attachment_count = len(rows.attachments)
     if keep_body:
         text, html = _read_bodies(entry)
         rows.content = Content(

@@ -133,14 +133,15 @@ def update_recipients(conclusions: Sequence[Conclusion], alias: str) -> None:
     """Write what became of each recipient that a request went to."""
     waiting = Recipient.objects.using(alias).filter(status=SENDING)
     uniform, mixed = _split(conclusions, lambda c: c.is_uniform)
-    by_status: dict[str, list[Any]] = defaultdict(list)
+    by_status: dict[str, list[Conclusion]] = defaultdict(list)
     for conclusion in uniform:
-        for result in conclusion.results[:1]:
-            by_status[result.status].append(conclusion.entry.id)
-    mid = Message.objects.filter(pk=OuterRef("message_id")).values("mid")
-    for status, ids in by_status.items():
-        # Written just before, in the same transaction.
-        waiting.filter(message__in=ids).update(status=status, mid=Subquery(mid))
+        by_status[conclusion.results[0].status].append(conclusion)
+    # The message's own, written just before in the same transaction.
+    same = Subquery(Message.objects.filter(pk=OuterRef("message_id")).values("mid"))
+    for status, group in by_status.items():
+        mid = same if len(group) > 1 else group[0].results[0].mid
+        ids = [conclusion.entry.id for conclusion in group]
+        waiting.filter(message__in=ids).update(status=status, mid=mid)
     if mixed:
         _update_one_by_one(mixed, alias)
 

@@ -1,0 +1,105 @@
+"""The number of statements does not grow with that of the messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.models import Message, Recipient
+from django_turbosmtp.sandbox import Sandbox
+from tests.messages import new
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("short_waits"),
+]
+
+
+class Counter:
+    """Counts all that is executed, but not what a driver says by itself."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, execute: Any, sql: str, *arguments: Any) -> Any:
+        self.seen.append(sql)
+        return execute(sql, *arguments)
+
+
+def count(*messages: Any, **options: Any) -> int:
+    counter = Counter()
+    with connection.execute_wrapper(counter):
+        EmailBackend(fail_silently=True, **options).send_messages(messages)
+    return len(counter.seen)
+
+
+def least(rows: int, values: int) -> int:
+    """Return how many statements bind so many rows of so many values each."""
+    limit = connection.features.max_query_params
+    return 1 if limit is None else -(-rows // max(1, limit // values))
+
+
+def test_one_message(logged: Any, sandbox: Sandbox) -> None:
+    assert count(new()) <= 6
+
+
+def test_a_batch(logged: Any, sandbox: Sandbox) -> None:
+    messages = [new(attachments=[("a", b"x", "image/gif")]) for _ in range(500)]
+    few = count(*(new(attachments=[("a", b"x", "image/gif")]) for _ in range(5)))
+    many = count(*messages)
+
+    columns = len(Message._meta.fields)
+    more = (
+        least(500, columns)
+        + least(500, len(Recipient._meta.fields) - 1)
+        + least(500, 4)
+        + least(500, 8)
+        + least(500, 3)
+        - 5
+    )
+    assert many <= few + more
+    if connection.features.max_query_params is None:
+        assert many <= 12
+    assert Message.objects.filter(outcome="accepted").count() == 505
+
+
+def test_a_plain_batch_stays_under_a_twentieth(logged: Any, sandbox: Sandbox) -> None:
+    assert count(*(new() for _ in range(500))) < 25
+
+
+def test_a_batch_of_every_kind(logged: Any, sandbox: Sandbox) -> None:
+    def mixed(each: int) -> list[Any]:
+        return [
+            message
+            for _ in range(each)
+            for message in (
+                new(),
+                new(to=["bad@x.org"]),
+                new(to=["lost@x.org"]),
+                new(to=["nobody"]),
+                new(to=[], bcc=["a@x.org", "b@x.org"]),
+                new(to=["outside@y.net"], cc=["in@x.org"]),
+            )
+        ]
+
+    sandbox.add_fault("400", match="bad@", times=None)
+    sandbox.add_fault("500", match="lost@", times=None)
+    options = {"recipient_guard": ["x.org", "example.org"]}
+    few = count(*mixed(1), **options)
+    many = count(*mixed(60), **options)
+    if connection.features.max_query_params is None:
+        assert many <= few + 1
+    assert Message.objects.count() == 6 * 61
+    assert not Message.objects.filter(status="sending").exists()
+    assert not Recipient.objects.filter(status="sending").exists()
+
+
+def test_one_message_to_many(logged: Any, sandbox: Sandbox) -> None:
+    everybody = [f"p{n}@x.org" for n in range(300)]
+    few = count(new(to=everybody[:3]))
+    many = count(new(to=everybody))
+    assert many <= few + least(300, len(Recipient._meta.fields) - 1)
+    assert Recipient.objects.filter(status="sent").count() == 303
