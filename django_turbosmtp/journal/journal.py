@@ -57,7 +57,8 @@ _reporting: ContextVar[bool] = ContextVar("turbosmtp_reporting", default=False)
 
 def open_journal(settings: Settings) -> Journal | None:
     """Return what writes the log, None where nothing is to be written."""
-    if settings.log and apps.is_installed("django_turbosmtp"):
+    # A script may send mail without django.setup(), which loads no apps.
+    if settings.log and apps.models_ready and apps.is_installed("django_turbosmtp"):
         return Journal(settings)
     return None
 

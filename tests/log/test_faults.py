@@ -459,3 +459,40 @@ def test_a_row_that_the_database_refuses_costs_no_other_its_row(
     assert [row.recipient_count for row in rows] == [1, 2]
     assert {row.outcome for row in rows} == {"accepted"}
     assert "IntegrityError" in caplog.text
+
+
+BARE = """
+import sys
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS={apps},
+    TURBOSMTP={{"CONSUMER_KEY": "sandbox-key", "CONSUMER_SECRET": "sandbox-secret",
+        "SEND_URL": sys.argv[1]}},
+)
+{setup}
+from django.core.mail import EmailMessage
+from django_turbosmtp.backends import EmailBackend
+message = EmailMessage("S", "B", "a@x.org", ["b@x.org"])
+assert EmailBackend().send_messages([message]) == 1
+assert "django_turbosmtp.models" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    ("apps", "setup"),
+    [([], "import django; django.setup()"), (["django_turbosmtp"], "")],
+    ids=["not installed", "without django.setup()"],
+)
+def test_without_the_app_nothing_is_written(
+    apps: list[str], setup: str, sandbox: Sandbox
+) -> None:
+    code = BARE.format(apps=apps, setup=setup)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, sandbox.send_url()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sandbox.total_accepted == 1
+    assert done.stderr == ""
