@@ -74,19 +74,21 @@ class Journal:
     def begin(self, entries: Sequence[Entry]) -> None:
         """Write the rows of messages that are about to leave, or will not."""
         if entries:
-            self._attempt(lambda: self._insert_each(entries), "before the send")
+            self._write_or_report(lambda: self._insert_each(entries), "before the send")
 
     def conclude(self, conclusions: Sequence[Conclusion]) -> None:
         """Write what became of those that `begin` wrote as about to leave."""
         if conclusions:
-            self._attempt(lambda: self._update(conclusions), "after the send")
+            self._write_or_report(lambda: self._update(conclusions), "after the send")
         self._written.clear()
 
     def _insert_each(self, entries: Sequence[Entry]) -> None:
         """Insert the rows of all, or one by one where those of one are refused.
 
-        Raise the error of the last that could not be inserted.
+        Those that are there already are left alone, so that it may be done again. Raise
+        the error of the last that could not be inserted.
         """
+        entries = [entry for entry in entries if entry.id not in self._written]
         try:
             self._insert(entries)
         except (DataError, IntegrityError) as error:
@@ -167,7 +169,7 @@ class Journal:
 
         return self._settings.log_using or router.db_for_write(Message)
 
-    def _attempt(self, write: Callable[[], None], when: str) -> None:
+    def _write_or_report(self, write: Callable[[], None], when: str) -> None:
         try:
             if is_in_event_loop() or is_inherited(connections[self._alias]):
                 run_in_thread(lambda: self._write(write))
