@@ -72,6 +72,7 @@ def server(settings: Any) -> Iterator[Any]:
     thread.start()
     url = f"http://127.0.0.1:{httpd.server_port}/api"
     settings.TURBOSMTP = {
+        "LOG": False,
         "CONSUMER_KEY": "hunter2-key",
         "CONSUMER_SECRET": "hunter2-secret",
         "SEND_URL": url,
@@ -562,6 +563,53 @@ class TestConnections:
             monkeypatch.setattr("django_turbosmtp.api.pool.MAX_IDLE_SECONDS", 0.0)
             backend.send_messages([new()])
         assert sandbox.connections == 2
+
+    def test_after_a_broken_connection_none_is_used_twice(
+        self, server: Any, settings: Any
+    ) -> None:
+        settings.TURBOSMTP |= {"MAX_RETRIES": 0}
+        with pytest.raises(OutcomeUnknown):
+            send(server, hang_up)
+        server.answer = answer = say(200, {"message": "OK", "mid": 1})
+        used = []
+
+        def note_and_stay_open(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+            # As a server may that honours "close" without repeating it: the client
+            # finds the connection closed only when it has sent the next request.
+            used.append((handler.client_address, handler.headers["Connection"]))
+            answer(handler, body)
+
+        for _ in range(10):
+            send(server, note_and_stay_open)
+        assert {header for _, header in used} == {"close"}
+        assert len({address for address, _ in used}) == 10
+
+    @pytest.mark.parametrize(
+        ("header", "reused"),
+        [
+            ("timeout=60", True),
+            ("timeout=1", False),
+            ("max=5, timeout=0", False),
+            ('Timeout="1", max=100', False),
+            ("max=100", True),
+            ("nonsense", True),
+        ],
+    )
+    def test_the_server_s_own_time_is_honoured(
+        self, header: str, reused: bool, server: Any
+    ) -> None:
+        used = []
+        answer = say(200, {"message": "OK", "mid": 1}, Keep_Alive=header)
+
+        def note(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+            used.append(handler.client_address)
+            answer(handler, body)
+
+        with EmailBackend() as backend:
+            server.answer = note
+            backend.send_messages([new()])
+            backend.send_messages([new()])
+        assert (used[0] == used[1]) == reused
 
     def test_from_many_threads(self, project: Any, sandbox: Sandbox) -> None:
         backend = EmailBackend()

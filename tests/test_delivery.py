@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -466,3 +468,50 @@ def test_waits_grow_and_are_bounded() -> None:
     waits = [pace.choose_wait(attempt, error) or 0 for attempt in range(1, 12)]
     assert waits[0] < waits[2] < waits[4]
     assert max(waits) <= pace.MAX_WAIT * 1.25
+
+
+NO_THREADS = {
+    "none can be started": """
+import resource, threading
+threading.stack_size(2**30)
+resource.setrlimit(resource.RLIMIT_AS, (700 * 2**20,) * 2)
+send()
+""",
+    "at exit": """
+import atexit
+atexit.register(send)
+""",
+    "in a thread that outlives main": """
+import threading, time
+def late():
+    time.sleep(0.3)
+    send()
+threading.Thread(target=late).start()
+""",
+}
+SEND = """
+import os, sys
+from django.conf import settings
+settings.configure(TURBOSMTP={"CONSUMER_KEY": "sandbox-key",
+    "CONSUMER_SECRET": "sandbox-secret", "SEND_URL": sys.argv[1]})
+from django.core.mail import EmailMessage
+from django_turbosmtp.backends import EmailBackend
+def send():
+    messages = [EmailMessage("S", "B", "a@x.org", ["b@x.org"]) for _ in range(20)]
+    assert EmailBackend().send_messages(messages) == 20
+    print("sent", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", NO_THREADS)
+def test_without_threads_the_caller_s_own_does_the_work(
+    way: str, sandbox: Sandbox
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SEND + NO_THREADS[way], sandbox.send_url()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "sent\n", done.stderr
+    assert sandbox.total_accepted == 20

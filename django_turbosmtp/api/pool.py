@@ -5,6 +5,7 @@ requests makes its pools by itself; `Adapter` has it make these.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -16,20 +17,48 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 MAX_IDLE_SECONDS = 20.0
 
 
+#: Take a connection for closed this many seconds before the server said it would close
+#: it (``Keep-Alive: timeout=N``): the request takes time on its way.
+KEEP_ALIVE_MARGIN = 1.0
+
+_KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+
+
 class _Aging:
-    """A urllib3 pool that does not trust a connection that was idle for long."""
+    """A urllib3 pool that knows which of its connections may be used once more."""
+
+    def _make_request(self, conn: Any, *args: Any, **kwargs: Any) -> Any:
+        headers = kwargs.get("headers") or {}
+        asks_to_close = str(headers.get("Connection", "")).lower() == "close"
+        # From here on, so that a request that breaks does not leave it trusted.
+        conn.single_use, conn.max_idle = asks_to_close, None
+        response = super()._make_request(conn, *args, **kwargs)  # type: ignore[misc]
+        if found := _KEEP_ALIVE.search(response.headers.get("Keep-Alive", "")):
+            conn.max_idle = max(0.0, int(found[1]) - KEEP_ALIVE_MARGIN)
+        return response
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
             conn.idle_since = time.monotonic()
+            if getattr(conn, "single_use", False):
+                # The server may close it and need not say so (RFC 9112, 9.6).
+                conn.close()
         super()._put_conn(conn)  # type: ignore[misc]
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         conn = super()._get_conn(timeout=timeout)  # type: ignore[misc]
-        now = time.monotonic()
-        if now - getattr(conn, "idle_since", now) > MAX_IDLE_SECONDS:
+        if _is_too_old(conn):
             conn.close()  # it opens anew by itself
         return conn
+
+
+def _is_too_old(conn: Any) -> bool:
+    idle_since = getattr(conn, "idle_since", None)
+    if idle_since is None:
+        return False
+    limit = getattr(conn, "max_idle", None)
+    limit = MAX_IDLE_SECONDS if limit is None else min(limit, MAX_IDLE_SECONDS)
+    return bool(time.monotonic() - idle_since > limit)
 
 
 class _HTTPPool(_Aging, HTTPConnectionPool):

@@ -9,7 +9,8 @@ import enum
 import logging
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -77,12 +78,11 @@ class Transmitter:
         if workers <= 1 or len(requests) < _WORTH_THREADS:
             self._work(waiting)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(
-                self._connections, thread_name_prefix="turbosmtp"
-            )
-        futures = [self._pool.submit(self._work, waiting) for _ in range(workers)]
+        futures = self._start_workers(waiting, workers)
         try:
+            if len(futures) < workers:
+                # No further thread is to be had: this one does its part.
+                self._work(waiting)
             for future in futures:
                 future.result()
         except BaseException:
@@ -91,6 +91,24 @@ class Transmitter:
             self._pace.stop()
             wait(futures)
             raise
+
+    def _start_workers(
+        self, waiting: deque[Request], number: int
+    ) -> list[Future[None]]:
+        """Return as many workers as there are threads for, up to ``number``.
+
+        There may be none: at a limit of the system, at the end of the process, and in
+        a thread that outlives the main one.
+        """
+        futures: list[Future[None]] = []
+        with suppress(RuntimeError):
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(
+                    self._connections, thread_name_prefix="turbosmtp"
+                )
+            for _ in range(number):
+                futures.append(self._pool.submit(self._work, waiting))  # noqa: PERF401
+        return futures
 
     def _work(self, waiting: deque[Request]) -> None:
         while True:
