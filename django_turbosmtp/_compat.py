@@ -12,6 +12,9 @@ from typing import Any
 import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.dispatch import Signal
+
+from django_turbosmtp._logs import handle_once
 
 #: Django 6.1 added MAILERS and gave BaseEmailBackend the keyword ``alias``.
 #: Remove when 6.0 is no longer supported (2027-04, and 5.2 in 2028-04).
@@ -76,6 +79,20 @@ def names_passed_by_django(options: dict[str, Any]) -> set[str]:
     The others come from the mailer's OPTIONS. The name is Django's own and private.
     """
     return set(options.get("_ignore_unknown_kwargs") or ())
+
+
+class RobustSignal(Signal):
+    """A signal whose failing receivers are logged once, and never stop the sender.
+
+    Django's own record of a failing receiver may be mailed by the site, through this
+    backend, whose receivers then fail again. The hook is Django's own and private
+    (5.2 to 6.1); without it, its record would be as Django makes it.
+    """
+
+    def _log_robust_failure(self, receiver: Any, err: Exception) -> None:
+        with handle_once() as may_say:
+            if may_say:
+                super()._log_robust_failure(receiver, err)  # type: ignore[misc]
 
 
 class _Clock(threading.local):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
+from django_turbosmtp._compat import RobustSignal
+
 #: Sent before a message is translated: ``message``, ``esp_name``. A receiver may
 #: change the message, or raise `CancelSend` to cancel it.
 pre_send = Signal()
@@ -11,7 +13,7 @@ pre_send = Signal()
 #: Sent once for every message that was tried, whatever came of it: ``message``,
 #: ``status`` (its ``turbosmtp_status``), ``esp_name``. What a receiver raises is
 #: logged, never raised, so that no accepted message looks as if it had failed.
-post_send = Signal()
+post_send = RobustSignal()
 
 #: Sent for every tracking event: ``event``, ``esp_name``.
-tracking = Signal()
+tracking = RobustSignal()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
+from django_turbosmtp._logs import get_logger
 from django_turbosmtp.constants import ACCEPTED, ESP_NAME, REFUSED, UNKNOWN
 from django_turbosmtp.delivery.jobs import Job, Request, build_not_tried
 from django_turbosmtp.exceptions import OutcomeUnknown
@@ -13,15 +13,17 @@ from django_turbosmtp.signals import post_send
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-logger = logging.getLogger("django_turbosmtp.delivery")
+logger = get_logger("django_turbosmtp.delivery")
 
 
 def conclude(jobs: Sequence[Job]) -> None:
     """Set the outcome of every message whose requests were there to be sent."""
-    for job in jobs:
-        if job.requests:
-            _conclude(job)
-    _report_untried(jobs)
+    sent = [job for job in jobs if job.requests]
+    failures = [_conclude(job) for job in sent]
+    # Only now: whatever logging does, all statuses stand.
+    for job, failed in zip(sent, failures, strict=True):
+        _report(job, failed)
+    _report_untried(sent)
 
 
 def announce(jobs: Sequence[Job], sender: type) -> None:
@@ -34,7 +36,8 @@ def announce(jobs: Sequence[Job], sender: type) -> None:
             )
 
 
-def _conclude(job: Job) -> None:
+def _conclude(job: Job) -> list[Request]:
+    """Write the status of one message; return its requests that failed."""
     status = job.status
     for request in job.requests:
         if request.result is None and request.error is None:
@@ -61,7 +64,7 @@ def _conclude(job: Job) -> None:
     else:
         status.outcome = UNKNOWN if unknown else REFUSED
         job.error = status.error
-    _report(job, failed)
+    return failed
 
 
 def _report(job: Job, failed: Sequence[Request]) -> None:
@@ -80,6 +83,6 @@ def _report(job: Job, failed: Sequence[Request]) -> None:
 
 
 def _report_untried(jobs: Sequence[Job]) -> None:
-    untried = [job for job in jobs if job.requests and not job.status.attempts]
+    untried = [job for job in jobs if not job.status.attempts]
     if untried:
         logger.warning("%s messages: %s", len(untried), untried[0].error)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 
+from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import shorten
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.constants import CANCELLED, ESP_NAME, KINDS, REFUSED, SUPPRESSED
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.constants import RecipientKind, RecipientState
     from django_turbosmtp.payload import Keep, Recipient
 
-logger = logging.getLogger("django_turbosmtp.delivery")
+logger = get_logger("django_turbosmtp.delivery")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,15 @@ Worker threads touch neither database nor message.
 from __future__ import annotations
 
 import enum
-import logging
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from django_turbosmtp._logs import get_logger
 from django_turbosmtp.delivery.jobs import Request, build_not_tried
 from django_turbosmtp.delivery.pace import (
     Pace,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.api import Client
     from django_turbosmtp.conf import Settings
 
-logger = logging.getLogger("django_turbosmtp.delivery")
+logger = get_logger("django_turbosmtp.delivery")
 
 #: Fewer requests go one after another, in order: threads would gain little.
 _WORTH_THREADS = 4
@@ -107,7 +108,9 @@ class Transmitter:
                     self._connections, thread_name_prefix="turbosmtp"
                 )
             for _ in range(number):
-                futures.append(self._pool.submit(self._work, waiting))  # noqa: PERF401
+                # In the caller's context: what is silent there is silent here.
+                run = copy_context().run
+                futures.append(self._pool.submit(run, self._work, waiting))
         return futures
 
     def _work(self, waiting: deque[Request]) -> None:

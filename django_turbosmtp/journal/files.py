@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from django.core.files.base import ContentFile
 
+from django_turbosmtp._logs import get_logger
 from django_turbosmtp.models import Attachment, StoredFile
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.journal.rows import Rows
 
-logger = logging.getLogger("django_turbosmtp.journal")
+logger = get_logger("django_turbosmtp.journal")
 
 #: Look at this many stored files at a time when the unused ones are removed.
 _CHUNK = 200

@@ -6,10 +6,8 @@ Whatever fails here is logged and goes no further: the mail is sent without its 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -26,6 +24,7 @@ from django.db import (
 )
 from django.db.transaction import TransactionManagementError
 
+from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import shorten
 from django_turbosmtp.journal.text import WIDTHS
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.conf import Settings
     from django_turbosmtp.journal.entries import Conclusion, Entry
 
-logger = logging.getLogger("django_turbosmtp.journal")
+logger = get_logger("django_turbosmtp.journal")
 
 #: Take the database and not the messages for the cause after this many refused rows.
 MAX_REFUSED_IN_A_ROW = 5
@@ -49,10 +48,6 @@ _INCORRECT_STRING = 1366
 #: MySQL's numbers of errors that name no value: no such table, too many connections,
 #: access denied, no such database, lock wait, deadlock, no server, server gone, lost.
 _WITHOUT_DATA = {1146, 1040, 1045, 1049, 1205, 1213, 2002, 2003, 2006, 2013}
-
-#: Whether a record of ours is being logged: a site may mail it through this backend,
-#: and the failure of that mail's own row must not make another.
-_reporting: ContextVar[bool] = ContextVar("turbosmtp_reporting", default=False)
 
 
 def open_journal(settings: Settings) -> Journal | None:
@@ -277,17 +272,11 @@ def keeps_body(message: Any) -> bool:
 
 
 def report_failure(error: Exception, when: str) -> None:
-    """Log that the log could not be written, unless it is such a record's own mail."""
-    if _reporting.get():
-        return
-    token = _reporting.set(True)
-    try:
-        logger.error(
-            "The log could not be written %s; the mail is not affected. %s: %s"
-            " (If the log's tables are missing: manage.py migrate)",
-            when,
-            type(error).__name__,
-            _describe(error),
-        )
-    finally:
-        _reporting.reset(token)
+    """Say through Python's logging that the log could not be written."""
+    logger.error(
+        "The log could not be written %s; the mail is not affected. %s: %s"
+        " (If the log's tables are missing: manage.py migrate)",
+        when,
+        type(error).__name__,
+        _describe(error),
+    )

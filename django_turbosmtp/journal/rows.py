@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.message import Message as MIMEMessage
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._logs import get_logger
 from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
 from django_turbosmtp.journal.text import Cleaner
 from django_turbosmtp.models import Attachment, Content, Message, Recipient
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Redact = Callable[[str, str], str]
 
-logger = logging.getLogger("django_turbosmtp.journal")
+logger = get_logger("django_turbosmtp.journal")
 
 #: Wire fields that stand elsewhere: the bodies beside them, bytes nowhere.
 _NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.encoding import force_str
 
+from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import (
     encode_utf8,
     encode_words,
@@ -22,7 +22,7 @@ from django_turbosmtp.payload.reasons import NotExact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-logger = logging.getLogger("django_turbosmtp.payload")
+logger = get_logger("django_turbosmtp.payload")
 
 _NAME = re.compile(r"[!-9;-~]+")
 

@@ -1,0 +1,192 @@
+"""No mail begets mail, and no handler stands in a send's way."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from django.core.mail import mail_admins, send_mail
+from django.utils.log import DEFAULT_LOGGING
+
+from django_turbosmtp._compat import MODERN_MIME
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.exceptions import (
+    AuthenticationError,
+    BadRequest,
+    ConnectionFailed,
+    TurboSMTPError,
+)
+from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.signals import post_send
+from tests.messages import new
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
+@pytest.fixture
+def site(project: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A project with an admin, whose mail goes through us as all others."""
+    # Django's own handler, which is there already, would mail the same records.
+    monkeypatch.setattr(logging.getLogger("django"), "handlers", [])
+    admin = "admin@example.org"
+    project.ADMINS = [admin if MODERN_MIME else ("Admin", admin)]
+    project.SERVER_EMAIL = "server@example.com"
+    return project
+
+
+class Mailing(logging.Handler):
+    """Mails every record, and counts them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record.getMessage())
+        assert len(self.records) < 20, "mail begets mail"
+        with suppress(TurboSMTPError):
+            mail_admins("Log", record.getMessage())
+
+
+@contextmanager
+def handled_by(handler: logging.Handler, name: str = "") -> Iterator[logging.Handler]:
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def received_by(receiver: Callable[..., Any]) -> Iterator[None]:
+    post_send.connect(receiver)
+    try:
+        yield
+    finally:
+        post_send.disconnect(receiver)
+
+
+def fail(**kwargs: Any) -> None:
+    raise LookupError("a receiver failed")
+
+
+def test_django_s_stock_logging_and_a_receiver_that_raises(
+    site: Any, sandbox: Sandbox
+) -> None:
+    # Django mails the record that it makes of a failing receiver.
+    site.DEBUG = False
+    logging.config.dictConfig(DEFAULT_LOGGING)
+    with received_by(fail):
+        assert send_mail("S", "T", "shop@example.com", ["a@example.org"]) == 1
+    assert [m.fields["to"] for m in sandbox.messages] == [
+        "a@example.org",
+        "admin@example.org",
+    ]
+    assert "a receiver failed" in sandbox.messages[1].fields["content"]
+
+
+def test_every_record_mailed_and_wrong_credentials(site: Any, sandbox: Sandbox) -> None:
+    site.TURBOSMTP = {**site.TURBOSMTP, "CONSUMER_SECRET": "another"}
+    with handled_by(Mailing()) as handler, pytest.raises(AuthenticationError):
+        send_mail("S", "T", "shop@example.com", ["a@example.org"])
+    assert len(handler.records) == 1  # type: ignore[attr-defined]
+    assert len(sandbox.requests) == 2
+
+
+def test_every_record_mailed_and_a_dead_server(site: Any, sandbox: Sandbox) -> None:
+    site.TURBOSMTP = {**site.TURBOSMTP, "SEND_URL": "http://127.0.0.1:9/api/v2"}
+    with handled_by(Mailing()) as handler, pytest.raises(ConnectionFailed):
+        EmailBackend(max_retries=0, max_connections=1).send_messages(
+            [new() for _ in range(10)]
+        )
+    # One for the message that was tried, one for the nine that were not.
+    assert len(handler.records) == 2  # type: ignore[attr-defined]
+
+
+def test_every_record_mailed_and_an_admin_that_the_guard_leaves_out(
+    site: Any, sandbox: Sandbox
+) -> None:
+    site.TURBOSMTP = {**site.TURBOSMTP, "RECIPIENT_GUARD": ["friend.org"]}
+    with handled_by(Mailing()) as handler:
+        EmailBackend().send_messages([new(to=["a@friend.org", "b@elsewhere.org"])])
+    assert len(handler.records) == 1  # type: ignore[attr-defined]
+    assert [m.fields["to"] for m in sandbox.messages] == ["a@friend.org"]
+
+
+def test_every_record_mailed_and_a_receiver_that_raises(
+    site: Any, sandbox: Sandbox
+) -> None:
+    with handled_by(Mailing()) as handler, received_by(fail):
+        EmailBackend().send_messages([new() for _ in range(3)])
+    # One record for each message, each mailed once, and nothing said of those mails.
+    assert len(handler.records) == 3  # type: ignore[attr-defined]
+    assert sandbox.total_accepted == 6
+
+
+def test_a_mail_that_a_receiver_sends_is_announced(site: Any, sandbox: Sandbox) -> None:
+    told = []
+
+    def tell(message: Any, **kwargs: Any) -> None:
+        told.append(message.subject)
+        if message.subject == "first":
+            send_mail("second", "T", "shop@example.com", ["a@example.org"])
+
+    with received_by(tell):
+        EmailBackend().send_messages([new(subject="first")])
+    assert told == ["first", "second"]
+
+
+class Raising(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise LookupError("a filter failed")
+
+
+class RaisingHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise LookupError("a handler failed")
+
+
+@pytest.mark.parametrize("what", ["filter", "handler"])
+def test_logging_that_raises_raises_nothing_here(
+    what: str, site: Any, sandbox: Sandbox, capfd: Any
+) -> None:
+    sandbox.add_fault("400", match="bad@", times=None)
+    handler = RaisingHandler() if what == "handler" else logging.StreamHandler()
+    if what == "filter":
+        handler.addFilter(Raising())
+    handler.setLevel(logging.DEBUG)
+    messages = [new(to=["bad@x.org" if n % 3 else "good@x.org"]) for n in range(12)]
+    logger = logging.getLogger("django_turbosmtp")
+    logger.setLevel(logging.DEBUG)
+    try:
+        with (
+            handled_by(handler, "django_turbosmtp"),
+            pytest.raises(BadRequest) as caught,
+        ):
+            EmailBackend().send_messages(messages)
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert caught.value.sent_count == 4 == sandbox.total_accepted
+    outcomes = [m.turbosmtp_status.outcome for m in messages]
+    assert outcomes == ["accepted", "refused", "refused"] * 4
+    assert f"a {what} failed" in capfd.readouterr().err
+
+
+def test_a_receiver_that_fails_and_a_record_of_it_that_fails(
+    site: Any, sandbox: Sandbox
+) -> None:
+    with handled_by(RaisingHandler(), "django.dispatch"), received_by(fail):
+        assert EmailBackend().send_messages([new(), new()]) == 2
+
+
+def test_a_record_names_the_line_that_made_it(
+    site: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    EmailBackend(fail_silently=True).send_messages([new(to=["nobody"])])
+    [record] = [r for r in caplog.records if r.name == "django_turbosmtp.delivery"]
+    assert (record.filename, record.funcName) == ("prepare.py", "_refuse")
