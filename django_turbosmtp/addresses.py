@@ -36,6 +36,7 @@ _PLAIN = re.compile(
 _PLAIN_NAMED = re.compile(
     rf"(?P<name>[A-Za-z0-9'_ -]*[A-Za-z0-9'_-]) +<{_PLAIN.pattern}>"
 )
+_IDNA = re.compile(r"[A-Za-z0-9_.-]+")
 _BARE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/?^_`{|}~ -]*")
 
 
@@ -179,13 +180,23 @@ def _build_mailbox(parsed: Any, text: str, where: str) -> Mailbox:
             " turboSMTP has no such thing",
         )
     spec = parsed.addr_spec
+    # Python drops white space of any script from a domain, and so joins what it parts.
+    written = str(parsed).rpartition("<")[2]
+    if any(character.isspace() and not character.isascii() for character in written):
+        raise _build_error(text, where, "there is white space in its domain")
     if not domain.isascii():
         try:
-            spec = f"{spec[: -len(domain)]}{punycode(domain)}"
+            idna = punycode(domain)
         except UnicodeError as error:
             raise _build_error(
                 text, where, f"its domain has no IDNA form: {error}"
             ) from None
+        if not _IDNA.fullmatch(idna):
+            # A full-width ">" becomes ">", and one address two.
+            raise _build_error(
+                text, where, "its domain holds characters that stand for others"
+            )
+        spec = f"{spec[: -len(domain)]}{idna}"
     name = parsed.display_name or ""
     if find_surrogate(name) is not None:
         raise _build_error(text, where, f"its name holds {SURROGATE}")

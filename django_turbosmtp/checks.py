@@ -22,7 +22,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 from django.utils.module_loading import import_string
 
 from django_turbosmtp._compat import list_mailers
@@ -206,8 +206,12 @@ def check_tables(
     }
     found: list[CheckMessage] = []
     for alias in sorted(aliases.intersection(databases or ())):
-        with connections[alias].cursor() as cursor:
-            tables = connections[alias].introspection.table_names(cursor)
+        try:
+            with connections[alias].cursor() as cursor:
+                tables = connections[alias].introspection.table_names(cursor)
+        except DatabaseError:
+            # No database to ask: not ours to report, and no reason to fail.
+            continue
         if Message._meta.db_table not in tables:
             found.append(
                 Warning(

@@ -26,13 +26,19 @@ def build_guard(setting: Any, *, alias: str | None = None) -> Keep | None:
         return None
     if isinstance(setting, Mapping):
         return _build_redirect(setting["redirect"], alias)
-    allowed = {punycode(entry.lower().removeprefix("@")) for entry in setting}
+    allowed = {_normalise(entry) for entry in setting}
 
     def keep(mailbox: Mailbox) -> Mailbox | None:
         known = {mailbox.addr_spec.lower(), mailbox.domain.lower()}
         return None if allowed.isdisjoint(known) else mailbox
 
     return keep
+
+
+def _normalise(entry: str) -> str:
+    """Return an address or a domain as a mailbox has it: the domain in IDNA."""
+    local, at, domain = entry.strip().lower().rpartition("@")
+    return f"{local}{at}{punycode(domain)}" if local else punycode(domain)
 
 
 def _build_redirect(address: str, alias: str | None) -> Keep:

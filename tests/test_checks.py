@@ -155,6 +155,7 @@ def test_several_at_once(sending: Any) -> None:
     assert found().keys() == {"E002", "E015", "E004"}
 
 
+@pytest.mark.django_db(databases=["default", "second"])
 def test_wired_into_manage_py_check(sending: Any) -> None:
     sending.TURBOSMTP = {"REGION": "us"}
     with pytest.raises(SystemCheckError, match=r"turbosmtp\.E015"):

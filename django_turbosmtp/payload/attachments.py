@@ -12,7 +12,7 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._text import encode_utf8, refuse_header_injection
+from django_turbosmtp._text import encode_utf8, refuse_header_injection, shorten
 from django_turbosmtp.payload.inline import (
     choose_bare_ids,
     find_mentioned,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _SIMPLE_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
+_FOLD = re.compile(r"\r?\n(?=[ \t])")
 _PART_HEADERS = {
     "content-type",
     "content-transfer-encoding",
@@ -42,6 +43,35 @@ class Part:
     type: str
     content: bytes | bytearray | memoryview
     content_id: str = ""
+
+
+def refuse_injection(attachments: Iterable[Any]) -> None:
+    """Raise `MessageError` for an attachment that would become more than one part.
+
+    A line break in its name, type or Content-ID would end the header there: what Django
+    then makes of it differs from release to release.
+    """
+    for attachment in attachments:
+        if isinstance(attachment, Message):
+            for part in attachment.walk():
+                _refuse_injection_in_part(part)
+        else:
+            name, _, mimetype = (*attachment, None, None)[:3]
+            for what, value in (("name", name), ("type", mimetype)):
+                text = "" if value is None else str(value)
+                refuse_header_injection(text, f"attachment {what} {shorten(text)!r}")
+
+
+def _refuse_injection_in_part(part: Message[Any, Any]) -> None:
+    for name, value in part.raw_items():
+        # A header may be folded; then the next line begins with white space.
+        text = _FOLD.sub(" ", str(value))
+        refuse_header_injection(f"{name}: {text}", f"an attachment's {shorten(name)!r}")
+    try:
+        shown = part.get_filename() or ""
+    except Exception:  # noqa: BLE001 - Python's parser on a parameter nobody can read
+        shown = ""
+    refuse_header_injection(shown, "an attachment's file name")
 
 
 def translate_attachments(

@@ -97,10 +97,10 @@ def _check(name: str, value: Any) -> str:
             f"headers: {name!r} is no header name; it takes visible ASCII characters"
             " other than ':'."
         )
-    if name.lower() == "bcc":
+    if name.lower() in {"bcc", "resent-bcc"}:
         raise UnsupportedFeature(
-            "headers['Bcc'] would show the blind copies to everybody; use the message's"
-            " bcc list."
+            f"headers[{name!r}] would show the blind copies to everybody; use the"
+            " message's bcc list."
         )
     if name.lower() in _SET_BY_DJANGO:
         raise MessageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import email
+import email.errors
 import email.policy
 import inspect
 import io
@@ -23,12 +24,22 @@ from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.payload.envelope import Envelope, join
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django_turbosmtp.payload.headers import Headers
 
 # ASCII only: a picky JSON or MIME reader on the way cannot spoil it.
 _SEVEN_BIT = email.policy.SMTP.clone(cte_type="7bit", refold_source="none")
 
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+
+_BLIND = {"bcc", "resent-bcc"}
+
+#: The headers that Django sets by itself.
+_OF_DJANGO = {
+    *("from", "to", "cc", "reply-to", "subject", "date", "message-id"),
+    *("mime-version", "content-type", "content-transfer-encoding"),
+}
 
 # What no header may hold. Our checks come before Django writes them; this one after.
 _INJECTION = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0|\n(?![ \t]|[!-9;-~]+:)")
@@ -67,6 +78,24 @@ def render(
     is ASCII, unless a signature forbids re-encoding an 8-bit part. Raise
     `MessageError` where Django cannot build the message.
     """
+    raw = _render_shown(message, headers, envelope, customised=customised)
+    names = {name for name, _ in _split_headers(raw)[0]}
+    if names & _BLIND:
+        # Every copy would show them.
+        raw = _replace_headers(raw, dict.fromkeys(_BLIND, ""))
+    if not customised and (
+        odd := names - _OF_DJANGO - {n.lower() for n in headers.all}
+    ):
+        raise MessageError(
+            f"The message would get a header that nobody set ({odd.pop()!r}): a line"
+            " break is hidden somewhere in its headers. Remove it."
+        )
+    return raw
+
+
+def _render_shown(
+    message: Any, headers: Headers, envelope: Envelope, *, customised: bool
+) -> str:
     own = getattr(message, "extra_headers", None)
     if own is None or (dict(own) == dict(headers.all) and not envelope.changed):
         return _write(message, customised=customised)
@@ -85,14 +114,17 @@ def render(
         texts = {
             name: join(boxes).replace(", ", ",\r\n ") for name, boxes in shown.items()
         }
-        raw = _replace_headers(raw, {**texts, "Bcc": ""})
+        raw = _replace_headers(raw, texts)
     return raw
 
 
 def _write(message: Any, *, customised: bool) -> str:
     try:
         raw = _build(message, customised=customised)
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
+    except (
+        *(ValueError, TypeError, AttributeError, LookupError),
+        email.errors.MessageError,
+    ) as error:
         raise MessageError(
             f"Django cannot build this message: {type(error).__name__}: {error}"
         ) from error
@@ -161,8 +193,17 @@ def read_subject(raw: str) -> str:
     return str(parsed.get("Subject", ""))
 
 
-def _replace_headers(raw: str, headers: dict[str, str]) -> str:
+def _replace_headers(raw: str, headers: Mapping[str, str]) -> str:
     """Return the MIME with these headers in place of its own; "" removes one."""
+    fields, body = _split_headers(raw)
+    names = {name.lower() for name in headers}
+    kept = [field for name, field in fields if name not in names]
+    added = [f"{name}: {value}" for name, value in headers.items() if value]
+    return "\r\n".join([*added, *kept]) + body
+
+
+def _split_headers(raw: str) -> tuple[list[tuple[str, str]], str]:
+    """Return each header's name in lower case and its lines, and all that follows."""
     head, separator, body = raw.partition("\r\n\r\n")
     unfolded: list[str] = []
     for line in head.split("\r\n"):
@@ -170,7 +211,5 @@ def _replace_headers(raw: str, headers: dict[str, str]) -> str:
             unfolded[-1] += f"\r\n{line}"
         else:
             unfolded.append(line)
-    names = {name.lower() for name in headers}
-    kept = [h for h in unfolded if h.partition(":")[0].strip().lower() not in names]
-    added = [f"{name}: {value}" for name, value in headers.items() if value]
-    return "\r\n".join([*added, *kept]) + separator + body
+    fields = [(field.partition(":")[0].strip().lower(), field) for field in unfolded]
+    return fields, separator + body

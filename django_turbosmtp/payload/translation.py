@@ -8,7 +8,7 @@ carry at all is a `MessageError` before anything leaves.
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp._text import encode_utf8, refuse_header_injection
@@ -16,7 +16,7 @@ from django_turbosmtp.addresses import Mailbox, parse, parse_list
 from django_turbosmtp.constants import MAX_MESSAGE_BYTES, MAX_SUBJECT_LENGTH
 from django_turbosmtp.exceptions import InvalidAddress, MessageTooLarge
 from django_turbosmtp.payload import mime
-from django_turbosmtp.payload.attachments import translate_attachments
+from django_turbosmtp.payload.attachments import refuse_injection, translate_attachments
 from django_turbosmtp.payload.envelope import (
     Envelope,
     Keep,
@@ -110,6 +110,11 @@ def translate(
     envelope = read_envelope(message, keep)
     if not envelope.recipients:
         return Translation(payloads=(), left_out=envelope.left_out)
+    refuse_injection(getattr(message, "attachments", None) or ())
+    customised = mime.is_customised(message)
+    if keep is not None and (customised or headers.shown("To") or headers.shown("Cc")):
+        # It may show others than those whom the guard lets it go to.
+        envelope = replace(envelope, changed=True)
     source = Source(
         message=message,
         headers=headers,
@@ -117,7 +122,7 @@ def translate(
         envelope=envelope,
         subject=_read_subject(message),
         default_charset=charset,
-        customised=mime.is_customised(message),
+        customised=customised,
     )
     try:
         content = as_fields(source)

@@ -217,6 +217,24 @@ def test_no_database_there(
     assert "OperationalError: unable to open database file" in caplog.text
 
 
+def test_the_check_of_a_database_that_is_not_there(
+    logged: Any, django_db_blocker: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {
+        **copy.deepcopy(connection.settings_dict),
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(tmp_path / "no" / "such" / "folder"),
+        "OPTIONS": {},
+    }
+    monkeypatch.setitem(connections.databases, "gone", gone)
+    logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": "gone"}
+    try:
+        with django_db_blocker.unblock():
+            assert run_checks(tags=["database"], databases=["gone"]) == []
+    finally:
+        del connections["gone"]
+
+
 def test_a_database_that_comes_back_has_the_row_in_the_end(
     broken: Any, logged: Any, sandbox: Sandbox
 ) -> None:
