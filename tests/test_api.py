@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import socket
 import ssl
 import threading
 import time
@@ -21,7 +22,7 @@ import trustme
 from django.core.exceptions import ImproperlyConfigured
 
 from django_turbosmtp.api import Client, Response
-from django_turbosmtp.api.body import Body
+from django_turbosmtp.api.body import Body, Transmission
 from django_turbosmtp.api.errors import build_error, read_retry_after
 from django_turbosmtp.api.shared import close_shared_sessions, lend_session
 from django_turbosmtp.backends import EmailBackend
@@ -669,6 +670,85 @@ class TestConnections:
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
             assert EmailBackend().send_messages([new()]) == 1
             close_shared_sessions()
+
+
+class TestTransmission:
+    @pytest.mark.parametrize("size", [0, 1, 3 * 2**14, 3 * 2**14 + 1, 200_000])
+    def test_complete_is_said_before_the_last_byte(self, size: int) -> None:
+        body = Body({"mime_raw": "x" * size})
+        transmission = Transmission(body)
+        sent = b""
+        for piece in transmission:
+            assert piece
+            assert len(piece) <= 2**16
+            sent += piece
+            assert transmission.complete == (len(sent) == len(body))
+        assert sent == b"".join(body)
+        assert len(sent) == len(transmission)
+
+    def test_an_interruption_at_any_piece_never_denies_a_delivery(self) -> None:
+        body = Body({"mime_raw": "x" * 200_000})
+        for stop in range(1, 10):
+            transmission = Transmission(body)
+            pieces = iter(transmission)
+            sent = sum(len(next(pieces, b"")) for _ in range(stop))
+            # What interrupts here finds it complete if all of it may have left.
+            assert transmission.complete or sent < len(body)
+
+
+@pytest.mark.parametrize("part", ["mime_raw", "attachment"])
+def test_a_slow_line_has_the_time_of_the_answer(
+    part: str, settings: Any, sandbox: Sandbox
+) -> None:
+    settings.TURBOSMTP = {
+        "LOG": False,
+        "CONSUMER_KEY": "k",
+        "CONSUMER_SECRET": "s",
+        "TIMEOUT": (0.3, 5),
+        "MAX_RETRIES": 0,
+    }
+    received = []
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += connection.recv(2**12)
+            head, _, rest = data.partition(b"\r\n\r\n")
+            [length] = [
+                int(line.split(b":")[1])
+                for line in head.split(b"\r\n")
+                if line.lower().startswith(b"content-length")
+            ]
+            got = len(rest)
+            while got < length:
+                time.sleep(0.004)
+                got += len(connection.recv(2**13))
+            received.append(got == length)
+            answer = b'{"message":"OK","mid":1}'
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer)
+            connection.sendall(head + answer)
+
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**13)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        settings.TURBOSMTP |= {"SEND_URL": url}
+        message = (
+            new(body="x" * 6_000_000, headers={"Message-ID": "<a@x.org>"})
+            if part == "mime_raw"
+            else new(attachments=[("a.bin", bytes(4_500_000), "application/zip")])
+        )
+        started = time.monotonic()
+        assert EmailBackend().send_messages([message]) == 1
+        assert time.monotonic() - started > 0.6
+        thread.join()
+    close_shared_sessions()
+    assert received == [True]
 
 
 class TestBody:

@@ -515,3 +515,14 @@ def test_without_threads_the_caller_s_own_does_the_work(
     )
     assert done.stdout == "sent\n", done.stderr
     assert sandbox.total_accepted == 20
+
+
+def test_a_clock_that_stands_still_makes_no_wait_endless(
+    project: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As freezegun holds it.
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    sandbox.add_fault("429", times=2)
+    messages = [new() for _ in range(6)]
+
+    assert EmailBackend().send_messages(messages) == 6

@@ -17,7 +17,8 @@ from django_turbosmtp.exceptions import MessageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# A multiple of 3, so that the base64 of the pieces is the base64 of the whole.
+# Send in pieces of about this many bytes, each within the read time-out. A multiple of
+# 3, so that the base64 of the pieces is the base64 of the whole.
 _PIECE = 3 * 2**14
 
 
@@ -62,21 +63,22 @@ class Body:
 
     def __iter__(self) -> Iterator[bytes]:
         for segment in self._segments:
-            if isinstance(segment, bytes):
-                yield segment
-            else:
-                for start in range(0, segment.nbytes, _PIECE):
-                    yield b64encode(segment[start : start + _PIECE])
+            size = len(segment) if isinstance(segment, bytes) else segment.nbytes
+            for start in range(0, size, _PIECE):
+                piece = segment[start : start + _PIECE]
+                yield piece if isinstance(piece, bytes) else b64encode(piece)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._length} bytes>"
 
 
 class Transmission:
-    """One attempt to send a body, which knows whether all of it left.
+    """One attempt to send a body, which knows whether all of it may have left.
 
-    The HTTP client asks for the next piece only after the last one is written. So an
-    error before ``complete`` means that turboSMTP never had a whole request.
+    The HTTP client asks for the next piece only after the last one is written. The last
+    byte is a piece by itself, and ``complete`` is said before it: so an error before
+    ``complete`` means that turboSMTP never had a whole request, whatever interrupted
+    the writing, and at whatever moment.
     """
 
     __slots__ = ("_body", "complete", "started")
@@ -91,8 +93,15 @@ class Transmission:
 
     def __iter__(self) -> Iterator[bytes]:
         self.started = True
-        yield from self._body
+        held = b""
+        for piece in self._body:
+            if held:
+                yield held
+            held = piece
+        if len(held) > 1:
+            yield held[:-1]
         self.complete = True
+        yield held[-1:]
 
 
 def _dumps(value: Any) -> bytes:

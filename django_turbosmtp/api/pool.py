@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 #: Close a connection that was unused for this many seconds: a server or a firewall on
@@ -24,6 +25,30 @@ KEEP_ALIVE_MARGIN = 1.0
 _KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 
 
+class _Patient:
+    """A connection that connects in one time, and sends in another.
+
+    urllib3 sends under the time-out for connecting. What is sent may be large, and the
+    server or the line slow: each piece has as long as the answer may take.
+    """
+
+    send_timeout: float | None = None
+
+    def request(self: Any, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.timeout = self.send_timeout
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+class _HTTPConnection(_Patient, HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_Patient, HTTPSConnection):
+    pass
+
+
 class _Aging:
     """A urllib3 pool that knows which of its connections may be used once more."""
 
@@ -32,6 +57,7 @@ class _Aging:
         asks_to_close = str(headers.get("Connection", "")).lower() == "close"
         # From here on, so that a request that breaks does not leave it trusted.
         conn.single_use, conn.max_idle = asks_to_close, None
+        conn.send_timeout = kwargs["timeout"].read_timeout
         response = super()._make_request(conn, *args, **kwargs)  # type: ignore[misc]
         if found := _KEEP_ALIVE.search(response.headers.get("Keep-Alive", "")):
             conn.max_idle = max(0.0, int(found[1]) - KEEP_ALIVE_MARGIN)
@@ -62,11 +88,11 @@ def _is_too_old(conn: Any) -> bool:
 
 
 class _HTTPPool(_Aging, HTTPConnectionPool):
-    pass
+    ConnectionCls = _HTTPConnection
 
 
 class _HTTPSPool(_Aging, HTTPSConnectionPool):
-    pass
+    ConnectionCls = _HTTPSConnection
 
 
 class Adapter(HTTPAdapter):

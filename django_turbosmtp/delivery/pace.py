@@ -49,13 +49,18 @@ class Pace:
 
         ``not_before``: a time of time.monotonic(). Every turn ends with `leave`.
         """
+        waited_for = 0.0
         with self._changed:
             while not self._stopped():
-                wait = max(self._resume_at, not_before) - time.monotonic()
+                until = max(self._resume_at, not_before)
+                wait = until - time.monotonic() if until > waited_for else 0.0
                 if wait <= 0 and self._active < self._limit:
                     self._active += 1
                     return True
-                self._changed.wait(wait if wait > 0 else None)
+                notified = self._changed.wait(wait if wait > 0 else None)
+                if not notified:
+                    # The time is over, whatever a clock says that a test holds still.
+                    waited_for = until
         return False
 
     def leave(self, error: TurboSMTPError | None, *, accepted: bool) -> None:
