@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.dispatch import Signal
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import handle_once
 
 #: Django 6.1 added MAILERS and gave BaseEmailBackend the keyword ``alias``.
@@ -90,6 +91,7 @@ class RobustSignal(Signal):
     """
 
     def _log_robust_failure(self, receiver: Any, err: Exception) -> None:
+        raise_interrupt(err)
         with handle_once() as may_say:
             if may_say:
                 super()._log_robust_failure(receiver, err)  # type: ignore[misc]

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._interrupts import raise_interrupt
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
@@ -38,7 +40,8 @@ def handle_once() -> Iterator[bool]:
     token = _handling.set(True)
     try:
         yield True
-    except Exception:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001
+        raise_interrupt(error)
         if logging.raiseExceptions and sys.stderr:
             traceback.print_exc()
     finally:

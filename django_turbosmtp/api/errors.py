@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.exceptions import (
     APIError,
     AuthenticationError,
@@ -136,7 +137,8 @@ def read_retry_after(response: Response) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError) as error:
+        raise_interrupt(error)
         return None
     if moment.tzinfo is None:  # "-0000" means UTC
         moment = moment.replace(tzinfo=UTC)

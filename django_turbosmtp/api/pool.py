@@ -5,6 +5,7 @@ requests makes its pools by itself; `Adapter` has it make these.
 
 from __future__ import annotations
 
+import queue
 import re
 import time
 from typing import Any
@@ -23,6 +24,33 @@ MAX_IDLE_SECONDS = 20.0
 KEEP_ALIVE_MARGIN = 1.0
 
 _KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+
+
+class _Stack:
+    """The last connection put in is the first taken out; without a lock.
+
+    In place of ``queue.LifoQueue``, whose lock stays held for ever where a signal
+    handler raises between its acquisition and the block it guards: the same call then
+    waits for itself. A list's append() and pop() need none. Nothing here ever blocks.
+    """
+
+    def __init__(self, maxsize: int = 0) -> None:
+        self.maxsize = maxsize
+        self.queue: list[Any] = []
+
+    def put(self, item: Any, block: bool = False) -> None:  # noqa: ARG002
+        if len(self.queue) >= self.maxsize > 0:
+            raise queue.Full
+        self.queue.append(item)
+
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:  # noqa: ARG002
+        try:
+            return self.queue.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def qsize(self) -> int:
+        return len(self.queue)
 
 
 class _Patient:
@@ -51,6 +79,8 @@ class _HTTPSConnection(_Patient, HTTPSConnection):
 
 class _Aging:
     """A urllib3 pool that knows which of its connections may be used once more."""
+
+    QueueCls: Any = _Stack
 
     def _make_request(self, conn: Any, *args: Any, **kwargs: Any) -> Any:
         headers = kwargs.get("headers") or {}
@@ -106,6 +136,16 @@ class Adapter(HTTPAdapter):
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+    def abandon(self) -> None:
+        """Close the connections that no request uses, without asking for any lock.
+
+        After an interruption a lock or a queue of urllib3's may be held for ever.
+        """
+        for pool in list(self.poolmanager.pools._container.values()):
+            for connection in list(pool.pool.queue):
+                if connection is not None:
+                    connection.close()
 
 
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}

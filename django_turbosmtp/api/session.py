@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
@@ -19,6 +19,7 @@ from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError
 
 from django_turbosmtp import __version__
+from django_turbosmtp._interrupts import Interrupted, raise_interrupt, walk_chain
 from django_turbosmtp.api.pool import Adapter
 from django_turbosmtp.api.results import Response, parse_json
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
@@ -107,7 +108,12 @@ class Session:
                 )
             )
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            self._pass_interrupt(error)
             cause = _find_cause(error)
+        except BaseException:
+            # Ctrl-C, or what a signal handler raises of another kind.
+            self._abandon()
+            raise
         # Raised outside the handler, so that the request, its headers and the frames
         # that hold them do not travel along as the context of our error.
         host, why = urlsplit(url).netloc, _describe(cause)
@@ -125,6 +131,19 @@ class Session:
             f"No request could be sent to {host} ({why}); turboSMTP has not got it.",
             connected=body is not None and body.started,
         ) from cause
+
+    def _pass_interrupt(self, error: BaseException) -> None:
+        try:
+            raise_interrupt(error)
+        except Interrupted:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Begin with a new pool: nobody knows which lock of it is held for ever."""
+        abandoned = self._adapter
+        self._open()
+        abandoned.abandon()
 
     def close(self) -> None:
         """Close the connections that no request is using."""
@@ -152,19 +171,11 @@ def _read(answer: requests.Response) -> Response:
 def _find_cause(error: BaseException) -> OSError | None:
     """Return the operating system's own error below the libraries', bare."""
     found = None
-    seen: set[int] = set()
-    queue: list[Any] = [error]
-    while queue:
-        current = queue.pop()
-        if not isinstance(current, BaseException) or id(current) in seen:
-            continue
-        seen.add(id(current))
+    for current in walk_chain(error):
         if isinstance(current, OSError) and not isinstance(
             current, requests.RequestException
         ):
             found = current
-        queue += [*current.args, getattr(current, "reason", None)]
-        queue += [current.__context__, current.__cause__]
     if found is not None:
         found.__traceback__ = found.__context__ = found.__cause__ = None
     return found

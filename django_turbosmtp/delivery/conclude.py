@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 logger = get_logger("django_turbosmtp.delivery")
 
 
+def mark_unknown(jobs: Sequence[Job]) -> None:
+    """Say of every message that is about to leave that its outcome is not known.
+
+    So that no status denies a delivery, whatever interrupts the call and whenever.
+    """
+    for job in jobs:
+        if job.requests:
+            job.status.outcome = UNKNOWN
+            for request in job.requests:
+                addresses = [r.mailbox.addr_spec for r in request.recipients]
+                job.status.set_recipients(addresses, "unknown", None)
+
+
 def conclude(jobs: Sequence[Job]) -> None:
     """Set the outcome of every message whose requests were there to be sent."""
     sent = [job for job in jobs if job.requests]

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._interrupts import Interrupted, raise_interrupt
 from django_turbosmtp.constants import ACCEPTED
-from django_turbosmtp.delivery.conclude import announce, conclude
+from django_turbosmtp.delivery.conclude import announce, conclude, mark_unknown
 from django_turbosmtp.delivery.prepare import Preparer
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.delivery.transmit import Transmitter
@@ -56,17 +57,25 @@ def deliver(
     ``sender`` is the sender of the signals. ``keep`` decides on each recipient, as
     `guard.build_guard` makes it. ``is_told`` says which errors stand in the failures:
     their messages are held until the end. Nothing of a message's own raises; each has
-    its status set. Where the iterable raises, those it gave before are sent.
+    its status set. Where the iterable raises, those it gave before are sent. What a
+    signal handler raises ends the call: nothing further begins.
     """
     delivery = Delivery()
     iterator = _Drawn(messages)
     preparer = Preparer(settings=settings, sender=sender, keep=keep)
     recorder = Recorder(settings)
-    with Transmitter(client, settings) as transmitter:
+    interrupted_by: BaseException | None = None
+    try:
+        transmitter = Transmitter(client, settings)
         while _deliver_window(
             iterator, preparer, recorder, transmitter, delivery, is_told
         ):
             pass
+    except Interrupted as interrupt:
+        interrupted_by = interrupt.error
+    if interrupted_by is not None:
+        # Outside the handler, so that it is as it was raised.
+        raise interrupted_by
     delivery.cut_short_by = iterator.error
     return delivery
 
@@ -85,6 +94,7 @@ def _deliver_window(
     """
     jobs = [preparer.prepare(message) for message in islice(messages, WINDOW)]
     recorder.begin(jobs)
+    mark_unknown(jobs)
     try:
         transmitter.send([request for job in jobs for request in job.requests])
     finally:
@@ -124,5 +134,6 @@ class _Drawn:
         except StopIteration:
             raise
         except Exception as error:  # noqa: BLE001 - of the caller's own, raised later
+            raise_interrupt(error)
             self.error = error
             raise StopIteration from None

@@ -42,7 +42,10 @@ class Pace:
         self._resume_at = 0.0
         self._unknown_in_a_row = 0
         self._interrupted = False
-        self._changed = threading.Condition()
+        # Taken by itself: that of a Condition stays held where a signal handler raises
+        # between its acquisition and the block it guards.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def enter(self, not_before: float = 0.0) -> bool:
         """Wait for a turn; return False where the batch has been stopped.
@@ -50,7 +53,7 @@ class Pace:
         ``not_before``: a time of time.monotonic(). Every turn ends with `leave`.
         """
         waited_for = 0.0
-        with self._changed:
+        with self._lock:
             while not self._stopped():
                 until = max(self._resume_at, not_before)
                 wait = until - time.monotonic() if until > waited_for else 0.0
@@ -65,7 +68,7 @@ class Pace:
 
     def leave(self, error: TurboSMTPError | None, *, accepted: bool) -> None:
         """End a turn: ``error`` is what came of it."""
-        with self._changed:
+        with self._lock:
             self._active -= 1
             if accepted:
                 self.accepted += 1
@@ -78,16 +81,22 @@ class Pace:
 
     def brake(self, seconds: float) -> None:
         """Make all workers wait, and go on with half as many."""
-        with self._changed:
+        with self._lock:
             self._resume_at = max(self._resume_at, time.monotonic() + seconds)
             self._limit = max(1, self._limit // 2)
 
     def stop(self, error: TurboSMTPError | None = None) -> None:
         """Let nothing more begin; what is in flight comes to its end."""
-        with self._changed:
+        with self._lock:
             self.stopped_by = self.stopped_by or error
             self._interrupted = self._interrupted or error is None
             self._changed.notify_all()
+
+    def wait_until_idle(self) -> None:
+        """Wait for every turn to end; nothing begins after `stop`."""
+        with self._lock:
+            while self._active:
+                self._changed.wait()
 
     def _stopped(self) -> bool:
         return self._interrupted or self.stopped_by is not None

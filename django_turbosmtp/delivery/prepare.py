@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import shorten
 from django_turbosmtp.addresses import parse
@@ -51,6 +52,7 @@ class Preparer:
             status.outcome = CANCELLED
             logger.info("A pre_send receiver cancelled a message.")
         except Exception as error:  # noqa: BLE001 - of one message; the others still go
+            raise_interrupt(error)
             _refuse(job, error)
         return job
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.utils import timezone
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.api.body import Body
 from django_turbosmtp.constants import (
     ACCEPTED,
@@ -60,6 +61,7 @@ class Recorder:
                 try:
                     self._entries[job.id] = build_entry(job, self._settings)
                 except Exception as error:  # noqa: BLE001 - the mail goes without a row
+                    raise_interrupt(error)
                     report_failure(error, "before the send")
         self._journal.begin(list(self._entries.values()))
 

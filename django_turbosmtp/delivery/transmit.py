@@ -6,14 +6,14 @@ Worker threads touch neither database nor message.
 from __future__ import annotations
 
 import enum
+import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp.delivery.jobs import Request, build_not_tried
 from django_turbosmtp.delivery.pace import (
@@ -63,63 +63,97 @@ class Transmitter:
         self._connections = settings.max_connections
         self._max_retries = settings.max_retries
         self._pace = Pace(settings.max_connections)
-        self._pool: ThreadPoolExecutor | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
 
     def send(self, requests: Sequence[Request]) -> None:
         """Send every request, and write to each what came of it."""
-        waiting = deque(requests)
+        batch = _Batch(requests)
         workers = min(self._connections, len(requests))
         if workers <= 1 or len(requests) < _WORTH_THREADS:
-            self._work(waiting)
+            self._work(batch)
             return
-        futures = self._start_workers(waiting, workers)
         try:
-            if len(futures) < workers:
+            if self._start_threads(batch, workers) < workers:
                 # No further thread is to be had: this one does its part.
-                self._work(waiting)
-            for future in futures:
-                future.result()
+                self._work(batch)
+            batch.wait()
         except BaseException:
-            # Ctrl-C, or the end of the process: what is in flight still ends, so that
-            # its outcome is known, and nothing more begins.
+            # Ctrl-C, a time limit, or the end of the process: what is in flight still
+            # ends, so that its outcome is known, and nothing more begins.
             self._pace.stop()
-            wait(futures)
+            self._pace.wait_until_idle()
             raise
 
-    def _start_workers(
-        self, waiting: deque[Request], number: int
-    ) -> list[Future[None]]:
-        """Return as many workers as there are threads for, up to ``number``.
+    def _start_threads(self, batch: _Batch, number: int) -> int:
+        """Start as many threads as there are to be had, and return their number.
 
         There may be none: at a limit of the system, at the end of the process, and in
-        a thread that outlives the main one.
+        a thread that outlives the main one. They are daemons, and not joined but waited
+        for by what they do: one whose start is interrupted never ends.
         """
-        futures: list[Future[None]] = []
-        with suppress(RuntimeError):
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(
-                    self._connections, thread_name_prefix="turbosmtp"
-                )
-            for _ in range(number):
-                # In the caller's context: what is silent there is silent here.
-                run = copy_context().run
-                futures.append(self._pool.submit(run, self._work, waiting))
-        return futures
-
-    def _work(self, waiting: deque[Request]) -> None:
-        while True:
+        for started in range(number):
+            # In the caller's context: what is silent there is silent here.
+            run = copy_context().run
+            name = f"turbosmtp_{started}"
+            thread = threading.Thread(
+                target=run, args=(self._work_in_thread, batch), name=name, daemon=True
+            )
             try:
-                request = waiting.popleft()
-            except IndexError:
-                return
+                thread.start()
+            except RuntimeError as error:
+                raise_interrupt(error)
+                return started
+        return number
+
+    def _work_in_thread(self, batch: _Batch) -> None:
+        try:
+            self._work(batch)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            batch.fail(error)
+
+    def _work(self, batch: _Batch) -> None:
+        while (request := batch.take()) is not None:
             send_until_settled(request, self._client, self._max_retries, self._pace)
+            batch.settle()
+
+
+class _Batch:
+    """The requests of a window, which workers take until there is none left."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self._waiting = deque(requests)
+        self._unsettled = len(requests)
+        self._error: BaseException | None = None
+        # Taken by itself, as in `Pace`.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+
+    def take(self) -> Request | None:
+        """Return the next request, None where there is none left."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
+    def settle(self) -> None:
+        """Note that what came of one more is known."""
+        with self._lock:
+            self._unsettled -= 1
+            if not self._unsettled:
+                self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Note what a worker failed with."""
+        with self._lock:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until all are settled; raise what a worker failed with."""
+        with self._lock:
+            while self._unsettled and self._error is None:
+                self._changed.wait()
+            if self._error is not None:
+                raise self._error
 
 
 def send_until_settled(
@@ -172,6 +206,7 @@ def _send_once(request: Request, client: Client, pace: Pace) -> Failure | None:
     except TurboSMTPError as error:
         failure = Failure(error=error, wait=choose_wait(request.attempts, error))
     except Exception as error:
+        raise_interrupt(error)
         logger.exception("An internal error while a message was being sent.")
         unknown = OutcomeUnknown(
             f"An internal error ({type(error).__name__}) while the message was being"

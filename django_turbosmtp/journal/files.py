@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.core.files.base import ContentFile
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp.models import Attachment, StoredFile
 
@@ -58,7 +59,8 @@ def _store(sha256: str, content: bytes) -> StoredFile | None:
         storage = StoredFile._meta.get_field("file").storage
         if not storage.exists(path):
             path = storage.save(path, ContentFile(content))
-    except Exception:
+    except Exception as error:
+        raise_interrupt(error)
         logger.exception("The bytes of an attachment could not be kept.")
         return None
     return StoredFile(sha256=sha256, size=memoryview(content).nbytes, file=path)

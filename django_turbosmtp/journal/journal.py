@@ -24,6 +24,7 @@ from django.db import (
 )
 from django.db.transaction import TransactionManagementError
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import shorten
 from django_turbosmtp.journal.text import WIDTHS
@@ -171,6 +172,7 @@ class Journal:
             else:
                 self._write(write)
         except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
+            raise_interrupt(error)
             report_failure(error, when)
 
     def _write(self, write: Callable[[], None]) -> None:

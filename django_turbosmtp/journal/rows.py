@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from email.message import Message as MIMEMessage
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
 from django_turbosmtp.journal.text import Cleaner
@@ -110,7 +111,8 @@ def build_rows_safely(
     """
     try:
         return build_rows(entry, keep_body=keep_body, width=width, redact=redact)
-    except Exception:
+    except Exception as error:
+        raise_interrupt(error)
         logger.exception("%s: its row is kept in short.", entry.reference_id)
         bare = replace(entry, message=None, tags=(), metadata={}, headers={}, fields={})
         return build_rows(bare, keep_body=False, width=width)
@@ -180,6 +182,7 @@ class _Keeper:
         try:
             kept = str(self._redact(text, name))
         except Exception as error:
+            raise_interrupt(error)
             # Nothing is kept rather than what was to be taken away.
             logger.exception("LOG_REDACT failed for a message's %s.", name)
             kept = f"({type(error).__name__} in LOG_REDACT)"
@@ -194,6 +197,7 @@ class _Keeper:
         try:
             return convert(value)
         except Exception as error:  # noqa: BLE001
+            raise_interrupt(error)
             self._note(name)
             return f"({type(error).__name__} while this was read)"
 
@@ -281,7 +285,8 @@ def _list_attachments(entry: Entry) -> Iterator[tuple[str, str, Any, str]]:
     for attachment in attached:
         try:
             yield _read_attachment(attachment)
-        except Exception:  # noqa: BLE001 - whatever was attached; the log goes on
+        except Exception as error:  # noqa: BLE001 - whatever was attached; the log goes on
+            raise_interrupt(error)
             yield "", type(attachment).__name__, b"", ""
 
 

@@ -1,0 +1,217 @@
+"""What a signal handler raises, at any moment: nothing doubled, denied or hidden."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from django_turbosmtp._interrupts import Interrupted, raise_interrupt
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.signals import post_send, pre_send
+from tests.messages import new
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
+class TimeLimit(Exception):  # noqa: N818 - their word
+    """As Celery's and RQ's."""
+
+
+ERRORS = {
+    "TimeoutError": TimeoutError,
+    "ConnectionError": ConnectionResetError,
+    "ValueError": ValueError,
+    "Exception": TimeLimit,
+    "KeyboardInterrupt": KeyboardInterrupt,
+}
+
+
+class Alarm:
+    """Raises once, so many seconds after it was set."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self._error = error
+        self.raised: BaseException | None = None
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.raised = self._error("the time is over")
+        raise self.raised
+
+    def set(self, seconds: float) -> None:
+        self.raised = None
+        signal.signal(signal.SIGALRM, self)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException | None]]:
+    """What Python itself drops: raised while an object ends, or a thread begins."""
+    found: list[BaseException | None] = []
+
+    def note(unraisable: Any) -> None:
+        found.append(unraisable.exc_value)
+
+    monkeypatch.setattr("sys.unraisablehook", note)
+    yield found
+    gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+WAYS: dict[str, tuple[int, dict[str, Any]]] = {
+    "one": (1, {}),
+    "three, in order": (3, {}),
+    "twelve, one connection": (12, {"max_connections": 1}),
+    "twelve": (12, {}),
+    "twelve, silently": (12, {"fail_silently": True}),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("way", WAYS)
+def test_at_many_moments(
+    way: str, error: str, project: Any, sandbox: Sandbox, lost: list[Any]
+) -> None:
+    count, options = WAYS[way]
+    sandbox.latency = 0.002
+    alarm = Alarm(ERRORS[error])
+    fired = swallowed = 0
+    for step in range(30):
+        sandbox.clear()
+        messages = [new() for _ in range(count)]
+        caught: BaseException | None = None
+        try:
+            alarm.set(0.0004 + step * 0.0005)
+            EmailBackend(**options).send_messages(messages)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except BaseException as raised:  # noqa: BLE001 - compared below
+            caught = raised
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        fired += alarm.raised is not None
+        if caught is not alarm.raised and alarm.raised not in lost:
+            # Python's own libraries catch an Exception here and there (http.cookiejar
+            # any of them), and take one of these classes for an error of theirs.
+            assert isinstance(alarm.raised, Exception)
+            swallowed += 1
+        check(messages, sandbox)
+
+        again = new()
+        assert EmailBackend().send_messages([again]) == 1
+        assert again.turbosmtp_status.outcome == "accepted"
+    assert fired > 5
+    assert swallowed <= 3
+
+
+def check(messages: list[Any], sandbox: Sandbox) -> None:
+    received = Counter(m.reference_id for m in sandbox.messages)
+    assert max(received.values(), default=0) <= 1, "somebody got it twice"
+    for message in messages:
+        status = getattr(message, "turbosmtp_status", None)
+        if status is None or status.reference_id not in received:
+            continue
+        assert status.outcome in {"accepted", "unknown"}
+        assert not status.status & {"failed", "invalid", "rejected"}
+
+
+def test_nothing_further_begins(project: Any, sandbox: Sandbox) -> None:
+    sandbox.latency = 0.2
+    messages = [new() for _ in range(10)]
+    alarm = Alarm(TimeoutError)
+    alarm.set(0.3)
+    with pytest.raises(TimeoutError, match="the time is over"):
+        EmailBackend(max_connections=1, timeout=5).send_messages(messages)
+    assert len(sandbox.requests) <= 2
+    outcomes = [m.turbosmtp_status.outcome for m in messages]
+    assert outcomes == ["accepted", "unknown", *["refused"] * 8]
+    assert all("interrupted" in str(m.turbosmtp_status.error) for m in messages[2:])
+
+
+def test_a_wait_between_two_tries_is_ended(project: Any, sandbox: Sandbox) -> None:
+    sandbox.add_fault("429", times=None, retry_after=20)
+    alarm = Alarm(TimeoutError)
+    alarm.set(0.1)
+    message = new()
+    with pytest.raises(TimeoutError, match="the time is over"):
+        EmailBackend().send_messages([message])
+    assert len(sandbox.requests) == 1
+
+
+@pytest.mark.parametrize("where", ["pre_send", "post_send", "the iterable"])
+def test_in_the_caller_s_own_code(where: str, project: Any, sandbox: Sandbox) -> None:
+    alarm = Alarm(TimeLimit)
+
+    def spend(**kwargs: Any) -> None:
+        alarm.set(0.01)
+        threading.Event().wait(5)
+
+    def draw() -> Iterator[Any]:
+        yield new()
+        if where == "the iterable":
+            spend()
+        yield new()
+
+    signals = {"pre_send": pre_send, "post_send": post_send}
+    if where in signals:
+        signals[where].connect(spend)
+    try:
+        with pytest.raises(TimeLimit):
+            EmailBackend(fail_silently=True).send_messages(draw())
+    finally:
+        if where in signals:
+            signals[where].disconnect(spend)
+    assert sandbox.total_accepted == (2 if where == "post_send" else 0)
+
+
+def fail(number: int, frame: Any) -> None:
+    raise ValueError("from the handler")
+
+
+class Holder:
+    def fail(self, number: int, frame: Any) -> None:
+        raise ValueError("from the handler")
+
+    __call__ = fail
+
+
+HANDLERS: dict[str, Callable[..., Any]] = {
+    "function": fail,
+    "method": Holder().fail,
+    "object": Holder(),
+    "partial": functools.partial(fail),
+    "lambda": lambda number, frame: fail(number, frame),
+}
+
+
+@pytest.mark.parametrize("label", HANDLERS)
+def test_every_kind_of_handler_is_known(label: str) -> None:
+    signal.signal(signal.SIGALRM, HANDLERS[label])
+    wrapped = OSError("wrapped")
+    try:
+        signal.raise_signal(signal.SIGALRM)
+    except ValueError as error:
+        wrapped.__cause__ = error
+    with pytest.raises(Interrupted) as caught:
+        raise_interrupt(wrapped)
+    assert str(caught.value.error) == "from the handler"
+
+
+def test_an_error_of_nobody_s_handler_is_none() -> None:
+    signal.signal(signal.SIGALRM, fail)
+    try:
+        raise ValueError("of this line")
+    except ValueError as error:
+        raise_interrupt(error)
