@@ -112,7 +112,7 @@ def test_at_many_moments(
         again = new()
         assert EmailBackend().send_messages([again]) == 1
         assert again.turbosmtp_status.outcome == "accepted"
-    assert fired > 5
+    assert fired > 1
     assert swallowed <= 3
 
 
