@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.delivery")
 
+#: Start a further thread after this many seconds, unless those there are keep up.
+_RAMP_SECONDS = 0.001
+
 #: Fewer requests go one after another, in order: threads would gain little.
 _WORTH_THREADS = 4
 
@@ -72,7 +75,7 @@ class Transmitter:
             self._work(batch)
             return
         try:
-            if self._start_threads(batch, workers) < workers:
+            if not self._start_threads(batch, workers):
                 # No further thread is to be had: this one does its part.
                 self._work(batch)
             batch.wait()
@@ -83,14 +86,22 @@ class Transmitter:
             self._pace.wait_until_idle()
             raise
 
-    def _start_threads(self, batch: _Batch, number: int) -> int:
-        """Start as many threads as there are to be had, and return their number.
+    def _start_threads(self, batch: _Batch, number: int) -> bool:
+        """Start up to ``number`` threads; return False where fewer are to be had.
 
-        There may be none: at a limit of the system, at the end of the process, and in
-        a thread that outlives the main one. They are daemons, and not joined but waited
-        for by what they do: one whose start is interrupted never ends.
+        One after the other, and no further one while those there are get through a
+        request each in `_RAMP_SECONDS`: threads that need not wait for answers only
+        wait for each other. There may be none to be had: at a limit of the system, at
+        the end of the process, and in a thread that outlives the main one. They are
+        daemons, and not joined but waited for by what they do: one whose start is
+        interrupted never ends.
         """
         for started in range(number):
+            left = batch.left
+            while started and left and batch.pause(left - started):
+                left = batch.left
+            if not batch.left:
+                return True
             # In the caller's context: what is silent there is silent here.
             run = copy_context().run
             name = f"turbosmtp_{started}"
@@ -101,19 +112,21 @@ class Transmitter:
                 thread.start()
             except RuntimeError as error:
                 raise_interrupt(error)
-                return started
-        return number
+                return False
+        return True
 
     def _work_in_thread(self, batch: _Batch) -> None:
+        failure: BaseException | None = None
+        batch.begin()
         try:
             self._work(batch)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            batch.fail(error)
+            failure = error
+        batch.end(failure)
 
     def _work(self, batch: _Batch) -> None:
         while (request := batch.take()) is not None:
             send_until_settled(request, self._client, self._max_retries, self._pace)
-            batch.settle()
 
 
 class _Batch:
@@ -121,7 +134,7 @@ class _Batch:
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self._waiting = deque(requests)
-        self._unsettled = len(requests)
+        self._working = 0
         self._error: BaseException | None = None
         # Taken by itself, as in `Pace`.
         self._lock = threading.RLock()
@@ -134,23 +147,34 @@ class _Batch:
         except IndexError:
             return None
 
-    def settle(self) -> None:
-        """Note that what came of one more is known."""
-        with self._lock:
-            self._unsettled -= 1
-            if not self._unsettled:
-                self._changed.notify_all()
+    @property
+    def left(self) -> int:
+        """How many requests nobody has taken."""
+        return len(self._waiting)
 
-    def fail(self, error: BaseException) -> None:
-        """Note what a worker failed with."""
+    def pause(self, wanted: int) -> bool:
+        """Wait a moment; return whether then no more than ``wanted`` are left."""
         with self._lock:
-            self._error = self._error or error
+            if self._waiting and self._error is None:
+                self._changed.wait(_RAMP_SECONDS)
+            return len(self._waiting) <= wanted and self._error is None
+
+    def begin(self) -> None:
+        """Note that one more thread takes requests; it says so before the first."""
+        with self._lock:
+            self._working += 1
+
+    def end(self, failure: BaseException | None) -> None:
+        """Note that a thread takes no more, and what it failed with."""
+        with self._lock:
+            self._working -= 1
+            self._error = self._error or failure
             self._changed.notify_all()
 
     def wait(self) -> None:
-        """Wait until all are settled; raise what a worker failed with."""
+        """Wait until none is left or on its way; raise what a thread failed with."""
         with self._lock:
-            while self._unsettled and self._error is None:
+            while (self._waiting or self._working) and self._error is None:
                 self._changed.wait()
             if self._error is not None:
                 raise self._error
