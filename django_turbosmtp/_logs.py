@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from django_turbosmtp._interrupts import raise_interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Iterator
 
 _handling: ContextVar[bool] = ContextVar("turbosmtp_handling", default=False)
 
@@ -49,11 +49,6 @@ def handle_once() -> Iterator[bool]:
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        return msg, kwargs
-
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if not self.logger.isEnabledFor(level):
             return

@@ -25,8 +25,7 @@ def mark_unknown(jobs: Sequence[Job]) -> None:
         if job.requests:
             job.status.outcome = UNKNOWN
             for request in job.requests:
-                addresses = [r.mailbox.addr_spec for r in request.recipients]
-                job.status.set_recipients(addresses, "unknown", None)
+                job.status.set_recipients(request.addresses, "unknown", None)
 
 
 def conclude(jobs: Sequence[Job]) -> None:
@@ -60,7 +59,7 @@ def _conclude(job: Job) -> list[Request]:
                 else build_not_tried(None)
             )
         status.set_recipients(
-            [recipient.mailbox.addr_spec for recipient in request.recipients],
+            request.addresses,
             request.state,
             request.result.message_id if request.result else None,
         )

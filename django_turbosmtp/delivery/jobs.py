@@ -44,6 +44,11 @@ class Request:
         return "unknown" if self.is_unknown else "failed"
 
     @property
+    def addresses(self) -> list[str]:
+        """Whom the request goes to."""
+        return [recipient.mailbox.addr_spec for recipient in self.recipients]
+
+    @property
     def is_unknown(self) -> bool:
         return isinstance(self.error, OutcomeUnknown)
 

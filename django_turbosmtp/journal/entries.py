@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
-    from django_turbosmtp.payload import Part
-
 
 @dataclass(frozen=True, kw_only=True)
 class Addressee:
@@ -46,7 +44,6 @@ class Entry:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
-    parts: Sequence[Part] | None = None
     size: int = 0
     why_mime: str = ""
 
