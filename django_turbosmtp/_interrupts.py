@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import CodeType
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Interrupted(BaseException):
@@ -25,15 +29,35 @@ class Interrupted(BaseException):
         self.error = error
 
 
+def runs_signal_handlers() -> bool:
+    """Tell whether this thread is the one in which Python runs signal handlers."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def raise_interrupt(error: BaseException) -> None:
     """Raise `Interrupted` where a signal handler raised ``error``, or one below it."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # Python runs signal handlers in no other
+    if not runs_signal_handlers():
+        return
     codes = set(_list_handlers())
     raised = [found for found in walk_chain(error) if _was_raised_in(found, codes)]
     if raised:
         # The last is what the handler raised; libraries give its traceback to theirs.
         raise Interrupted(raised[-1])
+
+
+def raise_as_it_was(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function raise what `Interrupted` carries in place of that."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Interrupted as interrupt:
+            error = interrupt.error
+        # Outside the handler, so that nothing is added to its context.
+        raise error
+
+    return run
 
 
 def _was_raised_in(error: BaseException, codes: set[CodeType]) -> bool:

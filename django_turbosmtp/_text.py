@@ -6,6 +6,7 @@ import binascii
 import re
 from email.header import Header
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.exceptions import MessageError
 
 #: How errors name half of a character that UTF-16 writes in two.
@@ -97,7 +98,8 @@ def _decode_word(charset: str, encoding: str, encoded: str) -> str:
         raw = binascii.a2b_qp(raw, header=True)
     try:
         return raw.decode(charset.partition("*")[0], "replace")
-    except (LookupError, ValueError):
+    except (LookupError, ValueError) as error:
+        raise_interrupt(error)
         return raw.decode("latin-1")
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from django.db import connections
 from django.utils.module_loading import import_string
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._text import find_surrogate
 
 
@@ -76,7 +77,8 @@ def _check_url(value: Any) -> str:
     try:
         parts = urlsplit(value)
         _ = parts.port  # raises where it is none
-    except ValueError:
+    except ValueError as error:
+        raise_interrupt(error)
         return "is not a URL: its host or port cannot be read."
     if parts.username or parts.password:
         return "holds a user name or password: turboSMTP answers such requests 401."
@@ -99,8 +101,12 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+        # Not ip_address(), which tries both and tells nothing of what stopped it.
+        if ":" in host:
+            return ipaddress.IPv6Address(host).is_loopback
+        return ipaddress.IPv4Address(host).is_loopback
+    except ValueError as error:
+        raise_interrupt(error)
         return False
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.encoding import punycode
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._text import (
     SURROGATE,
     encode_words,
@@ -143,6 +144,7 @@ def _parse_all(text: str, where: str) -> list[Mailbox]:
     except (HeaderParseError, ValueError, IndexError, AttributeError) as error:
         # Python's parser has crashed on malformed input for years, with an
         # IndexError for "A B @" on 3.11.7.
+        raise_interrupt(error)
         raise _build_error(text, where, "it cannot be read as an address") from error
     # "John Q. Public <j@x.com>" is obsolete syntax, and everybody writes it.
     # So do programs that quote an encoded word, which RFC 2047 forbids.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Any
 
 from django.core.mail.backends.base import BaseEmailBackend
@@ -14,8 +13,9 @@ from django_turbosmtp._compat import (
     build_configuration_error,
     names_passed_by_django,
 )
+from django_turbosmtp._interrupts import raise_as_it_was
 from django_turbosmtp.api import Client
-from django_turbosmtp.api.shared import lend_session
+from django_turbosmtp.api.shared import share_session
 from django_turbosmtp.conf import (
     OPTION_NAMES,
     describe_unknown_option,
@@ -74,32 +74,28 @@ class EmailBackend(BaseEmailBackend):
         self.fail_silently = fail_silently
         self.settings: Settings = load(own, alias=alias, **login)
         self._keep = build_guard(self.settings.recipient_guard, alias=alias)
-        self._lock = threading.RLock()
         self._session: Session | None = None
-        self._opened = contextlib.ExitStack()
 
     def open(self) -> bool:
         """Keep one session until `close`; return whether it is a new one.
 
         No connection is made before the first message.
         """
-        with self._lock:
-            if self._session is not None:
-                return False
-            self._session = self._opened.enter_context(self._lend())
-            return True
+        if self._session is not None:
+            return False
+        self._session = self._share_session()
+        return True
 
     def close(self) -> None:
         """Give the session of `open` back, if there is one."""
-        with self._lock:
-            self._session = None
-            self._opened.close()
+        self._session = None
 
-    def _lend(self) -> contextlib.AbstractContextManager[Session]:
+    def _share_session(self) -> Session:
         # More threads than MAX_CONNECTIONS may send one message each.
         size = max(self.settings.max_connections, _POOL_SIZE)
-        return lend_session(self.settings.send_url, pool_size=size)
+        return share_session(self.settings.send_url, pool_size=size)
 
+    @raise_as_it_was
     def send_messages(self, email_messages: Iterable[Any]) -> int:
         """Send any iterable of messages, and return how many were accepted.
 
@@ -110,17 +106,15 @@ class EmailBackend(BaseEmailBackend):
         """
         if not email_messages:
             return 0
-        credentials = self.settings.credentials()
-        with contextlib.ExitStack() as stack:
-            session = self._session or stack.enter_context(self._lend())
-            delivery = deliver(
-                email_messages,
-                client=Client(session, self.settings, credentials),
-                settings=self.settings,
-                sender=type(self),
-                keep=self._keep,
-                is_told=self._is_told,
-            )
+        session = self._session or self._share_session()
+        delivery = deliver(
+            email_messages,
+            client=Client(session, self.settings, self.settings.credentials()),
+            settings=self.settings,
+            sender=type(self),
+            keep=self._keep,
+            is_told=self._is_told,
+        )
         if delivery.failures or delivery.cut_short_by is not None:
             raise _build_failure(delivery)
         return delivery.accepted

@@ -14,6 +14,7 @@ from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
 from django_turbosmtp._compat import build_configuration_error
+from django_turbosmtp._interrupts import raise_as_it_was
 from django_turbosmtp._values import KEYS
 from django_turbosmtp.constants import API_HOSTS, SEND_HOSTS
 
@@ -258,6 +259,7 @@ def describe_unknown_option(name: str) -> str:
     return f"Unknown option {name!r}. {suggest_key(name, option=True)}"
 
 
+@raise_as_it_was
 def load(
     options: Mapping[str, Any] | None = None,
     *,

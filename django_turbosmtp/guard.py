@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.encoding import punycode
 
 from django_turbosmtp._compat import build_configuration_error
+from django_turbosmtp._interrupts import raise_as_it_was
 from django_turbosmtp.addresses import Mailbox, parse
 from django_turbosmtp.exceptions import InvalidAddress
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.payload import Keep
 
 
+@raise_as_it_was
 def build_guard(setting: Any, *, alias: str | None = None) -> Keep | None:
     """Return what decides on each recipient, None where no guard is set.
 

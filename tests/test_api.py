@@ -24,7 +24,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_turbosmtp.api import Client, Response
 from django_turbosmtp.api.body import Body, Transmission
 from django_turbosmtp.api.errors import build_error, read_retry_after
-from django_turbosmtp.api.shared import close_shared_sessions, lend_session
+from django_turbosmtp.api.shared import close_shared_sessions, share_session
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf import load
 from django_turbosmtp.exceptions import (
@@ -303,10 +303,10 @@ def test_retry_after(value: str, seconds: float | None) -> None:
 class TestLogin:
     def login(self, **kwargs: Any) -> Any:
         settings = load()
-        with lend_session(settings.api_url, pool_size=1) as session:
-            return Client(session, settings, None).login(
-                "me@example.com", "hunter2/?#ü", **kwargs
-            )
+        session = share_session(settings.api_url, pool_size=1)
+        return Client(session, settings, None).login(
+            "me@example.com", "hunter2/?#ü", **kwargs
+        )
 
     def test_v2(self, server: Any) -> None:
         server.answer = say(200, {"auth": "the-key"})

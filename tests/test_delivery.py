@@ -259,23 +259,42 @@ def test_one_connection_keeps_order(project: Any, sandbox: Sandbox) -> None:
     ]
 
 
-def test_one_message_starts_no_thread(
-    project: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("messages", "in_main", "elsewhere"),
+    [(1, {1}, {0}), (3, {1}, {0}), (9, {1, 2, 3}, {1, 2, 3})],
+)
+def test_threads(
+    messages: int,
+    in_main: set[int],
+    elsewhere: set[int],
+    project: Any,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    started: list[str] = []
+    started: list[threading.Thread] = []
     start = threading.Thread.start
 
     def count(thread: threading.Thread) -> None:
-        if threading.current_thread() is threading.main_thread():
-            started.append(thread.name)
+        if thread.name.startswith("turbosmtp_"):
+            started.append(thread)
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", count)
-    EmailBackend().send_messages([new()])
-    assert started == []
+    def send() -> None:
+        backend = EmailBackend(max_connections=3)
+        assert backend.send_messages([new() for _ in range(messages)]) == messages
 
-    EmailBackend(max_connections=3).send_messages([new() for _ in range(9)])
-    assert 1 <= len(started) <= 3
+    monkeypatch.setattr(threading.Thread, "start", count)
+    # One apart from the main thread, in which signal handlers run.
+    send()
+    assert len(started) in in_main
+    # None is left beside a fork that follows.
+    assert not any(thread.is_alive() for thread in started)
+
+    started.clear()
+    other = threading.Thread(target=send)
+    other.start()
+    other.join()
+    assert len(started) in elsewhere
 
 
 @pytest.fixture

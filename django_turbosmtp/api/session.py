@@ -57,6 +57,8 @@ class Session:
         self._lock = threading.Lock()
         self._inherited: list[HTTPAdapter] = []
         self._single_use_until = 0.0
+        #: When the last request began, by time.monotonic().
+        self.last_used = time.monotonic()
         self._open()
 
     def _open(self) -> None:
@@ -92,7 +94,8 @@ class Session:
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url, prepared.hooks = method, url, {}
         prepared.headers = CaseInsensitiveDict(_HEADERS | dict(headers))
-        if time.monotonic() < self._single_use_until:
+        self.last_used = time.monotonic()
+        if self.last_used < self._single_use_until:
             prepared.headers["Connection"] = "close"
         if body is not None:
             prepared.body = body  # type: ignore[assignment]

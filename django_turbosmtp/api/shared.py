@@ -7,13 +7,10 @@ between them here. Nothing else is kept: no cookie, no credential.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
-import threading
 import time
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies
@@ -22,9 +19,6 @@ from django_turbosmtp._values import is_loopback
 from django_turbosmtp.api import pool
 from django_turbosmtp.api.session import Session, find_host
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _PROXY_VARIABLES = [
     case(name)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -32,17 +26,11 @@ _PROXY_VARIABLES = [
 ]
 
 
-@dataclass
-class _Shared:
-    session: Session
-    users: int = 0
-    last_used: float = 0.0
-
-
-_shared: dict[tuple[Any, ...], _Shared] = {}
-_shared_lock = threading.Lock()
+# Without a lock, which a signal handler that raises could leave held for ever: each
+# step is one operation of a dict, and a session that was closed opens anew.
+_shared: dict[tuple[Any, ...], Session] = {}
 #: The parent's sessions: not closed, so that nothing is said on its connections.
-_inherited: list[dict[tuple[Any, ...], _Shared]] = []
+_inherited: list[dict[tuple[Any, ...], Session]] = []
 
 
 @lru_cache(maxsize=64)
@@ -51,9 +39,8 @@ def _find_proxies(url: str, *_environment: str | None) -> dict[str, str]:
     return get_environ_proxies(url)
 
 
-@contextlib.contextmanager
-def lend_session(url: str, *, pool_size: int) -> Iterator[Session]:
-    """Lend the process's session for the host of ``url``."""
+def share_session(url: str, *, pool_size: int) -> Session:
+    """Return the process's session for the host of ``url``."""
     parts = urlsplit(url)
     proxies = _find_proxies(url, *map(os.environ.get, _PROXY_VARIABLES))
     if parts.scheme == "http":
@@ -62,42 +49,35 @@ def lend_session(url: str, *, pool_size: int) -> Iterator[Session]:
     # What requests does: a company's own authority is no ambient credential.
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     key = (parts.scheme, parts.netloc, pool_size, bundle, *sorted(proxies.items()))
-    with _shared_lock:
-        _close_idle(time.monotonic())
-        entry = _shared.get(key)
-        if entry is None:
-            session = Session(
-                pool_size=pool_size, proxies=proxies, verify=bundle or True
-            )
-            entry = _shared[key] = _Shared(session)
-        entry.users += 1
-    try:
-        yield entry.session
-    finally:
-        with _shared_lock:
-            entry.users -= 1
-            entry.last_used = time.monotonic()
+    session = _shared.get(key)
+    if session is None:
+        _close_idle()
+        session = _shared.setdefault(
+            key,
+            Session(pool_size=pool_size, proxies=proxies, verify=bundle or True),
+        )
+    return session
 
 
-def _close_idle(now: float) -> None:
-    for key, entry in list(_shared.items()):
-        if not entry.users and now - entry.last_used > pool.MAX_IDLE_SECONDS:
-            del _shared[key]
-            entry.session.close()
+def _close_idle() -> None:
+    """Close the sessions of hosts that nothing was sent to for a while."""
+    bound = time.monotonic() - pool.MAX_IDLE_SECONDS
+    for key, session in list(_shared.items()):
+        if session.last_used < bound:
+            _shared.pop(key, session).close()
 
 
 def close_shared_sessions() -> None:
     """Close all connections that stay open between sends; the next send opens anew."""
-    with _shared_lock:
-        for entry in _shared.values():
-            entry.session.close()
-        _shared.clear()
+    while _shared:
+        _, session = _shared.popitem()
+        session.close()
 
 
 def _forget_after_fork() -> None:
-    global _shared, _shared_lock  # the parent's lock may be held
+    global _shared
     _inherited.append(_shared)
-    _shared, _shared_lock = {}, threading.Lock()
+    _shared = {}
 
 
 atexit.register(close_shared_sessions)

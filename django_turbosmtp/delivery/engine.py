@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._interrupts import Interrupted, raise_interrupt
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.constants import ACCEPTED
 from django_turbosmtp.delivery.conclude import announce, conclude, mark_unknown
 from django_turbosmtp.delivery.prepare import Preparer
@@ -58,24 +58,16 @@ def deliver(
     `guard.build_guard` makes it. ``is_told`` says which errors stand in the failures:
     their messages are held until the end. Nothing of a message's own raises; each has
     its status set. Where the iterable raises, those it gave before are sent. What a
-    signal handler raises ends the call: nothing further begins.
+    signal handler raises ends the call, as `Interrupted` or by itself: nothing further
+    begins.
     """
     delivery = Delivery()
     iterator = _Drawn(messages)
     preparer = Preparer(settings=settings, sender=sender, keep=keep)
     recorder = Recorder(settings)
-    interrupted_by: BaseException | None = None
-    try:
-        transmitter = Transmitter(client, settings)
-        while _deliver_window(
-            iterator, preparer, recorder, transmitter, delivery, is_told
-        ):
-            pass
-    except Interrupted as interrupt:
-        interrupted_by = interrupt.error
-    if interrupted_by is not None:
-        # Outside the handler, so that it is as it was raised.
-        raise interrupted_by
+    transmitter = Transmitter(client, settings)
+    while _deliver_window(iterator, preparer, recorder, transmitter, delivery, is_told):
+        pass
     delivery.cut_short_by = iterator.error
     return delivery
 

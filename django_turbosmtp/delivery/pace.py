@@ -92,12 +92,6 @@ class Pace:
             self._interrupted = self._interrupted or error is None
             self._changed.notify_all()
 
-    def wait_until_idle(self) -> None:
-        """Wait for every turn to end; nothing begins after `stop`."""
-        with self._lock:
-            while self._active:
-                self._changed.wait()
-
     def _stopped(self) -> bool:
         return self._interrupted or self.stopped_by is not None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +106,7 @@ def list_addresses(message: Any) -> list[tuple[RecipientKind, str]]:
     """Return kind and address of the recipients of a message, wrong in any way."""
     addresses: list[tuple[RecipientKind, str]] = []
     for kind in KINDS:
-        with suppress(Exception):
+        try:
             for address in getattr(message, kind, None) or ():
                 text = str(address)
                 try:
@@ -115,4 +114,6 @@ def list_addresses(message: Any) -> list[tuple[RecipientKind, str]]:
                 except MessageError:
                     text = shorten(text)
                 addresses.append((kind, text))
+        except Exception as error:  # noqa: BLE001 - lists that cannot be read
+            raise_interrupt(error)
     return addresses

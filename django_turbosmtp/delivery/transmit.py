@@ -1,6 +1,9 @@
 """Requests on their way: many in flight, each tried again only where that is safe.
 
-Worker threads touch neither database nor message.
+Worker threads touch neither database nor message. Where signal handlers run, in the
+main thread, no request is made at all: what they raise ends a wait there, and never a
+request midway. (The libraries below, and Python itself, drop what is raised in them
+now and then, or answer it with a second try.)
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ import time
 from collections import deque
 from contextvars import copy_context
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from django_turbosmtp._interrupts import raise_interrupt
+from django_turbosmtp._interrupts import raise_interrupt, runs_signal_handlers
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp.delivery.jobs import Request, build_not_tried
 from django_turbosmtp.delivery.pace import (
@@ -37,6 +41,16 @@ _RAMP_SECONDS = 0.001
 
 #: Fewer requests go one after another, in order: threads would gain little.
 _WORTH_THREADS = 4
+
+
+#: Wait this many seconds for the answers to what is in flight when a call is ended from
+#: outside: their outcome is then known, and a time limit is still a limit.
+_LAST_WAIT = 1.0
+
+
+#: Threads that have ended. The next one drops them: Python does something of its own
+#: when such an object ends, and what a signal handler raises then is dropped with it.
+_gone: list[threading.Thread] = []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +84,8 @@ class Transmitter:
     def send(self, requests: Sequence[Request]) -> None:
         """Send every request, and write to each what came of it."""
         batch = _Batch(requests)
-        workers = min(self._connections, len(requests))
-        if workers <= 1 or len(requests) < _WORTH_THREADS:
+        workers = self._connections if len(requests) >= _WORTH_THREADS else 1
+        if workers == 1 and not runs_signal_handlers():
             self._work(batch)
             return
         try:
@@ -80,11 +94,12 @@ class Transmitter:
                 self._work(batch)
             batch.wait()
         except BaseException:
-            # Ctrl-C, a time limit, or the end of the process: what is in flight still
-            # ends, so that its outcome is known, and nothing more begins.
+            # Ctrl-C, a time limit, or the end of the process.
             self._pace.stop()
-            self._pace.wait_until_idle()
+            batch.wait(_LAST_WAIT)
             raise
+        batch.join()
+        _gone.extend(batch.threads)
 
     def _start_threads(self, batch: _Batch, number: int) -> bool:
         """Start up to ``number`` threads; return False where fewer are to be had.
@@ -93,10 +108,9 @@ class Transmitter:
         request each in `_RAMP_SECONDS`: threads that need not wait for answers only
         wait for each other. There may be none to be had: at a limit of the system, at
         the end of the process, and in a thread that outlives the main one. They are
-        daemons, and not joined but waited for by what they do: one whose start is
-        interrupted never ends.
+        daemons, for one whose start is interrupted never ends.
         """
-        for started in range(number):
+        for started in range(min(number, batch.left)):
             left = batch.left
             while started and left and batch.pause(left - started):
                 left = batch.left
@@ -108,16 +122,20 @@ class Transmitter:
             thread = threading.Thread(
                 target=run, args=(self._work_in_thread, batch), name=name, daemon=True
             )
+            batch.threads.append(thread)
             try:
                 thread.start()
-            except RuntimeError as error:
+            except Exception as error:
                 raise_interrupt(error)
+                if not isinstance(error, RuntimeError):
+                    raise
+                batch.threads.remove(thread)
                 return False
         return True
 
     def _work_in_thread(self, batch: _Batch) -> None:
+        _gone.clear()
         failure: BaseException | None = None
-        batch.begin()
         try:
             self._work(batch)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
@@ -130,15 +148,17 @@ class Transmitter:
 
 
 class _Batch:
-    """The requests of a window, which workers take until there is none left."""
+    """The requests of a window, which workers take until there is none left.
+
+    Its waits are those of a C queue: Python's Condition, waiting in the main thread,
+    drops what a signal handler raises, or raises an error of its own in its place.
+    """
 
     def __init__(self, requests: Sequence[Request]) -> None:
+        self.threads: list[threading.Thread] = []
         self._waiting = deque(requests)
-        self._working = 0
-        self._error: BaseException | None = None
-        # Taken by itself, as in `Pace`.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._ends: list[BaseException | None] = []
+        self._wake: SimpleQueue[None] = SimpleQueue()
 
     def take(self) -> Request | None:
         """Return the next request, None where there is none left."""
@@ -154,30 +174,44 @@ class _Batch:
 
     def pause(self, wanted: int) -> bool:
         """Wait a moment; return whether then no more than ``wanted`` are left."""
-        with self._lock:
-            if self._waiting and self._error is None:
-                self._changed.wait(_RAMP_SECONDS)
-            return len(self._waiting) <= wanted and self._error is None
-
-    def begin(self) -> None:
-        """Note that one more thread takes requests; it says so before the first."""
-        with self._lock:
-            self._working += 1
+        self._see_end(_RAMP_SECONDS)
+        return self.left <= wanted
 
     def end(self, failure: BaseException | None) -> None:
-        """Note that a thread takes no more, and what it failed with."""
-        with self._lock:
-            self._working -= 1
-            self._error = self._error or failure
-            self._changed.notify_all()
+        """Say that a thread takes no more, and what it failed with."""
+        self._ends.append(failure)
+        self._wake.put(None)
 
-    def wait(self) -> None:
-        """Wait until none is left or on its way; raise what a thread failed with."""
-        with self._lock:
-            while (self._waiting or self._working) and self._error is None:
-                self._changed.wait()
-            if self._error is not None:
-                raise self._error
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until all threads have ended, or for so many seconds.
+
+        Raise what one of them failed with.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
+        while len(self._ends) < len(self.threads):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not self._see_end(left):
+                return
+        self._raise_failure()
+
+    def join(self) -> None:
+        """Wait until the threads are gone: none is beside a fork that follows."""
+        for thread in self.threads:
+            thread.join()
+
+    def _see_end(self, seconds: float | None) -> bool:
+        """Wait for the end of a thread; return whether there was one in time."""
+        try:
+            self._wake.get(timeout=seconds)
+        except Empty:
+            return False
+        self._raise_failure()
+        return True
+
+    def _raise_failure(self) -> None:
+        for failure in self._ends:
+            if failure is not None:
+                raise failure
 
 
 def send_until_settled(

@@ -16,6 +16,7 @@ from typing import Any, Final
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import Promise
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._text import find_surrogate
 
 #: Every letter; those of three bytes in UTF-8; ASCII. Tried one after the other.
@@ -76,7 +77,8 @@ class Cleaner:
         if not isinstance(value, (float, Iterable)):
             try:
                 encoded = json.loads(json.dumps(value, cls=DjangoJSONEncoder))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError) as error:
+                raise_interrupt(error)
                 encoded = None
             if isinstance(encoded, str):
                 return encoded

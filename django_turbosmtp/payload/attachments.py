@@ -12,6 +12,7 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._text import encode_utf8, refuse_header_injection, shorten
 from django_turbosmtp.payload.inline import (
     choose_bare_ids,
@@ -69,7 +70,8 @@ def _refuse_injection_in_part(part: Message[Any, Any]) -> None:
         refuse_header_injection(f"{name}: {text}", f"an attachment's {shorten(name)!r}")
     try:
         shown = part.get_filename() or ""
-    except Exception:  # noqa: BLE001 - Python's parser on a parameter nobody can read
+    except Exception as error:  # noqa: BLE001 - of Python's parser, on what nobody reads
+        raise_interrupt(error)
         shown = ""
     refuse_header_injection(shown, "an attachment's file name")
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 
 from django_turbosmtp._compat import MESSAGE_STEPS, MODERN_MIME
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.payload.envelope import Envelope, join
 
@@ -125,6 +126,7 @@ def _write(message: Any, *, customised: bool) -> str:
         *(ValueError, TypeError, AttributeError, LookupError),
         email.errors.MessageError,
     ) as error:
+        raise_interrupt(error)
         raise MessageError(
             f"Django cannot build this message: {type(error).__name__}: {error}"
         ) from error

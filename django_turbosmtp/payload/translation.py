@@ -11,6 +11,7 @@ import codecs
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._text import encode_utf8, refuse_header_injection
 from django_turbosmtp.addresses import Mailbox, parse, parse_list
 from django_turbosmtp.constants import MAX_MESSAGE_BYTES, MAX_SUBJECT_LENGTH
@@ -227,7 +228,8 @@ def _is_utf8(encoding: Any) -> bool:
     # A email.charset.Charset object chooses a transfer encoding, too.
     try:
         return isinstance(encoding, str) and codecs.lookup(encoding).name == "utf-8"
-    except LookupError:
+    except LookupError as error:
+        raise_interrupt(error)
         return False
 
 
