@@ -69,7 +69,7 @@ def test_a_bound_that_is_missed_is_named(report):
 
 def test_the_median_and_the_spread_are_shown(report):
     runs = [{"threads": 8}, {"threads": 2}, {"threads": 5}]
-    results = {"threads": {"one": [{"threads": 0}], "many": runs}}
+    results = {"threads": {"one": [{"threads": 1}], "many": runs}}
     line = next(
         line
         for line in report.table(results, messages=1).splitlines()
