@@ -96,7 +96,7 @@ class Transmitter:
         except BaseException:
             # Ctrl-C, a time limit, or the end of the process.
             self._pace.stop()
-            batch.wait(_LAST_WAIT)
+            batch.wait_at_most(_LAST_WAIT)
             raise
         batch.join()
         _gone.extend(batch.threads)
@@ -175,6 +175,7 @@ class _Batch:
     def pause(self, wanted: int) -> bool:
         """Wait a moment; return whether then no more than ``wanted`` are left."""
         self._see_end(_RAMP_SECONDS)
+        self._raise_failure()
         return self.left <= wanted
 
     def end(self, failure: BaseException | None) -> None:
@@ -182,17 +183,19 @@ class _Batch:
         self._ends.append(failure)
         self._wake.put(None)
 
-    def wait(self, seconds: float | None = None) -> None:
-        """Wait until all threads have ended, or for so many seconds.
-
-        Raise what one of them failed with.
-        """
-        until = None if seconds is None else time.monotonic() + seconds
+    def wait(self) -> None:
+        """Wait until all threads have ended; raise what one of them failed with."""
         while len(self._ends) < len(self.threads):
-            left = None if until is None else max(0.0, until - time.monotonic())
-            if not self._see_end(left):
-                return
+            self._see_end(None)
+            self._raise_failure()
         self._raise_failure()
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Wait so many seconds for all threads to end, whatever they failed with."""
+        until = time.monotonic() + seconds
+        while len(self._ends) < len(self.threads):
+            if not self._see_end(max(0.0, until - time.monotonic())):
+                return
 
     def join(self) -> None:
         """Wait until the threads are gone: none is beside a fork that follows."""
@@ -205,7 +208,6 @@ class _Batch:
             self._wake.get(timeout=seconds)
         except Empty:
             return False
-        self._raise_failure()
         return True
 
     def _raise_failure(self) -> None:
