@@ -11,8 +11,9 @@ import time
 from typing import Any
 
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from django_turbosmtp.api.connection import PlainConnection, TLSConnection
 
 #: Close a connection that was unused for this many seconds: a server or a firewall on
 #: the way may have dropped it without a word.
@@ -51,30 +52,6 @@ class _Stack:
 
     def qsize(self) -> int:
         return len(self.queue)
-
-
-class _Patient:
-    """A connection that connects in one time, and sends in another.
-
-    urllib3 sends under the time-out for connecting. What is sent may be large, and the
-    server or the line slow: each piece has as long as the answer may take.
-    """
-
-    send_timeout: float | None = None
-
-    def request(self: Any, *args: Any, **kwargs: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        self.timeout = self.send_timeout
-        super().request(*args, **kwargs)  # type: ignore[misc]
-
-
-class _HTTPConnection(_Patient, HTTPConnection):
-    pass
-
-
-class _HTTPSConnection(_Patient, HTTPSConnection):
-    pass
 
 
 class _Aging:
@@ -118,11 +95,11 @@ def _is_too_old(conn: Any) -> bool:
 
 
 class _HTTPPool(_Aging, HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
+    ConnectionCls = PlainConnection
 
 
 class _HTTPSPool(_Aging, HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
+    ConnectionCls = TLSConnection
 
 
 class Adapter(HTTPAdapter):

@@ -88,7 +88,7 @@ class Session:
     ) -> Response:
         """Return the answer of one request, read whole; redirects are not followed.
 
-        ``timeout``: seconds to connect, and between two bytes of the answer. Raise
+        ``timeout``: seconds to connect, and for the whole of the answer. Raise
         `ConnectionFailed` where no whole request left, else `OutcomeUnknown`.
         """
         prepared = requests.PreparedRequest()
