@@ -14,12 +14,12 @@ from django_turbosmtp._compat import (
     names_passed_by_django,
 )
 from django_turbosmtp._interrupts import raise_as_it_was
+from django_turbosmtp._secrets import hide
 from django_turbosmtp.api import Client
 from django_turbosmtp.api.shared import share_session
 from django_turbosmtp.conf import (
     OPTION_NAMES,
     describe_unknown_option,
-    hide,
     hide_secrets,
     load,
 )
@@ -58,9 +58,9 @@ class EmailBackend(BaseEmailBackend):
         account's e-mail and password). Raise ImproperlyConfigured, of a mailer
         InvalidMailer, for settings nothing can be sent with.
         """
+        username, password = hide(username), hide(password)
         own = {name: options.pop(name) for name in OPTION_NAMES & options.keys()}
         own = hide_secrets(own)
-        username, password = hide(username), hide(password)
         login = {"username": username or None, "password": password or None}
         if alias is not None and not login.keys() & names_passed_by_django(options):
             options |= {name: value for name, value in login.items() if value}

@@ -15,23 +15,9 @@ from django.utils.module_loading import import_string
 
 from django_turbosmtp._compat import build_configuration_error
 from django_turbosmtp._interrupts import raise_as_it_was
+from django_turbosmtp._secrets import Secret, hide, shows_no_locals
 from django_turbosmtp._values import KEYS
 from django_turbosmtp.constants import API_HOSTS, SEND_HOSTS
-
-MASK = "********"
-
-
-class Secret(str):
-    """A string that shows as asterisks wherever a repr of it is taken.
-
-    Error reporters print the repr of every local variable of a traceback.
-    """
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return repr(MASK)
-
 
 _SECRET_KEYS = {
     "CONSUMER_KEY",
@@ -98,6 +84,7 @@ class Settings:
     authpass: Credential = field(default=None, repr=False)
     alias: str | None = None
 
+    @shows_no_locals
     def credentials(self) -> Credentials:
         """Return the login of this API version, calling what is callable.
 
@@ -150,11 +137,6 @@ def merge_options(options: Mapping[str, Any]) -> dict[str, Any]:
                 merged.pop(key, None)
     merged.update(hide_secrets({key.upper(): v for key, v in options.items()}))
     return merged
-
-
-def hide(value: Any) -> Any:
-    """Return a string as one that no repr shows, and anything else as it is."""
-    return Secret(value) if isinstance(value, str) else value
 
 
 def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,6 +242,7 @@ def describe_unknown_option(name: str) -> str:
 
 
 @raise_as_it_was
+@shows_no_locals
 def load(
     options: Mapping[str, Any] | None = None,
     *,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from django_turbosmtp._compat import HAS_MAILERS
 from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.sandbox import Sandbox
+from tests.serving import say
 
 BACKEND = "django_turbosmtp.backends.EmailBackend"
 CREDENTIALS = {
@@ -78,3 +81,44 @@ def logged(project: Any) -> Any:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the waits between repetitions short; their order stays."""
     monkeypatch.setattr("django_turbosmtp.delivery.pace.FIRST_WAIT", 0.02)
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[Any]:
+    """An HTTP server that answers as the test says; TURBOSMTP points to it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 10
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            httpd.seen.append((self.path, dict(self.headers), body))
+            httpd.answer(self, body)
+
+        def do_GET(self) -> None:
+            httpd.seen.append((self.path, dict(self.headers), b""))
+            httpd.answer(self, b"")
+
+        def log_message(self, *_: Any) -> None: ...
+
+    httpd: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.seen = []
+    httpd.answer = say(200, {"message": "OK", "mid": 1})
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
+    thread.start()
+    url = f"http://127.0.0.1:{httpd.server_port}/api"
+    settings.TURBOSMTP = {
+        "LOG": False,
+        "CONSUMER_KEY": "hunter2-key",
+        "CONSUMER_SECRET": "hunter2-secret",
+        "SEND_URL": url,
+        "API_URL": url,
+        "TIMEOUT": 2,
+        "MAX_RETRIES": 0,
+    }
+    yield httpd
+    close_shared_sessions()
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import pickle
 import socket
 import ssl
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 import trustme
-from django.core.exceptions import ImproperlyConfigured
 
 from django_turbosmtp.api import Client, Response
 from django_turbosmtp.api.body import Body, Transmission
@@ -39,80 +33,11 @@ from django_turbosmtp.exceptions import (
     OutcomeUnknown,
     RateLimited,
     ServerError,
-    TurboSMTPError,
 )
 from django_turbosmtp.payload import Part
 from django_turbosmtp.sandbox import Sandbox
 from tests.messages import new
-
-Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
-
-
-@pytest.fixture
-def server(settings: Any) -> Iterator[Any]:
-    """An HTTP server that answers as the test says; TURBOSMTP points to it."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            httpd.seen.append((self.path, dict(self.headers), body))
-            httpd.answer(self, body)
-
-        def do_GET(self) -> None:
-            httpd.seen.append((self.path, dict(self.headers), b""))
-            httpd.answer(self, b"")
-
-        def log_message(self, *_: Any) -> None: ...
-
-    httpd: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.seen = []
-    httpd.answer = say(200, {"message": "OK", "mid": 1})
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
-    thread.start()
-    url = f"http://127.0.0.1:{httpd.server_port}/api"
-    settings.TURBOSMTP = {
-        "LOG": False,
-        "CONSUMER_KEY": "hunter2-key",
-        "CONSUMER_SECRET": "hunter2-secret",
-        "SEND_URL": url,
-        "API_URL": url,
-        "TIMEOUT": 2,
-        "MAX_RETRIES": 0,
-    }
-    yield httpd
-    close_shared_sessions()
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
-
-
-def say(status: int, data: Any, **headers: str) -> Answer:
-    text = data if isinstance(data, bytes) else json.dumps(data).encode()
-
-    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", str(len(text)))
-        handler.end_headers()
-        handler.wfile.write(text)
-
-    told = text if len(text) < 40 else text[:40] + b"..."
-    answer.case = f"{status} {told.decode(errors='replace')} {headers or ''}".strip()  # type: ignore[attr-defined]
-    return answer
-
-
-def hang_up(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-    handler.close_connection = True
-
-
-def send(server: Any, answer: Answer | None = None) -> Any:
-    server.answer = answer or server.answer
-    message = new()
-    EmailBackend().send_messages([message])
-    return message.turbosmtp_status
+from tests.serving import Answer, exposed, hang_up, say, send
 
 
 @pytest.mark.parametrize(
@@ -366,149 +291,6 @@ class TestLogin:
     def test_against_the_sandbox(self, project: Any, sandbox: Sandbox) -> None:
         with pytest.raises(AuthenticationError):
             self.login()
-
-
-def exposed(error: BaseException) -> str:
-    """Return what an error reporter would show of an exception, tests aside."""
-    shown = [repr(error), str(vars(error)), repr(pickle.dumps(error))]
-    chain: BaseException | None = error
-    while chain is not None:
-        for frame, _ in traceback.walk_tb(chain.__traceback__):
-            if Path(frame.f_code.co_filename).parent != Path(__file__).parent:
-                shown.append(str(frame.f_locals))
-        shown.append(repr(chain))
-        chain = chain.__cause__ or chain.__context__
-    return "\n".join(shown)
-
-
-class TestSecrets:
-    @pytest.mark.parametrize("version", [2, 1])
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            say(401, {"message": "bad hunter2-secret"}),
-            say(400, {"errors": ["hunter2-secret"], "details": "x"}),
-            say(500, b"hunter2-secret"),
-            say(200, b"hunter2-secret"),
-            hang_up,
-            lambda handler, _: handler.wfile.write(b"garbage\r\n\r\n"),
-        ],
-        ids=["401", "400", "500", "200 unreadable", "hang up", "garbage"],
-    )
-    def test_in_no_error_and_no_log_line(
-        self,
-        version: int,
-        answer: Answer,
-        server: Any,
-        settings: Any,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        settings.TURBOSMTP |= {
-            "API_VERSION": version,
-            "AUTHUSER": "user@example.com",
-            "AUTHPASS": "hunter2-secret",
-        }
-        caplog.set_level(logging.DEBUG)
-        with pytest.raises(TurboSMTPError) as caught:
-            send(server, answer)
-        assert "hunter2" not in exposed(caught.value)
-        assert "hunter2" not in caplog.text
-        assert "hunter2" not in server.seen[0][0]  # the URL
-
-    def test_of_wrong_settings(self, server: Any, settings: Any) -> None:
-        for build in (
-            lambda: EmailBackend(timeout=-1, consumer_secret="hunter2-other"),
-            lambda: EmailBackend(timeout=-1, username="hunter2", password="hunter2"),
-            lambda: EmailBackend(
-                consumer_key="k", consumer_secret=lambda: "hunter2\n"
-            ).send_messages([new()]),
-        ):
-            with pytest.raises(ImproperlyConfigured) as caught:
-                build()
-            assert "hunter2" not in exposed(caught.value)
-
-    @pytest.mark.parametrize("secret", ['hunter2ä"/ x', "hunter2/2 pass"])
-    def test_in_other_forms(self, secret: str, server: Any, settings: Any) -> None:
-        settings.TURBOSMTP |= {
-            "API_VERSION": 1,
-            "AUTHUSER": "u@x.org",
-            "AUTHPASS": secret,
-        }
-        for shown in (secret, quote(secret), quote(secret, safe="")):
-            with pytest.raises(BadRequest) as caught:
-                send(server, say(400, {"errors": [f"bad {shown} here"]}))
-            assert "hunter2" not in exposed(caught.value)
-
-    def test_in_no_redirect_of_a_login(self, server: Any, settings: Any) -> None:
-        settings.TURBOSMTP |= {"API_VERSION": 1, "AUTHUSER": "u", "AUTHPASS": "p"}
-        where = "https://x.example/authorize/me/hunter2%2F/"
-        server.answer = say(301, b"", Location=where)
-        with pytest.raises(InvalidResponse, match=r"redirect to x\.example") as caught:
-            TestLogin().login()
-        assert "hunter2" not in exposed(caught.value)
-
-    def test_the_key_of_v2_neither(self, server: Any) -> None:
-        with pytest.raises(AuthenticationError) as caught:
-            send(server, say(401, {"message": "bad key hunter2-key"}))
-        assert "hunter2" not in exposed(caught.value)
-        assert "bad key ********" in str(caught.value)
-
-    def test_of_an_unreachable_server(self, server: Any, settings: Any) -> None:
-        settings.TURBOSMTP |= {"SEND_URL": "http://127.0.0.1:1/api"}
-        with pytest.raises(ConnectionFailed) as caught:
-            send(server)
-        assert "hunter2" not in exposed(caught.value)
-
-    def test_v2_credentials_go_in_headers_alone(self, server: Any) -> None:
-        send(server)
-        ((path, headers, body),) = server.seen
-        assert path == "/api/mail/send"
-        assert headers["consumerKey"] == "hunter2-key"
-        assert headers["consumerSecret"] == "hunter2-secret"
-        assert headers["Content-Type"] == "application/json; charset=utf-8"
-        assert b"hunter2" not in body
-
-    def test_v1_credentials_go_in_the_body_alone(
-        self, server: Any, settings: Any
-    ) -> None:
-        settings.TURBOSMTP |= {
-            "API_VERSION": 1,
-            "AUTHUSER": "u@x.org",
-            "AUTHPASS": 'hunter2-"ü',
-        }
-        send(server)
-        ((path, headers, body),) = server.seen
-        assert path == "/api/mail/send"
-        assert "hunter2" not in str(headers)
-        assert json.loads(body)["authpass"] == 'hunter2-"ü'
-
-    def test_netrc_is_not_read(
-        self, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        netrc = tmp_path / "netrc"
-        netrc.write_text("default login me password hunter2\n")
-        netrc.chmod(0o600)
-        monkeypatch.setenv("NETRC", str(netrc))
-        monkeypatch.setenv("HOME", str(tmp_path))
-        send(server)
-        assert "authorization" not in {name.lower() for name in server.seen[0][1]}
-
-    def test_cookies_are_not_kept(self, server: Any) -> None:
-        server.answer = say(200, {"message": "OK"}, Set_Cookie="a=b; Path=/")
-        send(server)
-        send(server)
-        assert "cookie" not in {name.lower() for name in server.seen[1][1]}
-
-    def test_redirects_are_not_followed(self, server: Any) -> None:
-        with pytest.raises(OutcomeUnknown, match="redirect"):
-            send(server, say(307, b"", Location="/api/elsewhere"))
-        assert len(server.seen) == 1
-
-    def test_a_short_one_spoils_no_answer(self, server: Any, settings: Any) -> None:
-        settings.TURBOSMTP |= {"CONSUMER_SECRET": "s"}
-        assert send(server).outcome == "accepted"
-        with pytest.raises(BadRequest, match="missing recipients"):
-            send(server, say(400, {"errors": ["missing recipients (to)"]}))
 
 
 class TestConnections:

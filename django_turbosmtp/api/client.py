@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from requests.structures import CaseInsensitiveDict
+
+from django_turbosmtp._secrets import Secret, list_forms, redact, shows_no_locals
 from django_turbosmtp.api.body import Body, Transmission
 from django_turbosmtp.api.errors import build_error
 from django_turbosmtp.api.results import Login, Response, SendResult, parse_json
-from django_turbosmtp.conf import MASK, Credentials, Secret
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django_turbosmtp.api.session import Session
-    from django_turbosmtp.conf import Settings
+    from django_turbosmtp.conf import Credentials, Settings
 
-_SHORTEST_SECRET = 6
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
@@ -36,7 +36,13 @@ class Client:
         self._api_url = settings.api_url
         self._timeout = settings.timeout
         self._credentials = credentials
+        self._secrets: list[str] = []
+        if credentials:
+            # The account of v1 is an address, and part of turboSMTP's own words.
+            user = [credentials.user] if self._version == 2 else []
+            self._secrets = list_forms([credentials.password, *user])
 
+    @shows_no_locals
     def prepare(self, fields: Mapping[str, Any]) -> Body:
         """Return the body of a send, of wire fields without credentials.
 
@@ -53,6 +59,7 @@ class Client:
             )
         return Body(fields)
 
+    @shows_no_locals
     def send(self, body: Body) -> SendResult:
         """Send one prepared message, once.
 
@@ -63,17 +70,11 @@ class Client:
         if self._version == 2 and self._credentials:
             headers["consumerKey"] = self._credentials.user
             headers["consumerSecret"] = self._credentials.password
-        response = self._request("POST", self._send_url, headers, body)
+        answer = self._request("POST", self._send_url, headers, body)
+        response = _redact(answer, self._secrets)
         if response.status_code == 200 and _says_ok(response):
             return SendResult(message_id=_read_message_id(response), response=response)
-        raise _build_refusal(_redact(response, *self._list_secrets()))
-
-    def _list_secrets(self) -> list[Secret]:
-        if not self._credentials:
-            return []
-        # The account of v1 is an address, and part of turboSMTP's own words.
-        user = [self._credentials.user] if self._version == 2 else []
-        return [self._credentials.password, *user]
+        raise _build_refusal(response)
 
     def login(self, email: str, password: str, *, no_expire: bool = False) -> Login:
         """Return an authorization key for the account.
@@ -87,6 +88,10 @@ class Client:
         """
         # From here on, no variable shows it to an error reporter.
         password = Secret(password)
+        return self._log_in(email, password, no_expire=no_expire)
+
+    @shows_no_locals
+    def _log_in(self, email: str, password: Secret, *, no_expire: bool) -> Login:
         url, body = f"{self._api_url}/authorize", None
         if self._version == 1:
             url = Secret(f"{url}/{quote(email, safe='')}/{quote(password, safe='')}")
@@ -104,8 +109,7 @@ class Client:
         key = data.get("auth") if isinstance(data, dict) else None
         if response.status_code == 200 and isinstance(key, str) and key:
             return Login(key=Secret(key))
-        response, data = _redact(response, password), None
-        raise build_error(response)
+        raise build_error(_redact(response, list_forms([password])))
 
     def _request(
         self,
@@ -151,25 +155,18 @@ def _build_refusal(response: Response) -> Exception:
     return unknown
 
 
-def _redact(response: Response, *secrets: str) -> Response:
+def _redact(response: Response, forms: list[str]) -> Response:
     """Return the answer without our own secrets, should a server repeat them."""
-    text = response.text
-    for secret in secrets:
-        # A shorter one is no secret, and would be found in any word.
-        if len(secret) >= _SHORTEST_SECRET:
-            for form in _list_forms(secret):
-                text = text.replace(form, MASK)
-    if text == response.text:
+    headers = response.headers.items()
+    everything = "\n".join([response.text, *map(": ".join, headers)])
+    if redact(everything, forms) == everything:
         return response
-    return replace(response, text=text, data=parse_json(text))
-
-
-def _list_forms(secret: str) -> set[str]:
-    """Return the secret as it may stand in an answer: plain, in JSON, in a URL."""
-    return {
-        secret,
-        json.dumps(secret)[1:-1],
-        json.dumps(secret, ensure_ascii=False)[1:-1],
-        quote(secret),
-        quote(secret, safe=""),
-    }
+    text = redact(response.text, forms)
+    return replace(
+        response,
+        text=text,
+        data=parse_json(text),
+        headers=CaseInsensitiveDict(
+            (redact(name, forms), redact(value, forms)) for name, value in headers
+        ),
+    )

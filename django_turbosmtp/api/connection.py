@@ -11,8 +11,6 @@ import time
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-
 if TYPE_CHECKING:
     import socket
 
@@ -61,6 +59,17 @@ class _Source(io.RawIOBase):
         self._raw.close()
 
 
+class _Answer(HTTPResponse):
+    """An answer of whose unreadable headers nothing is said."""
+
+    def begin(self) -> None:
+        super().begin()
+        # urllib3 would log them as a warning, with the URL. What a server repeats of us
+        # may stand in the first, and a login's password in the second.
+        self.msg.defects.clear()
+        self.msg.set_payload("")
+
+
 class _Punctual:
     """A connection whose steps have a time each: connecting, sending, the answer.
 
@@ -91,12 +100,9 @@ class _Punctual:
 
     def response_class(self: Any, sock: socket.socket, **kwargs: Any) -> HTTPResponse:
         """Return the answer to come, with the whole time-out from here on."""
-        return HTTPResponse(_Source(sock, self.timeout), **kwargs)  # type: ignore[arg-type]
+        return _Answer(_Source(sock, self.timeout), **kwargs)  # type: ignore[arg-type]
 
 
-class PlainConnection(_Punctual, HTTPConnection):  # type: ignore[misc]
-    """http, to this machine or to a proxy."""
-
-
-class TLSConnection(_Punctual, HTTPSConnection):  # type: ignore[misc]
-    """https."""
+def make_punctual(connection: type[Any]) -> type[Any]:
+    """Return a connection class of urllib3's, whichever it is, that keeps its times."""
+    return type(connection.__name__, (_Punctual, connection), {})

@@ -8,12 +8,15 @@ from __future__ import annotations
 import queue
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.poolmanager import pool_classes_by_scheme
 
-from django_turbosmtp.api.connection import PlainConnection, TLSConnection
+from django_turbosmtp.api.connection import make_punctual
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Close a connection that was unused for this many seconds: a server or a firewall on
 #: the way may have dropped it without a word.
@@ -94,12 +97,19 @@ def _is_too_old(conn: Any) -> bool:
     return bool(time.monotonic() - idle_since > limit)
 
 
-class _HTTPPool(_Aging, HTTPConnectionPool):
-    ConnectionCls = PlainConnection
+def _adapt(pools: Mapping[str, Any]) -> dict[str, Any]:
+    """Return urllib3's pool classes by scheme, plain or of SOCKS, with our habits."""
+    return {
+        scheme: type(
+            pool.__name__,
+            (_Aging, pool),
+            {"ConnectionCls": make_punctual(pool.ConnectionCls)},
+        )
+        for scheme, pool in pools.items()
+    }
 
 
-class _HTTPSPool(_Aging, HTTPSConnectionPool):
-    ConnectionCls = TLSConnection
+_POOLS = _adapt(pool_classes_by_scheme)
 
 
 class Adapter(HTTPAdapter):
@@ -109,9 +119,11 @@ class Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if is_new:
+            manager.pool_classes_by_scheme = _adapt(manager.pool_classes_by_scheme)
         return manager
 
     def abandon(self) -> None:
@@ -123,6 +135,3 @@ class Adapter(HTTPAdapter):
             for connection in list(pool.pool.queue):
                 if connection is not None:
                     connection.close()
-
-
-_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}

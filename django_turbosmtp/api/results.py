@@ -11,7 +11,7 @@ from django_turbosmtp._interrupts import raise_interrupt
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from django_turbosmtp.conf import Secret
+    from django_turbosmtp._secrets import Secret
 
 
 @dataclass(frozen=True, kw_only=True)

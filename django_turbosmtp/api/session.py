@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from base64 import b64encode
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 from requests.structures import CaseInsensitiveDict
 from requests.utils import select_proxy
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, LocationValueError
 
 from django_turbosmtp import __version__
 from django_turbosmtp._interrupts import Interrupted, raise_interrupt, walk_chain
+from django_turbosmtp._secrets import list_forms, redact, shows_no_locals
 from django_turbosmtp.api.pool import Adapter
 from django_turbosmtp.api.results import Response, parse_json
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
@@ -37,6 +39,15 @@ MAX_ANSWER_BYTES = 2**20
 #: Use each connection only once for this many seconds after one broke in the middle: a
 #: server that closes without saying so would make more outcomes unknown.
 SINGLE_USE_SECONDS = 60.0
+
+#: What requests and urllib3 raise for a name or a URL, before anything is sent.
+_UNUSABLE = (requests.exceptions.InvalidURL, LocationValueError, UnicodeError)
+_PROXY_SCHEMES = {"http", "https", "socks4", "socks4a", "socks5", "socks5h"}
+
+_BAD_PROXY = (
+    "the proxy of the environment (HTTPS_PROXY, ALL_PROXY ...) is not a URL that can"
+    " be used; correct or remove it"
+)
 
 _HEADERS = {
     "User-Agent": f"django-turbosmtp/{__version__} requests/{requests.__version__}",
@@ -77,6 +88,7 @@ class Session:
                     self._open()
         return self._adapter
 
+    @shows_no_locals
     def request(
         self,
         method: str,
@@ -100,6 +112,9 @@ class Session:
         if body is not None:
             prepared.body = body  # type: ignore[assignment]
             prepared.headers["Content-Length"] = str(len(body))
+        proxy = select_proxy(url, self._proxies)
+        if proxy and not _is_usable(proxy):
+            raise _refuse(urlsplit(url).netloc, _BAD_PROXY)
         try:
             return _read(
                 self._own_adapter().send(
@@ -112,7 +127,8 @@ class Session:
             )
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             self._pass_interrupt(error)
-            cause = _find_cause(error)
+            cause = _redact(_find_cause(error), proxy)
+            setting = "" if cause is not None else _explain(error)
         except BaseException:
             # Ctrl-C, or what a signal handler raises of another kind.
             self._abandon()
@@ -120,8 +136,7 @@ class Session:
         # Raised outside the handler, so that the request, its headers and the frames
         # that hold them do not travel along as the context of our error.
         host, why = urlsplit(url).netloc, _describe(cause)
-        # Not the proxy's URL in a variable: it may hold a password.
-        if through := find_host(select_proxy(url, self._proxies) or ""):
+        if through := find_host(proxy or ""):
             host += f" through the proxy {through}"
         if isinstance(cause, ConnectionError) and body is not None and body.started:
             self._single_use_until = time.monotonic() + SINGLE_USE_SECONDS
@@ -130,6 +145,8 @@ class Session:
                 f"The request reached {host}, but no answer came back ({why}):"
                 " turboSMTP may have accepted it."
             ) from cause
+        if setting:
+            raise _refuse(host, setting)
         raise ConnectionFailed(
             f"No request could be sent to {host} ({why}); turboSMTP has not got it.",
             connected=body is not None and body.started,
@@ -184,6 +201,47 @@ def _find_cause(error: BaseException) -> OSError | None:
     return found
 
 
+def _redact(cause: OSError | None, proxy: str | None) -> OSError | None:
+    """Return the cause without the proxy's password, should a proxy repeat it."""
+    userinfo = (proxy or "").rpartition("@")[0].rpartition("://")[2]
+    password = userinfo.partition(":")[2]
+    basic = b64encode(unquote(userinfo).encode()).decode()
+    forms = list_forms([password, unquote(password), basic])
+    text = str(cause)
+    return cause if redact(text, forms) == text else OSError(redact(text, forms))
+
+
+def _refuse(host: str, setting: str) -> ConnectionFailed:
+    """Return the error of a setting that no further try can be sent with either."""
+    error = ConnectionFailed(
+        f"Nothing can be sent to {host}: {setting}. turboSMTP has not got the message."
+    )
+    error.retryable = False
+    return error
+
+
+def _explain(error: Exception) -> str:
+    """Return what of our settings nothing can be sent with, "" for another failure."""
+    chain = list(walk_chain(error))
+    if any(isinstance(found, requests.exceptions.InvalidSchema) for found in chain):
+        return "a SOCKS proxy needs the package PySocks; install requests[socks]"
+    if any(isinstance(found, _UNUSABLE) for found in chain):
+        return "no such host name can be looked up; correct SEND_URL or API_URL"
+    return ""
+
+
+def _is_usable(proxy: str) -> bool:
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        _ = parts.port  # raises where it is none
+        # As it is looked up: no label is empty or longer than 63 characters.
+        (parts.hostname or ".").rstrip(".").encode("idna")
+    except ValueError as error:
+        raise_interrupt(error)
+        return False
+    return bool(parts.hostname) and parts.scheme in _PROXY_SCHEMES
+
+
 def _describe(cause: OSError | None) -> str:
     if cause is None:
         return "not an HTTP answer"
@@ -193,5 +251,9 @@ def _describe(cause: OSError | None) -> str:
 
 
 def find_host(proxy: str) -> str:
-    """Return the host of a proxy, given as a URL or as host and port."""
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+    """Return the host of a proxy, given as a URL or as host and port, "" for none."""
+    try:
+        return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+    except ValueError as error:
+        raise_interrupt(error)
+        return ""

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies
 
+from django_turbosmtp._secrets import shows_no_locals
 from django_turbosmtp._values import is_loopback
 from django_turbosmtp.api import pool
 from django_turbosmtp.api.session import Session, find_host
@@ -39,6 +40,7 @@ def _find_proxies(url: str, *_environment: str | None) -> dict[str, str]:
     return get_environ_proxies(url)
 
 
+@shows_no_locals
 def share_session(url: str, *, pool_size: int) -> Session:
     """Return the process's session for the host of ``url``."""
     parts = urlsplit(url)

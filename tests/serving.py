@@ -1,0 +1,63 @@
+"""Servers on loopback that answer as a test says."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import traceback
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+from django_turbosmtp.backends import EmailBackend
+from tests.messages import new
+
+Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
+
+
+def say(status: int, data: Any, **headers: str) -> Answer:
+    text = data if isinstance(data, bytes) else json.dumps(data).encode()
+
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(text)))
+        handler.end_headers()
+        handler.wfile.write(text)
+
+    told = text if len(text) < 40 else text[:40] + b"..."
+    answer.case = f"{status} {told.decode(errors='replace')} {headers or ''}".strip()  # type: ignore[attr-defined]
+    return answer
+
+
+def hang_up(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    handler.close_connection = True
+
+
+def send(server: Any, answer: Answer | None = None) -> Any:
+    server.answer = answer or server.answer
+    message = new()
+    EmailBackend().send_messages([message])
+    return message.turbosmtp_status
+
+
+def _show(value: Any) -> str:
+    try:
+        return repr(value)
+    except AttributeError:
+        return "an object that is not built yet"
+
+
+def exposed(error: BaseException) -> str:
+    """Return what an error reporter would show of an exception, tests aside."""
+    shown = [repr(error), str(vars(error)), repr(pickle.dumps(error))]
+    chain: BaseException | None = error
+    while chain is not None:
+        for frame, _ in traceback.walk_tb(chain.__traceback__):
+            if Path(frame.f_code.co_filename).parent != Path(__file__).parent:
+                shown += map(_show, frame.f_locals.values())
+        shown.append(repr(chain))
+        chain = chain.__cause__ or chain.__context__
+    return "\n".join(shown)
