@@ -191,8 +191,20 @@ def test_a_blind_header_is_refused(name: str, project: Any, sandbox: Sandbox) ->
         lambda: own_message(("Cc", "customer@prod.com")),
         lambda: own_message(("To", "customer@prod.com")),
         lambda: own_message(("Bcc", "customer@prod.com")),
+        lambda: own_message(("Resent-To", "customer@prod.com")),
+        lambda: new(to=["dev@friend.org"], headers={"Resent-Cc": "customer@prod.com"}),
     ],
-    ids=["To header", "Cc header", "to", "bcc", "own Cc", "own To", "own Bcc"],
+    ids=[
+        "To header",
+        "Cc header",
+        "to",
+        "bcc",
+        "own Cc",
+        "own To",
+        "own Bcc",
+        "own Resent-To",
+        "Resent-Cc",
+    ],
 )
 def test_an_outsider_is_not_shown(
     build: Any, guard: Any, project: Any, sandbox: Sandbox

@@ -40,6 +40,9 @@ _ONLY_IN_MIME = {"date", "message-id", "sender", "return-path", "received"}
 _ONLY_IN_MIME_PREFIXES = ("content-", "resent-", "dkim-", "arc-", "mime-")
 
 
+_OF_RECIPIENTS = {"to", "cc", "resent-to", "resent-cc"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Headers:
     """A message's own headers, checked: as Django sees them, str or datetime."""
@@ -49,6 +52,11 @@ class Headers:
     def shown(self, name: str) -> Any:
         """Return the header Django shows as ``name``, None where lists say it."""
         return self.all.get(name)
+
+    @property
+    def show_recipients(self) -> bool:
+        """Whether any of them names a recipient that the lists may not know of."""
+        return any(name.lower() in _OF_RECIPIENTS for name in self.all)
 
     def as_custom_headers(self) -> dict[str, str]:
         """Return turboSMTP's ``custom_headers``, in ASCII.

@@ -36,6 +36,9 @@ _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 _BLIND = {"bcc", "resent-bcc"}
 
+#: Whom somebody sent the message on to (RFC 5322, 3.6.6).
+_RESENT = {"resent-to", "resent-cc"}
+
 #: The headers that Django sets by itself.
 _OF_DJANGO = {
     *("from", "to", "cc", "reply-to", "subject", "date", "message-id"),
@@ -81,9 +84,10 @@ def render(
     """
     raw = _render_shown(message, headers, envelope, customised=customised)
     names = {name for name, _ in _split_headers(raw)[0]}
-    if names & _BLIND:
-        # Every copy would show them.
-        raw = _replace_headers(raw, dict.fromkeys(_BLIND, ""))
+    # Every copy would show them.
+    hidden = _BLIND | _RESENT if envelope.changed else _BLIND
+    if names & hidden:
+        raw = _replace_headers(raw, dict.fromkeys(hidden, ""))
     if not customised and (
         odd := names - _OF_DJANGO - {n.lower() for n in headers.all}
     ):

@@ -113,7 +113,7 @@ def translate(
         return Translation(payloads=(), left_out=envelope.left_out)
     refuse_injection(getattr(message, "attachments", None) or ())
     customised = mime.is_customised(message)
-    if keep is not None and (customised or headers.shown("To") or headers.shown("Cc")):
+    if keep is not None and (customised or headers.show_recipients):
         # It may show others than those whom the guard lets it go to.
         envelope = replace(envelope, changed=True)
     source = Source(
