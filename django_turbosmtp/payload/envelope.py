@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.core.mail import EmailMessage
-
 from django_turbosmtp.addresses import (
     Mailbox,
     parse_each,
@@ -15,6 +13,7 @@ from django_turbosmtp.addresses import (
     refuse_commas,
 )
 from django_turbosmtp.exceptions import InvalidAddress
+from django_turbosmtp.payload.contents import are_djangos_own
 from django_turbosmtp.payload.reasons import NotExact
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def _read_recipients(message: Any) -> list[Recipient]:
         "cc": parse_each(getattr(message, "cc", None) or (), "cc"),
         "bcc": parse_each(getattr(message, "bcc", None) or (), "bcc"),
     }
-    if getattr(type(message), "recipients", None) is not EmailMessage.recipients:
+    if "recipients" in vars(message) or not are_djangos_own(type(message).recipients):
         # recipients() is what Django's SMTP backend delivers to, the lists are shown.
         own = {m.key: m for m in parse_each(message.recipients(), "recipients()")}
         for kind in lists:

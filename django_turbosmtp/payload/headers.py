@@ -17,6 +17,7 @@ from django_turbosmtp._text import (
 )
 from django_turbosmtp.constants import SHOWN_HEADERS
 from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
+from django_turbosmtp.payload.contents import read_words
 from django_turbosmtp.payload.reasons import NotExact
 
 if TYPE_CHECKING:
@@ -115,11 +116,12 @@ def _check(name: str, value: Any) -> str:
             f"headers[{name!r}]: Django sets this header itself, and a message may"
             " have only one. Set the message's subject, body or attachments instead."
         )
+    where = f"headers[{name!r}]"
     if value is None:
         raise MessageError(f"headers[{name!r}] is None; leave the header out.")
-    text = force_str(value)
-    refuse_header_injection(text, f"headers[{name!r}]")
-    encode_utf8(text, f"headers[{name!r}]")
+    text = force_str(value) if isinstance(value, bytes) else read_words(value, where)
+    refuse_header_injection(text, where)
+    encode_utf8(text, where)
     return text
 
 

@@ -5,7 +5,6 @@ Pure but for Django's own settings, which its ``message()`` reads.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import email
 import email.errors
@@ -14,15 +13,16 @@ import inspect
 import io
 import re
 from email.generator import BytesGenerator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from django.core.mail import EmailMessage, EmailMultiAlternatives
+from django.core.mail import EmailMessage
 
 from django_turbosmtp._compat import MESSAGE_STEPS, MODERN_MIME
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.exceptions import MessageError
+from django_turbosmtp.payload.contents import are_djangos_own
 from django_turbosmtp.payload.envelope import Envelope, join
+from django_turbosmtp.payload.sevenbit import encode_seven_bit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,23 +53,11 @@ def is_customised(message: Any) -> bool:
     """Tell whether the message builds its MIME in a way of its own."""
     if not isinstance(message, EmailMessage):
         return True
-    cls: Any = type(message)
-    return _class_is_customised(cls) or not vars(message).keys().isdisjoint(
-        MESSAGE_STEPS
-    )
-
-
-@lru_cache(maxsize=256)
-def _class_is_customised(cls: Any) -> bool:
-    base = (
-        EmailMultiAlternatives
-        if issubclass(cls, EmailMultiAlternatives)
-        else EmailMessage
-    )
-    return any(
-        getattr(cls, step, None) is not getattr(base, step, None)
-        for step in MESSAGE_STEPS
-    )
+    if not vars(message).keys().isdisjoint(MESSAGE_STEPS):
+        return True
+    cls = type(message)
+    # Each time: a method of Django's own class may be replaced while the site runs.
+    return not are_djangos_own(*[getattr(cls, step, None) for step in MESSAGE_STEPS])
 
 
 def render(
@@ -135,7 +123,7 @@ def _write(message: Any, *, customised: bool) -> str:
             f"Django cannot build this message: {type(error).__name__}: {error}"
         ) from error
     if not raw.isascii():
-        raw = _encode_seven_bit(raw)
+        raw = encode_seven_bit(raw)
     if _INJECTION.search(raw.partition(b"\r\n\r\n")[0]):
         raise MessageError(
             "A header of this message holds a line break or a null character, perhaps"
@@ -154,12 +142,9 @@ def _write(message: Any, *, customised: bool) -> str:
 def _build(message: Any, *, customised: bool) -> bytes:
     if not MODERN_MIME or not _takes_policy(message.message):
         return _flatten(message.message())
-    if not customised:
-        # Python writes UTF-16 and the like in 8 bits, which no line survives, and
-        # cannot write an 8-bit message/rfc822 in 7.
-        with contextlib.suppress(UnicodeError):
-            return _flatten(message.message(policy=_SEVEN_BIT))
-    return _flatten(message.message(policy=email.policy.SMTP))
+    # Python writes UTF-16 and the like in 8 bits, which no line survives.
+    policy = email.policy.SMTP if customised else _SEVEN_BIT
+    return _flatten(message.message(policy=policy))
 
 
 def _takes_policy(function: Any) -> bool:
@@ -173,23 +158,12 @@ def _flatten(mime: Any) -> bytes:
     own = type(mime).as_bytes
     if own.__module__ in {"email.message", "django.core.mail.message"}:
         buffer = io.BytesIO()
-        policy = mime.policy.clone(linesep="\r\n")
+        # In 8 bits what was written so: Python would re-encode it by its charset.
+        policy = mime.policy.clone(linesep="\r\n", cte_type="8bit")
         BytesGenerator(buffer, mangle_from_=False, policy=policy).flatten(mime)
         return buffer.getvalue()
     raw: bytes = mime.as_bytes()
     return _BARE_LINE_FEED.sub(b"\r\n", raw)
-
-
-def _encode_seven_bit(raw: bytes) -> bytes:
-    mime = email.message_from_bytes(raw, policy=_SEVEN_BIT)
-    if "DKIM-Signature" in mime or any(
-        part.get_content_type() == "multipart/signed" for part in mime.walk()
-    ):
-        return raw
-    try:
-        return mime.as_bytes()
-    except UnicodeError:  # an 8-bit part that names no charset, or a wrong one
-        return raw
 
 
 def read_subject(raw: str) -> str:

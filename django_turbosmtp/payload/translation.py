@@ -18,6 +18,11 @@ from django_turbosmtp.constants import MAX_MESSAGE_BYTES, MAX_SUBJECT_LENGTH
 from django_turbosmtp.exceptions import InvalidAddress, MessageTooLarge
 from django_turbosmtp.payload import mime
 from django_turbosmtp.payload.attachments import refuse_injection, translate_attachments
+from django_turbosmtp.payload.contents import (
+    freeze,
+    read_words,
+    require_contents,
+)
 from django_turbosmtp.payload.envelope import (
     Envelope,
     Keep,
@@ -106,6 +111,7 @@ def translate(
     `InvalidAddress`, `UnsupportedFeature`, `MessageTooLarge` or another
     `MessageError`, which says what was found and where.
     """
+    message = freeze(message)
     headers = read_headers(attributes.headers)
     sender = parse(message.from_email, "from_email")
     envelope = read_envelope(message, keep)
@@ -113,6 +119,8 @@ def translate(
         return Translation(payloads=(), left_out=envelope.left_out)
     refuse_injection(getattr(message, "attachments", None) or ())
     customised = mime.is_customised(message)
+    if not customised:
+        message = require_contents(message)
     if keep is not None and (customised or headers.show_recipients):
         # It may show others than those whom the guard lets it go to.
         envelope = replace(envelope, changed=True)
@@ -218,7 +226,7 @@ def _refuse_oversize(content: Content, limit: int, api_version: int) -> None:
 
 
 def _read_subject(message: Any) -> str:
-    subject = str(message.subject or "")
+    subject = read_words(message.subject or "", "subject")
     refuse_header_injection(subject, "subject")
     encode_utf8(subject, "subject")
     return subject

@@ -1,0 +1,157 @@
+"""What a message is made of: read once, and only what a person can read. Pure."""
+
+from __future__ import annotations
+
+import copy
+from email.message import Message
+from numbers import Number
+from typing import Any
+
+from django.core.mail import EmailMessage
+from django.utils.functional import Promise
+
+from django_turbosmtp._text import shorten
+from django_turbosmtp.exceptions import MessageError
+
+#: Where the code of Django's own messages stands, whatever has replaced it since.
+_DJANGOS_FILE = EmailMessage.attach_file.__code__.co_filename
+
+_WORDS = ("from_email", "subject", "body")
+_LISTS = ("to", "cc", "bcc", "reply_to")
+
+_HINT = "Read it first: content.read(), response.content, json.dumps(...)."
+
+
+def freeze(message: Any) -> Any:
+    """Return the message, or a copy of it whose lazy values are what they are now.
+
+    Lazy strings, and properties of a subclass, may say something else when they are
+    read again: the envelope and the headers would not agree.
+    """
+    if not isinstance(message, EmailMessage):
+        return message
+    cls: Any = type(message)
+    now: dict[str, Any] = {}
+    for name in _WORDS:
+        value = getattr(message, name, None)
+        if hasattr(cls, name) or _is_lazy(value):
+            now[name] = _settle(value)
+    for name in _LISTS:
+        value = getattr(message, name, None)
+        if value is None or isinstance(value, str):
+            continue
+        if hasattr(cls, name) or type(value) is not list or any(map(_is_lazy, value)):
+            now[name] = [_settle(item) for item in value]
+    if not now:
+        return message
+    frozen = copy.copy(message)
+    vars(frozen).update(now)
+    # The plain attributes of a class of its own hide properties.
+    hidden = {name: value for name, value in now.items() if hasattr(cls, name)}
+    if hidden:
+        frozen.__class__ = type(cls.__name__, (cls,), hidden)
+    return frozen
+
+
+def _is_lazy(value: Any) -> bool:
+    # A proxy says of itself that it is what it stands for; its type does not.
+    return isinstance(value, (str, Promise)) and not issubclass(type(value), str)
+
+
+def _settle(value: Any) -> Any:
+    return str(value) if _is_lazy(value) else value
+
+
+def are_djangos_own(*methods: Any) -> bool:
+    """Tell whether all these methods of a message, None apart, are Django's.
+
+    By where their code stands: a wrapper may bear the name of what it wraps.
+    """
+    return all(
+        getattr(getattr(method, "__code__", None), "co_filename", "") == _DJANGOS_FILE
+        for method in methods
+        if method is not None
+    )
+
+
+def read_words(value: Any, where: str) -> str:
+    """Return what a header says: text, a number, or an object with words of its own.
+
+    Raise `MessageError` for one that Python could only describe.
+    """
+    if isinstance(value, (str, Promise, Number)):
+        return str(value)
+    describes = type(value).__str__ is object.__str__  # type: ignore[comparison-overlap]
+    if describes or is_bytes_like(value):
+        raise MessageError(f"{where} is of type {type(value).__name__}, not text.")
+    return str(value)
+
+
+def require_contents(message: Any) -> Any:
+    """Return the message, or a copy whose attachments Django can read as well.
+
+    Raise `MessageError` for a body or an attachment that is neither text nor bytes: the
+    customer would read ``<_io.BytesIO object at 0x7f...>``.
+    """
+    if not isinstance(message.body, (str, Promise, bytes, type(None))):
+        raise MessageError(
+            f"body is of type {type(message.body).__name__}, not text. {_HINT}"
+        )
+    for content, mimetype in getattr(message, "alternatives", None) or ():
+        _require_content(content, mimetype, f"The alternative of type {mimetype}")
+    attachments = list(message.attachments or ())
+    odd = False
+    for attachment in attachments:
+        if isinstance(attachment, Message):
+            continue
+        name, content, mimetype = (*attachment, None, None)[:3]
+        _require_content(content, mimetype, f"attachment {shorten(str(name))!r}")
+        odd = odd or _is_odd(content, mimetype)
+    return _with_bytes(message, attachments) if odd else message
+
+
+def is_bytes_like(value: Any) -> bool:
+    """Tell whether a value is bytes, or what Python's ``memoryview`` reads as such."""
+    try:
+        memoryview(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _require_content(content: Any, mimetype: Any, where: str) -> None:
+    if isinstance(content, (str, Promise)) or is_bytes_like(content):
+        return
+    if isinstance(content, (Message, EmailMessage)) and _is_message(mimetype):
+        return
+    raise MessageError(
+        f"{where} is of type {type(content).__name__}, not text or bytes. {_HINT}"
+    )
+
+
+def _is_message(mimetype: Any) -> bool:
+    return str(mimetype).lower().startswith("message/")
+
+
+def _is_odd(content: Any, mimetype: Any) -> bool:
+    """Tell whether some part of Django, Python or ours does not know such bytes."""
+    if isinstance(content, (bytes, str, Promise)) or not is_bytes_like(content):
+        return False
+    if not isinstance(content, (bytearray, memoryview)):
+        return True
+    return str(mimetype).lower().startswith(("text/", "message/", "multipart/"))
+
+
+def _with_bytes(message: Any, attachments: list[Any]) -> Any:
+    clone = copy.copy(message)
+    clone.attachments = []
+    for attachment in attachments:
+        if not isinstance(attachment, Message):
+            name, content, mimetype = (*attachment, None, None)[:3]
+            if _is_odd(content, mimetype):
+                # As Django reads bytes, which may be text.
+                content = memoryview(content).tobytes()
+                EmailMessage.attach(clone, name, content, mimetype)
+                continue
+        clone.attachments.append(attachment)
+    return clone
