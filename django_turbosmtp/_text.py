@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
+import unicodedata
 from email.header import Header
 
 from django_turbosmtp._interrupts import raise_interrupt
@@ -59,6 +60,18 @@ def encode_words(text: str) -> str:
 def has_break(text: str) -> bool:
     """Tell whether ``text`` holds CR, LF or NUL, at which a header would end."""
     return not _BREAKS.isdisjoint(text)
+
+
+def has_control(text: str) -> bool:
+    """Tell whether ``text`` holds a control character or any kind of line break.
+
+    Not what only joins, separates or directs letters: Persian and emoji need those.
+    """
+    if text.isprintable():
+        return False
+    return any(
+        unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in text
+    )
 
 
 def refuse_header_injection(text: str, where: str) -> None:

@@ -85,6 +85,11 @@ class Mailbox:
         return "?= =?" in encode_words(self.name) if not self.name.isascii() else False
 
 
+def is_plain(mailbox: Mailbox) -> bool:
+    """Tell whether a field shows this mailbox as every reader reads it."""
+    return not mailbox.has_comment and not mailbox.has_long_name
+
+
 def format_phrase(text: str) -> str:
     """Return a name as it may stand in a header: bare, quoted or RFC 2047 words."""
     if not text.isascii() or not text.isprintable() or "=?" in text:

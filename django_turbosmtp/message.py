@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._text import has_control
 from django_turbosmtp.constants import (
     MAX_REFERENCE_LENGTH,
     SHOWN_HEADERS,
@@ -57,7 +58,6 @@ def read_attributes(
     _check_esp_extra(extra, api_version)
     tags = tuple(dict.fromkeys([*_read_tags(message), *defaults.get("tags", ())]))
     campaign = extra.get("X-campaign-ID", tags[0] if tags else None)
-    own_headers = getattr(message, "extra_headers", None) or {}
     return Attributes(
         reference_id=_read_reference_id(message, extra) or default_reference_id,
         tags=tags,
@@ -65,10 +65,25 @@ def read_attributes(
         metadata={**defaults.get("metadata", {}), **_read_mapping(message, "metadata")},
         headers=merge_headers(
             _drop_said_by_lists(defaults.get("headers", {}), message),
-            own_headers,
+            _read_own_headers(message),
             _spell_as_django(extra.get("custom_headers", {})),
         ),
     )
+
+
+def _read_own_headers(message: Any) -> dict[str, Any]:
+    """Return the headers as Django reads them: by ``items()``, and the shown by name.
+
+    A dict of another kind may have lists of values, or know a name in any casing.
+    """
+    own = getattr(message, "extra_headers", None) or {}
+    headers = dict(own.items())
+    for lowered, name in SHOWN_HEADERS.items():
+        if name not in headers and own.get(name) is not None:
+            headers = {
+                name if str(n).lower() == lowered else n: v for n, v in headers.items()
+            }
+    return headers
 
 
 def _spell_as_django(headers: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,18 +133,26 @@ def _check_esp_extra(extra: Mapping[str, Any], api_version: int) -> None:
 
 def _require_one_line(name: str, value: Any) -> str:
     text = str(value)
-    if not text.isprintable():
+    if has_control(text):
         raise MessageError(
             f"{name}: {text!r} holds a line break or a control character."
         )
     return text
 
 
+def _read(message: Any, name: str) -> Any:
+    """Return an attribute, None where it is not set, in django-anymail's words too."""
+    value = getattr(message, name, None)
+    # AnymailMessage sets each to a class of this name.
+    return None if getattr(value, "__name__", "") == "UNSET" else value
+
+
 def _refuse_unsupported(message: Any) -> None:
     found = [
         name
         for name in UNSUPPORTED_ATTRIBUTES
-        if getattr(message, name, None) is not None
+        # False, 0 and what is empty ask for nothing.
+        if _read(message, name)
     ]
     if found:
         raise UnsupportedFeature(
@@ -140,21 +163,21 @@ def _refuse_unsupported(message: Any) -> None:
 
 
 def _read_tags(message: Any) -> list[str]:
-    tags = getattr(message, "tags", None) or ()
+    tags = _read(message, "tags") or ()
     if isinstance(tags, (str, Mapping)):
         raise MessageError(f"tags is a {type(tags).__name__}, not a list of strings.")
     return [_require_one_line("tags", tag) for tag in tags]
 
 
 def _read_mapping(message: Any, name: str) -> Mapping[str, Any]:
-    value = getattr(message, name, None) or {}
+    value = _read(message, name) or {}
     if not isinstance(value, Mapping):
         raise MessageError(f"{name} is a {type(value).__name__}, not a dict.")
     return value
 
 
 def _read_reference_id(message: Any, extra: Mapping[str, Any]) -> str:
-    value = getattr(message, "reference_id", None) or extra.get("reference_id")
+    value = _read(message, "reference_id") or extra.get("reference_id")
     if not value:
         return ""
     text = _require_one_line("reference_id", value)

@@ -246,11 +246,11 @@ def test_refused(label: str, project: Any, sandbox: Sandbox) -> None:
     [
         ("send_at", "2030-01-01"),
         ("template_id", "welcome"),
-        ("merge_data", {}),
+        ("merge_data", {"a@x.org": {}}),
         ("merge_global_data", {"a": 1}),
         ("merge_metadata", {"a": {}}),
         ("merge_headers", {"a": {}}),
-        ("track_opens", False),
+        ("track_opens", True),
         ("track_clicks", True),
         ("envelope_sender", "bounces@example.com"),
     ],

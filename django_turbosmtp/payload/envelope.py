@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp.addresses import (
     Mailbox,
+    is_plain,
     parse_each,
     parse_list,
     refuse_commas,
@@ -76,11 +77,6 @@ def join(mailboxes: Iterable[Mailbox]) -> str:
 
 def _join_bare(mailboxes: Iterable[Mailbox]) -> str:
     return ", ".join(mailbox.addr_spec for mailbox in mailboxes)
-
-
-def is_plain(mailbox: Mailbox) -> bool:
-    """Tell whether a field shows this mailbox as every reader reads it."""
-    return not mailbox.has_comment and not mailbox.has_long_name
 
 
 def read_envelope(message: Any, keep: Keep | None) -> Envelope:

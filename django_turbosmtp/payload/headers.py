@@ -12,13 +12,13 @@ from django.utils.encoding import force_str
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import (
     encode_utf8,
-    encode_words,
     refuse_header_injection,
 )
 from django_turbosmtp.constants import SHOWN_HEADERS
 from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
 from django_turbosmtp.payload.contents import read_words
 from django_turbosmtp.payload.reasons import NotExact
+from django_turbosmtp.payload.words import encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +41,12 @@ _ONLY_IN_MIME = {"date", "message-id", "sender", "return-path", "received"}
 _ONLY_IN_MIME_PREFIXES = ("content-", "resent-", "dkim-", "arc-", "mime-")
 
 
+#: Whose addresses Django writes by itself.
+_WRITTEN_BY_DJANGO = {
+    *("from", "sender", "reply-to", "to", "cc"),
+    *("resent-from", "resent-sender", "resent-to", "resent-cc"),
+}
+
 _OF_RECIPIENTS = {"to", "cc", "resent-to", "resent-cc"}
 
 
@@ -58,6 +64,17 @@ class Headers:
     def show_recipients(self) -> bool:
         """Whether any of them names a recipient that the lists may not know of."""
         return any(name.lower() in _OF_RECIPIENTS for name in self.all)
+
+    def as_mime_headers(self) -> dict[str, Any]:
+        """Return the headers for Django, those that it would encode whole in ASCII."""
+        return {
+            name: encode_value(name, value)
+            if isinstance(value, str)
+            and not value.isascii()
+            and name.lower() not in _WRITTEN_BY_DJANGO
+            else value
+            for name, value in self.all.items()
+        }
 
     def as_custom_headers(self) -> dict[str, str]:
         """Return turboSMTP's ``custom_headers``, in ASCII.
@@ -79,7 +96,7 @@ class Headers:
             if lowered in taken:
                 raise NotExact(f"{name} twice, in different spellings")
             taken.add(lowered)
-            custom[name] = text if text.isascii() else encode_words(text)
+            custom[name] = text if text.isascii() else encode_value(name, text)
         return custom
 
 

@@ -22,7 +22,9 @@ from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.payload.contents import are_djangos_own
 from django_turbosmtp.payload.envelope import Envelope, join
+from django_turbosmtp.payload.headers import needs_mime
 from django_turbosmtp.payload.sevenbit import encode_seven_bit
+from django_turbosmtp.payload.words import fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +40,9 @@ _BLIND = {"bcc", "resent-bcc"}
 
 #: Whom somebody sent the message on to (RFC 5322, 3.6.6).
 _RESENT = {"resent-to", "resent-cc"}
+
+#: Longer words are folded oddly, and no line is longer (RFC 5322, 2.1.1).
+_MAX_WORD, _MAX_LINE = 60, 900
 
 #: The headers that Django sets by itself.
 _OF_DJANGO = {
@@ -83,17 +88,36 @@ def render(
             f"The message would get a header that nobody set ({odd.pop()!r}): a line"
             " break is hidden somewhere in its headers. Remove it."
         )
+    if MODERN_MIME and not customised:
+        raw = _restore_long_words(raw, headers.as_mime_headers())
     return raw
+
+
+def _restore_long_words(raw: str, headers: Mapping[str, Any]) -> str:
+    """Return the MIME with ids and URLs in the clear that Python writes encoded.
+
+    It takes what is longer than a line for words of RFC 2047.
+    """
+    long = {
+        name: fold(value, used=len(name) + 2)
+        for name, value in headers.items()
+        if isinstance(value, str)
+        and _MAX_WORD < max(map(len, value.split()), default=0) < _MAX_LINE
+        and not needs_mime(value)
+        and name.lower() not in _OF_DJANGO
+    }
+    return _replace_headers(raw, long) if long else raw
 
 
 def _render_shown(
     message: Any, headers: Headers, envelope: Envelope, *, customised: bool
 ) -> str:
     own = getattr(message, "extra_headers", None)
-    if own is None or (dict(own) == dict(headers.all) and not envelope.changed):
+    wanted = headers.as_mime_headers()
+    if own is None or (dict(own.items()) == wanted and not envelope.changed):
         return _write(message, customised=customised)
     clone = copy.copy(message)
-    clone.extra_headers = dict(headers.all)
+    clone.extra_headers = wanted
     if not envelope.changed:
         return _write(clone, customised=customised)
     shown = {"To": envelope.list_kind("to"), "Cc": envelope.list_kind("cc")}

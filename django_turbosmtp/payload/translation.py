@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._text import encode_utf8, refuse_header_injection
-from django_turbosmtp.addresses import Mailbox, parse, parse_list
+from django_turbosmtp.addresses import Mailbox, is_plain, parse, parse_list
 from django_turbosmtp.constants import MAX_MESSAGE_BYTES, MAX_SUBJECT_LENGTH
 from django_turbosmtp.exceptions import InvalidAddress, MessageTooLarge
 from django_turbosmtp.payload import mime
@@ -27,7 +27,6 @@ from django_turbosmtp.payload.envelope import (
     Envelope,
     Keep,
     Recipient,
-    is_plain,
     read_envelope,
     require_same_shown,
 )
