@@ -7,7 +7,7 @@ import time
 import uuid
 import warnings
 from secrets import randbits
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import django
 from django.conf import settings
@@ -24,6 +24,13 @@ HAS_MAILERS = django.VERSION >= (6, 1)
 #: Django 6.0 builds messages with Python's modern email API: ``message(policy=...)``.
 #: Remove when 5.2 is no longer supported (2028-04).
 MODERN_MIME = django.VERSION >= (6, 0)
+
+if TYPE_CHECKING or not MODERN_MIME:
+    # What Django 5.2 raises for header injection, and its documents tell to catch.
+    # Remove when 5.2 is no longer supported (2028-04).
+    from django.core.mail import BadHeaderError as BadHeaderError
+else:
+    BadHeaderError = ValueError
 
 #: Django's own steps of building a message, of 5.2 and of 6.x. A class that overrides
 #: one, or an instance that hides one, builds its MIME in a way of its own.

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from email.header import Header
 
+from django_turbosmtp._compat import BadHeaderError
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.exceptions import MessageError
 
@@ -22,6 +23,10 @@ _ENCODED_WORD = re.compile(
 
 #: Errors show at most this many characters of a text.
 _MAX_SHOWN = 200
+
+
+class HeaderInjection(MessageError, BadHeaderError):  # noqa: N818 - as its base
+    """A value that would become more than one header: Django's own error as well."""
 
 
 def find_surrogate(text: str) -> int | None:
@@ -75,13 +80,13 @@ def has_control(text: str) -> bool:
 
 
 def refuse_header_injection(text: str, where: str) -> None:
-    """Raise `MessageError` for a value that would become a second header.
+    """Raise `HeaderInjection` for a value that would become a second header.
 
     Encoded words (RFC 2047) count as what they decode to: Python 3.12.1, among others,
     writes some of them decoded.
     """
     if has_break(text) or ("=?" in text and _decodes_to_break(text)):
-        raise MessageError(
+        raise HeaderInjection(
             f"{where} holds a line break or a null character, which would inject a"
             " header. Remove it."
         )

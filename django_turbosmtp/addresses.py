@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.encoding import punycode
 
+from django_turbosmtp._compat import MODERN_MIME, BadHeaderError
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._text import (
     SURROGATE,
@@ -37,8 +38,22 @@ _PLAIN = re.compile(
 _PLAIN_NAMED = re.compile(
     rf"(?P<name>[A-Za-z0-9'_ -]*[A-Za-z0-9'_-]) +<{_PLAIN.pattern}>"
 )
+_ATOMS = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
+_DOTTED = re.compile(rf"(?:{_ATEXT}|\.)+")
 _IDNA = re.compile(r"[A-Za-z0-9_.-]+")
 _BARE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/?^_`{|}~ -]*")
+
+
+#: What Python calls defects, and Django 5.2 sends all the same: full stops where old
+#: phones of Japan have them, control characters in a name, a bracket left open.
+_TOLERATED = re.compile(
+    r"local-part is not dot-atom|invalid repeated '\.'|non-printables"
+    r"|Invalid (?:leading|trailing) '\.'|missing trailing '>'"
+)
+
+
+class AddressInjection(InvalidAddress, BadHeaderError):  # noqa: N818 - as its base
+    """An address that would become more than one header: Django's error as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,9 @@ class Mailbox:
     def key(self) -> str:
         """Return what is the same for all spellings of certainly one mailbox."""
         local, _, domain = self.addr_spec.rpartition("@")
+        # Quotes that need not be there change nothing (RFC 5321, 4.1.2).
+        if _ATOMS.fullmatch(local[1:-1]) and local[0] == local[-1] == '"':
+            local = local[1:-1]
         return f"{local}@{domain.lower()}"
 
     def __str__(self) -> str:
@@ -101,9 +119,9 @@ def format_phrase(text: str) -> str:
 
 
 def refuse_line_breaks(text: str, where: str) -> None:
-    """Raise InvalidAddress for text that would become another header."""
+    """Raise `AddressInjection` for text that would become another header."""
     if has_break(text):
-        raise InvalidAddress(
+        raise AddressInjection(
             f"{where}: {shorten(text)!r} holds a line break or a null character, which"
             " would inject a header. Remove it."
         )
@@ -159,6 +177,10 @@ def _parse_all(text: str, where: str) -> list[Mailbox]:
         if not isinstance(defect, ObsoleteHeaderDefect)
         and "encoded word" not in str(defect).replace("-", " ")
     ]
+    if not MODERN_MIME and all(
+        _DOTTED.fullmatch(mailbox.local_part or "") for mailbox in parsed.all_mailboxes
+    ):
+        defects = [d for d in defects if not _TOLERATED.search(str(d))]
     if any(group.display_name for group in parsed.addresses if _is_group(group)):
         raise _build_error(
             text, where, "it is a group; turboSMTP takes single addresses"
@@ -175,6 +197,13 @@ def _is_group(address: Any) -> bool:
     return bool(address) and address[0].token_type == "group"  # noqa: S105
 
 
+def _is_quoted(token: Any) -> bool:
+    """Tell whether the local part of a parsed mailbox stands in quotes."""
+    if token.token_type == "local-part":  # noqa: S105
+        return any(part.token_type == "quoted-string" for part in token)  # noqa: S105
+    return any(_is_quoted(part) for part in token if isinstance(part, list))
+
+
 def _build_mailbox(parsed: Any, text: str, where: str) -> Mailbox:
     local, domain = parsed.local_part, parsed.domain
     if not local or not domain:
@@ -187,6 +216,8 @@ def _build_mailbox(parsed: Any, text: str, where: str) -> Mailbox:
             " turboSMTP has no such thing",
         )
     spec = parsed.addr_spec
+    if _is_quoted(parsed) and not spec.startswith('"'):
+        spec = f'"{local}"@{domain}'
     # Python drops white space of any script from a domain, and so joins what it parts.
     written = str(parsed).rpartition("<")[2]
     if any(character.isspace() and not character.isascii() for character in written):
@@ -205,9 +236,10 @@ def _build_mailbox(parsed: Any, text: str, where: str) -> Mailbox:
             )
         spec = f"{spec[: -len(domain)]}{idna}"
     name = parsed.display_name or ""
+    refuse_line_breaks(name, where)  # of an encoded word
     if find_surrogate(name) is not None:
         raise _build_error(text, where, f"its name holds {SURROGATE}")
-    if len(name.splitlines()) > 1:
+    if MODERN_MIME and len(name.splitlines()) > 1:
         raise _build_error(text, where, "its name holds a line separator")
     return Mailbox(name, spec, has_comment="(" in str(parsed) and "(" not in name)
 

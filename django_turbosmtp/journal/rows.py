@@ -118,6 +118,9 @@ def build_rows_safely(
         return build_rows(bare, keep_body=False, width=width)
 
 
+_PUBLIC_ERRORS = "django_turbosmtp.exceptions"
+
+
 def describe_error(error: BaseException | None, width: int) -> str:
     """Return the text of an error as it can be stored, "" for none."""
     if error is None:
@@ -126,8 +129,14 @@ def describe_error(error: BaseException | None, width: int) -> str:
 
 
 def name_class(error: BaseException | None) -> str:
-    """Return the name of an error's class, "" for none."""
-    return "" if error is None else type(error).__name__[:100]
+    """Return the name of an error's class, of ours the public one, "" for none."""
+    if error is None:
+        return ""
+    ours = (cls for cls in type(error).__mro__ if cls.__module__ == _PUBLIC_ERRORS)
+    own = type(error)
+    if own.__module__.startswith("django_turbosmtp."):
+        own = next(ours, own)
+    return own.__name__[:100]
 
 
 class _Keeper:

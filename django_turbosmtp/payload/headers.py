@@ -11,7 +11,9 @@ from django.utils.encoding import force_str
 
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import (
+    HeaderInjection,
     encode_utf8,
+    has_break,
     refuse_header_injection,
 )
 from django_turbosmtp.constants import SHOWN_HEADERS
@@ -119,7 +121,8 @@ def read_headers(headers: Mapping[str, Any]) -> Headers:
 
 def _check(name: str, value: Any) -> str:
     if not _NAME.fullmatch(name):
-        raise MessageError(
+        error = HeaderInjection if has_break(name) else MessageError
+        raise error(
             f"headers: {name!r} is no header name; it takes visible ASCII characters"
             " other than ':'."
         )

@@ -19,6 +19,7 @@ from django.core.mail import EmailMessage
 
 from django_turbosmtp._compat import MESSAGE_STEPS, MODERN_MIME
 from django_turbosmtp._interrupts import raise_interrupt
+from django_turbosmtp._text import HeaderInjection
 from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.payload.contents import are_djangos_own
 from django_turbosmtp.payload.envelope import Envelope, join
@@ -149,7 +150,7 @@ def _write(message: Any, *, customised: bool) -> str:
     if not raw.isascii():
         raw = encode_seven_bit(raw)
     if _INJECTION.search(raw.partition(b"\r\n\r\n")[0]):
-        raise MessageError(
+        raise HeaderInjection(
             "A header of this message holds a line break or a null character, perhaps"
             " in an encoded word. Remove it."
         )

@@ -62,7 +62,6 @@ def test_mids_are_unique_and_increase(sandbox, client):
         ({"to": "a@x.com;b@x.com"}, "'a@x.com;b@x.com' 'to' email not valid"),
         ({"to": "a@"}, "'a@' 'to' email not valid"),
         ({"to": "a@-x.com"}, "'a@-x.com' 'to' email not valid"),
-        ({"to": "a..b@x.com"}, "'a..b@x.com' 'to' email not valid"),
         ({"to": "jos\u00e9@x.com"}, "'jos\u00e9@x.com' 'to' email not valid"),
         ({"to": "a@b\u00fccher.de"}, "'a@b\u00fccher.de' 'to' email not valid"),
         ({"to": "A <a@x.com"}, "'A <a@x.com' 'to' email not valid"),
