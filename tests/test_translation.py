@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import socket
+import time
 from collections.abc import Callable
 from email import policy
 from typing import Any
@@ -14,6 +15,11 @@ from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.message import read_attributes
 from django_turbosmtp.payload import Part, Translation, translate
+from django_turbosmtp.payload.inline import (
+    find_mentioned,
+    find_referenced,
+    rename_references,
+)
 from tests.messages import new, picture, with_pictures
 
 Build = Callable[[], EmailMessage]
@@ -295,3 +301,22 @@ def test_translation_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", refuse)
     for build, _ in [*FIELDS.values(), *WHY_MIME.values()]:
         assert translate_alone(build()).payloads
+
+
+PICTURE = '<img src="cid:pic1">'
+SLOW = [
+    *("<a ", "<style>", "<style ", '<a "', "<a '", "<a \"'", "<style>url(", "<"),
+    *("<style>/*", '<img srcset="cid:a,', '<p style="url( ', "<!--", "<a =", " a="),
+]
+
+
+@pytest.mark.parametrize("piece", SLOW)
+def test_html_takes_time_linear_in_its_length(piece: str) -> None:
+    """Each took more than a minute at this length when it was quadratic."""
+    html = PICTURE + piece * (300_000 // len(piece))
+    started = time.process_time()
+    find_referenced(html)
+    find_mentioned(html)
+    renamed = rename_references(html, {"pic1": "other@x.org"})
+    assert time.process_time() - started < 5
+    assert renamed.startswith('<img src="cid:other@x.org">')

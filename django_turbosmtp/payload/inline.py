@@ -9,28 +9,28 @@ and references are rewritten together. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from html import unescape
 from urllib.parse import unquote
 
 # References stand where a browser loads them: an attribute that is a cid: URL, one of
 # a srcset, or a url() in a style. Text and links that merely say "cid:" are left alone.
 # Tags are found in comments too, for Outlook's conditional ones load pictures.
-_TAG = re.compile(r"""<[A-Za-z](?:"[^"]*"|'[^']*'|[^'">])*+>""")
+_TAG_START = re.compile(r"<[A-Za-z]")
+_DELIMITER = re.compile(r"""["'>]""")
 _ATTRIBUTE = re.compile(
     r"""(?P<head>\s(?P<name>[^\s=>"'/]+)\s*=\s*)
         (?P<value>"[^"]*"|'[^']*'|[^\s"'>]+)""",
     re.VERBOSE,
 )
-_STYLE = re.compile(r"(?is)(<style\b[^>]*>)(.*?)(</style)")
+_STYLE_START = re.compile(r"<style\b", re.IGNORECASE | re.ASCII)
+_STYLE_END = re.compile(r"</style", re.IGNORECASE | re.ASCII)
 _CSS_URL = re.compile(
     r"""(?P<head>\burl\(\s*(?P<quote>["']|&(?:quot|apos|\#34|\#39|\#x22|\#x27);)?)
         (?P<url>cid:[^"'()\s]*?)
         (?P<tail>(?P=quote)?\s*\))""",
     re.IGNORECASE | re.VERBOSE,
-)
-_WHOLE = re.compile(
-    r"(?P<head>[\"']?\s*)(?P<url>cid:.*?)(?P<tail>\s*[\"']?)", re.IGNORECASE | re.DOTALL
 )
 _CANDIDATE = re.compile(
     r"(?P<head>(?:^|,)[\"'\s]*)(?P<url>cid:[^\s\"']*?)(?P<tail>,?[\"']?(?=\s|,|$))",
@@ -71,30 +71,80 @@ def rename_references(html: str, renamed: dict[str, str]) -> str:
 
 
 def _walk(html: str, rename: Rename) -> str:
-    def url(match: re.Match[str]) -> str:
-        new = rename(unquote(unescape(match["url"]))[len("cid:") :])
-        return match[0] if new is None else f"{match['head']}cid:{new}{match['tail']}"
+    def change(url: str) -> str:
+        new = rename(unquote(unescape(url))[len("cid:") :])
+        return url if new is None else f"cid:{new}"
 
-    def attribute(match: re.Match[str]) -> str:
+    def change_match(match: re.Match[str]) -> str:
+        return f"{match['head']}{change(match['url'])}{match['tail']}"
+
+    def change_value(match: re.Match[str]) -> str:
         name, value = match["name"].lower(), match["value"]
         if "cid:" not in value.lower():
             return match[0]
+        url = (value[1:-1] if value[0] in "\"'" else value).strip()
         if name.endswith("srcset"):
-            value = _CANDIDATE.sub(url, value)
-        elif whole := _WHOLE.fullmatch(value):
+            value = _CANDIDATE.sub(change_match, value)
+        elif url[: len("cid:")].lower() == "cid:":
             # A link is not loaded; but then it does no harm to keep it right.
-            value = url(whole)
+            head, _, tail = value.partition(url)
+            value = f"{head}{change(url)}{tail}"
         else:
-            value = _CSS_URL.sub(url, value)
+            value = _CSS_URL.sub(change_match, value)
         return match["head"] + value
-
-    def style(match: re.Match[str]) -> str:
-        return match[1] + _CSS_URL.sub(url, match[2]) + match[3]
 
     if "cid:" not in html.lower():
         return html
-    html = _TAG.sub(lambda tag: _ATTRIBUTE.sub(attribute, tag[0]), html)
-    return _STYLE.sub(style, html)
+    html = _replace(html, _find_tags(html), lambda t: _ATTRIBUTE.sub(change_value, t))
+    return _replace(html, _find_styles(html), lambda t: _CSS_URL.sub(change_match, t))
+
+
+def _replace(
+    html: str, spans: Iterable[tuple[int, int]], change: Callable[[str], str]
+) -> str:
+    parts, done = [], 0
+    for start, end in spans:
+        parts += [html[done:start], change(html[start:end])]
+        done = end
+    return "".join([*parts, html[done:]])
+
+
+def _find_tags(html: str) -> Iterator[tuple[int, int]]:
+    """Yield where each tag begins and ends, in time linear in the length.
+
+    A tag ends at the first ``>`` outside quotes. Where none is, it is no tag, and each
+    further "<a" of a long text would be looked through to its end: so what follows
+    each quote is found out once for all, from the end on.
+    """
+    marks = [match.start() for match in _DELIMITER.finditer(html)]
+    ends: list[int | None] = [None] * (len(marks) + 1)
+    following: dict[str, int] = {}
+    for index in range(len(marks) - 1, -1, -1):
+        mark = html[marks[index]]
+        if mark == ">":
+            ends[index] = marks[index] + 1
+            continue
+        if mark in following:
+            ends[index] = ends[following[mark] + 1]
+        following[mark] = index
+    position = 0
+    while start := _TAG_START.search(html, position):
+        end = ends[bisect_left(marks, start.end())]
+        if end is not None:
+            yield start.start(), end
+        position = end or start.end()
+
+
+def _find_styles(html: str) -> Iterator[tuple[int, int]]:
+    """Yield where the content of each style element begins and ends."""
+    position = 0
+    while start := _STYLE_START.search(html, position):
+        begin = html.find(">", start.end())
+        end = _STYLE_END.search(html, begin)
+        if begin < 0 or end is None:
+            return
+        yield begin + 1, end.start()
+        position = end.end()
 
 
 def choose_bare_ids(
