@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 MAX_BODY = 64 * 2**20
 _SECRET_HEADERS = {"consumerkey", "consumersecret", "authorization", "cookie"}
 _DRIP_STEPS = 20
+
+#: Close a connection on which nothing was asked for so many seconds, and one on which
+#: a request was begun and nothing more came.
+IDLE_SECONDS = 60.0
+STALL_SECONDS = 10.0
 _logger = logging.getLogger("django_turbosmtp.sandbox")
 
 
@@ -59,6 +64,17 @@ class Handler(BaseHTTPRequestHandler):
     def state(self) -> State:
         """What the sandbox of this connection keeps."""
         return self.server.state
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, and less long for the rest of it."""
+        try:
+            self.connection.settimeout(IDLE_SECONDS)
+            self.rfile.peek(1)  # type: ignore[attr-defined]
+            self.connection.settimeout(STALL_SECONDS)
+        except OSError:
+            self.close_connection = True
+            return
+        super().handle_one_request()
 
     def do_POST(self) -> None:
         """Answer one request, whatever its method."""

@@ -11,7 +11,9 @@ import ssl
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
+from urllib.parse import quote
 
 import pytest
 import trustme
@@ -215,6 +217,68 @@ class TestBounds:
                 assert sum(m.kept_bytes for m in sandbox.messages) <= 50_000
             assert sandbox.total_accepted == 5
             assert len(sandbox.messages) == 1
+
+    def test_small_pieces_count_as_what_they_take(self):
+        headers = {f"X-{n}": "" for n in range(2_000)}
+        tracemalloc.start()
+        try:
+            with Sandbox(max_bytes=2**21) as sandbox, closing(sandbox) as client:
+                before = tracemalloc.get_traced_memory()[0]
+                for _ in range(40):
+                    assert client.send(custom_headers=headers).status == 200
+                gc.collect()
+                taken = tracemalloc.get_traced_memory()[0] - before
+                assert 1 < len(sandbox.messages) < 40
+        finally:
+            tracemalloc.stop()
+        assert taken < 2**21 * 1.5
+
+    def test_headers_of_requests_count(self):
+        with Sandbox(max_bytes=2**21) as sandbox, closing(sandbox) as client:
+            for _ in range(60):
+                client.get("/api/nothing", **{f"X-{n}": "x" * 500 for n in range(60)})
+            kept = sum(record.kept_bytes for record in sandbox.requests)
+            assert 1 < len(sandbox.requests) < 60
+            assert kept <= 2**21 // 8
+
+    @pytest.mark.parametrize(
+        "begun",
+        [
+            b"",
+            b"POST /api",
+            b"POST /api/v2/mail/send HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+            (
+                b"POST /api/v2/mail/send HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            ),
+        ],
+        ids=["nothing", "half a line", "half the headers", "half the body"],
+    )
+    def test_half_requests_end(self, begun, sandbox, monkeypatch):
+        handler = "django_turbosmtp.sandbox.handler"
+        monkeypatch.setattr(f"{handler}.STALL_SECONDS", 0.2)
+        monkeypatch.setattr(f"{handler}.IDLE_SECONDS", 0.3)
+        address = ("127.0.0.1", port_of(sandbox))
+        with socket.create_connection(address, timeout=5) as connection:
+            connection.sendall(begun)
+            assert connection.recv(100) == b""
+
+    def test_an_idle_connection_is_kept_for_a_while(self, sandbox, client, monkeypatch):
+        monkeypatch.setattr("django_turbosmtp.sandbox.handler.STALL_SECONDS", 0.1)
+        client.send()
+        time.sleep(0.4)
+        client.send()
+        assert sandbox.connections == 1
+
+    @pytest.mark.parametrize("page", ["9" * 5000, "0", "-1", "x", "\u0661", "1" * 10])
+    def test_page_numbers_of_any_length(self, page, client):
+        client.send()
+        assert client.get(f"/?page={quote(page)}").status == 200
+
+    def test_numbers_of_any_length(self, client):
+        body = b'{"from":"a@x.com","to":"b@x.com","reference_id":%s}' % (b"9" * 5000)
+        answer = client.raw(body)
+        assert answer.status in {200, 400}
 
     def test_request_log(self, sandbox, client):
         for _ in range(2010):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from django_turbosmtp.sandbox.state import State
     from django_turbosmtp.sandbox.state.store import Received
 
+#: Python turns no longer text into a number; no inbox has as many pages.
+_TOO_MANY_DIGITS = 10
+
 PER_PAGE = 100
 _REFRESH_SECONDS = "5"
 # What a browser can show without labour; the download has everything.
@@ -73,7 +76,10 @@ def _show_inbox(state: State, request: Request) -> Response:
     found = [r for r in reversed(kept) if _contains(r, query.casefold())]
     pages = max(1, -(-len(found) // PER_PAGE))
     asked = request.query.get("page", "")
-    number = min(int(asked), pages) if asked.isascii() and asked.isdigit() else 1
+    if not (asked.isascii() and asked.isdigit()):
+        asked = "1"
+    number = int(asked) if len(asked) < _TOO_MANY_DIGITS else pages
+    number = max(1, min(number, pages))
     number = max(number, 1)
     shown = found[(number - 1) * PER_PAGE : number * PER_PAGE]
     context = {

@@ -104,7 +104,6 @@ def _accept(state: State, request: Request, *, version: int, mid: int) -> Respon
             recipients=checked.recipients,
             raw=raw,
             connection=request.connection,
-            kept_bytes=len(raw) + len(request.body),
         )
     )
     return answer_json(
