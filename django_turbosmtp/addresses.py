@@ -164,9 +164,11 @@ def _parse_all(text: str, where: str) -> list[Mailbox]:
     refuse_line_breaks(text, where)
     try:
         parsed = AddressHeader.value_parser(text)
-    except (HeaderParseError, ValueError, IndexError, AttributeError) as error:
+    except (
+        *(HeaderParseError, ValueError, IndexError, AttributeError, RecursionError),
+    ) as error:
         # Python's parser has crashed on malformed input for years, with an
-        # IndexError for "A B @" on 3.11.7.
+        # IndexError for "A B @" on 3.11.7, and for a thousand brackets.
         raise_interrupt(error)
         raise _build_error(text, where, "it cannot be read as an address") from error
     # "John Q. Public <j@x.com>" is obsolete syntax, and everybody writes it.

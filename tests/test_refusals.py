@@ -55,6 +55,7 @@ BAD_ADDRESSES = {
     "encoded line break in name": "=?utf-8?q?a=0AB?= <a@example.org>",
     "line break in name": '"A\r\nBcc: x@example.org" <a@example.org>',
     "null": "a\0@example.org",
+    "a thousand brackets": f"{'(' * 1000} <a@example.org>",
     "unpaired surrogate": "A\ud83d <a@example.org>",
 }
 
