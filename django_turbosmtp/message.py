@@ -143,6 +143,8 @@ def _require_one_line(name: str, value: Any) -> str:
 def _read(message: Any, name: str) -> Any:
     """Return an attribute, None where it is not set, in django-anymail's words too."""
     value = getattr(message, name, None)
+    if value is None:
+        return None
     # AnymailMessage sets each to a class of this name.
     return None if getattr(value, "__name__", "") == "UNSET" else value
 
