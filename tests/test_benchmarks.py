@@ -118,3 +118,12 @@ def test_large_attachments_arrive_whole_after_refusals(ports):
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert (figures["requests"], figures["complete"]) == (3, 1)
+
+
+def test_the_pages_of_the_log():
+    done = run(HERE / "admin.py", "--messages", "250")
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if " ms" in line]
+    assert {row[:36].strip() for row in rows} >= {"list, first page", "detail"}
+    # At most ten queries each, however many rows.
+    assert all(0 < int(row.split()[-1]) <= 10 for row in rows)

@@ -1,0 +1,259 @@
+"""How long the pages of the log take, at ten thousand messages and at a million.
+
+``python3 benchmarks/admin.py`` fills a database of its own, asks for every page as a
+browser would, and prints the median time and the number of queries. It needs this
+package installed: ``pip install -e .``.
+
+``--database``: a file for SQLite, or ``postgresql://user@host:port/name``, which has to
+exist and be empty. What is there already is measured, not filled again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Messages have one recipient, two or three: two on average.
+RECIPIENTS = (1, 2, 3)
+PEOPLE = 5  # messages for each address
+DAYS = 365
+CHUNK = 5_000
+TIMES = 11
+
+STATUSES = ("sent",) * 94 + ("failed",) * 3 + ("unknown",) * 2 + ("invalid",)
+OUTCOMES = {"sent": "accepted", "unknown": "unknown"}
+CAMPAIGNS = ("", "order", "welcome", "newsletter", "reset")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--messages", type=int, nargs="+", default=[10_000, 1_000_000])
+    parser.add_argument("--database", help="where, instead of a temporary file")
+    options = parser.parse_args()
+    if options.database and len(options.messages) > 1:
+        parser.error("--database takes one number of --messages")
+    if len(options.messages) > 1:
+        # A process for each: settings are read once.
+        import subprocess
+
+        for count in options.messages:
+            command = [sys.executable, __file__, "--messages", str(count)]
+            subprocess.run(command, check=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        database = options.database or str(Path(folder) / "log.sqlite3")
+        _configure(database)
+        _measure(options.messages[0])
+
+
+def _configure(database: str) -> None:
+    import django
+    from django.conf import settings
+
+    parts = urlsplit(database)
+    engine = (
+        {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": parts.path.strip("/"),
+            "USER": parts.username,
+            "HOST": parts.hostname,
+            "PORT": parts.port,
+        }
+        if parts.scheme == "postgresql"
+        else {"ENGINE": "django.db.backends.sqlite3", "NAME": database}
+    )
+    settings.configure(
+        DATABASES={"default": engine},
+        SECRET_KEY="benchmark",
+        ALLOWED_HOSTS=["testserver"],
+        USE_TZ=True,
+        STATIC_URL="static/",
+        ROOT_URLCONF=__name__,
+        INSTALLED_APPS=[
+            "django.contrib.admin",
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+            "django.contrib.messages",
+            "django_turbosmtp",
+        ],
+        MIDDLEWARE=[
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "django.contrib.messages.middleware.MessageMiddleware",
+        ],
+        TEMPLATES=[
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "APP_DIRS": True,
+                "OPTIONS": {
+                    "context_processors": [
+                        "django.template.context_processors.request",
+                        "django.contrib.auth.context_processors.auth",
+                        "django.contrib.messages.context_processors.messages",
+                    ]
+                },
+            }
+        ],
+        TURBOSMTP={},
+    )
+    django.setup()
+    from django.contrib import admin
+    from django.urls import path
+
+    globals()["urlpatterns"] = [path("admin/", admin.site.urls)]
+
+
+def _measure(count: int) -> None:
+    from django.core.management import call_command
+    from django.db import connection
+
+    from django_turbosmtp.models import Message
+
+    call_command("migrate", verbosity=0)
+    if not Message.objects.exists():
+        started = time.perf_counter()
+        fill(count)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+        print(f"filled in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    total = Message.objects.count()
+    print(f"\n{total:,} messages, {connection.vendor}")
+    print(f"  {'':36}{'median':>9}{'slowest':>9}{'queries':>9}")
+    for label, url in list_pages(total):
+        times, queries = _ask(url)
+        print(
+            f"  {label:36}{statistics.median(times) * 1000:>6.0f} ms"
+            f"{max(times) * 1000:>6.0f} ms{queries:>9}"
+        )
+
+
+def _ask(url: str) -> tuple[list[float], int]:
+    from django.contrib.auth.models import User
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    user, _ = User.objects.get_or_create(
+        username="staff", defaults={"is_staff": True, "is_superuser": True}
+    )
+    client = Client()
+    client.force_login(user)
+    with CaptureQueriesContext(connection) as captured:
+        answer = client.get(url)
+    queries = len(captured)
+    if answer.status_code != 200:
+        raise RuntimeError(f"{url}: {answer.status_code}")
+    times = []
+    for _ in range(TIMES):
+        started = time.perf_counter()
+        client.get(url)
+        times.append(time.perf_counter() - started)
+    return times, queries
+
+
+def list_pages(total: int) -> Iterator[tuple[str, str]]:
+    """Yield each page to measure: a label, and its URL."""
+    from django_turbosmtp.models import Message
+
+    base = "/admin/turbosmtp/message/"
+    middle = Message.objects.order_by("created_at").values("id", "first_recipient")
+    some = middle.first()
+    assert some is not None
+    last = (total - 1) // 100 + 1
+    yield "list, first page", base
+    yield "list, last page", f"{base}?p={last}"
+    yield "search, an address", f"{base}?q={some['first_recipient']}"
+    yield "search, nothing found", f"{base}?q=nobody@example.org"
+    yield "detail", f"{base}{some['id']}/change/"
+
+
+def fill(count: int) -> None:
+    """Write so many messages, twice as many recipients, in order of time."""
+    from django_turbosmtp.models import Content, Message, Recipient
+
+    numbers = random.Random(1)
+    messages = _build_messages(count, numbers)
+    while chunk := list(islice(messages, CHUNK)):
+        Message.objects.bulk_create([message for message, _ in chunk])
+        Recipient.objects.bulk_create(
+            [recipient for _, found in chunk for recipient in found]
+        )
+        Content.objects.bulk_create(
+            [Content(message=m, text="Body", html="<p>Body</p>") for m, _ in chunk]
+        )
+
+
+def _build_messages(
+    count: int, numbers: random.Random
+) -> Iterator[tuple[Any, list[Any]]]:
+    from django_turbosmtp.models import Message, Recipient
+
+    people = max(1, count * 2 // PEOPLE)
+    first = datetime.now(UTC) - timedelta(days=DAYS)
+    step = timedelta(days=DAYS) / count
+    for number in range(count):
+        created = first + step * number
+        status = numbers.choice(STATUSES)
+        addresses = [
+            f"person{numbers.randrange(people)}@example.org"
+            for _ in range(numbers.choice(RECIPIENTS))
+        ]
+        message = Message(
+            id=_make_id(created, number, numbers),
+            created_at=created,
+            concluded_at=created + timedelta(seconds=0.2),
+            status=status,
+            outcome=OUTCOMES.get(status, "refused"),
+            reference_id=f"order-{number}",
+            mid=str(10**18 + number) if status == "sent" else "",
+            mailer=numbers.choice(("", "", "newsletter")),
+            api_version=2,
+            from_email="shop@example.com",
+            subject=f"Your order {number}",
+            first_recipient=addresses[0],
+            recipient_count=len(addresses),
+            size=2_000,
+            campaign=numbers.choice(CAMPAIGNS),
+            tags=["shop"],
+            attempts=1,
+            error="" if status == "sent" else "turboSMTP answered 400: nocredit",
+        )
+        yield (
+            message,
+            [
+                Recipient(
+                    message=message,
+                    position=position,
+                    kind="to",
+                    address=address,
+                    shown=address,
+                    status=status,
+                    mid=message.mid,
+                )
+                for position, address in enumerate(addresses)
+            ],
+        )
+
+
+def _make_id(created: datetime, number: int, numbers: random.Random) -> uuid.UUID:
+    milliseconds = int(created.timestamp() * 1000)
+    value = milliseconds << 80 | 0x7 << 76 | (number & 0xFFF) << 64 | 0b10 << 62
+    return uuid.UUID(int=value | numbers.getrandbits(62))
+
+
+if __name__ == "__main__":
+    main()
