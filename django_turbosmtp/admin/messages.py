@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.conf import read_log_settings
 from django_turbosmtp.models import Attachment, Content, Message, Recipient
 
@@ -70,6 +71,7 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
     search_fields = ("reference_id",)
     search_help_text = _("An exact address, message id or reference id.")
     show_full_result_count = False
+    paginator = LogPaginator
     inlines: ClassVar = [RecipientInline, AttachmentInline]
     fieldsets: ClassVar = [
         (

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.core.paginator import EmptyPage, Paginator
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
+from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.models import Message
 from django_turbosmtp.sandbox import Sandbox
@@ -157,3 +160,40 @@ def test_a_row_in_every_state_has_a_page(
     for row in rows:
         assert admin_client.get(page_of(row)).status_code == 200
     assert "(no subject)" in admin_client.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 25, 30])
+@pytest.mark.parametrize("orphans", [0, 3])
+def test_pages_are_those_of_django(count: int, orphans: int) -> None:
+    Message.objects.bulk_create(
+        Message(
+            created_at=timezone.now(),
+            status="sent",
+            reference_id=str(number),
+            api_version=2,
+        )
+        for number in range(count)
+    )
+    rows = Message.objects.all()
+    plain = Paginator(rows, 10, orphans=orphans)
+    ours = LogPaginator(rows, 10, orphans=orphans)
+    assert list(ours.page_range) == list(plain.page_range)
+    for number in plain.page_range:
+        page = ours.page(number)
+        assert list(page.object_list) == list(plain.page(number).object_list)
+        assert page.has_next() == plain.page(number).has_next()
+    with pytest.raises(EmptyPage):
+        ours.page(plain.num_pages + 1)
+
+
+def test_the_last_page_is_as_near_as_the_first() -> None:
+    now = timezone.now()
+    Message.objects.bulk_create(
+        Message(created_at=now, status="sent", reference_id=str(n), api_version=2)
+        for n in range(205)
+    )
+    pages = LogPaginator(Message.objects.all(), 10)
+    with CaptureQueriesContext(connection) as captured:
+        last = [row.reference_id for row in pages.page(21).object_list]
+    assert last == ["4", "3", "2", "1", "0"]
+    assert "OFFSET" not in captured[-1]["sql"]
