@@ -122,3 +122,18 @@ def server(settings: Any) -> Iterator[Any]:
     httpd.shutdown()
     httpd.server_close()
     thread.join()
+
+
+@pytest.fixture
+def proxy(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets the proxy of the environment, for a host that is not this one."""
+    settings.TURBOSMTP = {
+        "LOG": False,
+        "CONSUMER_KEY": "hunter2-key",
+        "CONSUMER_SECRET": "hunter2-secret",
+        "SEND_URL": "https://mail.example.com",
+    }
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    yield lambda url: monkeypatch.setenv("https_proxy", url)
+    close_shared_sessions()

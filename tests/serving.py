@@ -10,7 +10,10 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from django_turbosmtp.api import Client
+from django_turbosmtp.api.shared import share_session
 from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.conf import load
 from tests.messages import new
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
@@ -41,6 +44,12 @@ def send(server: Any, answer: Answer | None = None) -> Any:
     message = new()
     EmailBackend().send_messages([message])
     return message.turbosmtp_status
+
+
+def log_in() -> Any:
+    settings = load()
+    session = share_session(settings.api_url, pool_size=1)
+    return Client(session, settings, None).login("me@example.com", "hunter2-password")
 
 
 def _show(value: Any) -> str:
