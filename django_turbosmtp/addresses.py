@@ -44,6 +44,10 @@ _IDNA = re.compile(r"[A-Za-z0-9_.-]+")
 _BARE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/?^_`{|}~ -]*")
 
 
+#: Python's parser has crashed on malformed input for years, with an IndexError for
+#: "A B @" on 3.11.7, with a RecursionError for a thousand brackets.
+_CRASHES = (HeaderParseError, ValueError, IndexError, AttributeError, RecursionError)
+
 #: What Python calls defects, and Django 5.2 sends all the same: full stops where old
 #: phones of Japan have them, control characters in a name, a bracket left open.
 _TOLERATED = re.compile(
@@ -164,11 +168,7 @@ def _parse_all(text: str, where: str) -> list[Mailbox]:
     refuse_line_breaks(text, where)
     try:
         parsed = AddressHeader.value_parser(text)
-    except (
-        *(HeaderParseError, ValueError, IndexError, AttributeError, RecursionError),
-    ) as error:
-        # Python's parser has crashed on malformed input for years, with an
-        # IndexError for "A B @" on 3.11.7, and for a thousand brackets.
+    except _CRASHES as error:
         raise_interrupt(error)
         raise _build_error(text, where, "it cannot be read as an address") from error
     # "John Q. Public <j@x.com>" is obsolete syntax, and everybody writes it.

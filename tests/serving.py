@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import pickle
+import socket
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from django_turbosmtp.api import Client
-from django_turbosmtp.api.shared import share_session
+from django_turbosmtp.api.shared import close_shared_sessions, share_session
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf import load
 from tests.messages import new
@@ -70,3 +73,41 @@ def exposed(error: BaseException) -> str:
         shown.append(repr(chain))
         chain = chain.__cause__ or chain.__context__
     return "\n".join(shown)
+
+
+Serve = Callable[[socket.socket], None]
+
+
+@contextmanager
+def serving(serve: Serve) -> Iterator[Any]:
+    """Serve each connection of a free port, in a thread of its own; yield the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.05)
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def serve_one(connection: socket.socket) -> None:
+        with connection, suppress(OSError):  # the client has left
+            serve(connection)
+
+    def accept() -> None:
+        while not over.is_set():
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                continue
+            connection.settimeout(5)
+            threads.append(threading.Thread(target=serve_one, args=(connection,)))
+            threads[-1].start()
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        close_shared_sessions()
+        over.set()
+        accepting.join()
+        for thread in threads:
+            thread.join()
+        listener.close()

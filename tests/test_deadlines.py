@@ -9,60 +9,24 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import trustme
 
 from django_turbosmtp.api import Client
-from django_turbosmtp.api.shared import close_shared_sessions, share_session
+from django_turbosmtp.api.shared import share_session
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf import load
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
 from tests.messages import new
+from tests.serving import serving
 
 SECONDS = 0.3
 #: A server goes on for this long, unless the client leaves before.
 LONG = 5.0
-
-Serve = Callable[[socket.socket], None]
-
-
-@contextmanager
-def serving(serve: Serve) -> Iterator[Any]:
-    """Serve each connection of a free port, in a thread of its own; yield the port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.05)
-    over = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def serve_one(connection: socket.socket) -> None:
-        with connection, suppress(OSError):  # the client has left
-            serve(connection)
-
-    def accept() -> None:
-        while not over.is_set():
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                continue
-            connection.settimeout(LONG)
-            threads.append(threading.Thread(target=serve_one, args=(connection,)))
-            threads[-1].start()
-
-    accepting = threading.Thread(target=accept)
-    accepting.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        close_shared_sessions()
-        over.set()
-        accepting.join()
-        for thread in threads:
-            thread.join()
-        listener.close()
 
 
 def read_request(connection: socket.socket) -> bytes:

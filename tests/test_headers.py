@@ -20,12 +20,16 @@ from django_turbosmtp.sandbox import Sandbox
 from tests.messages import new
 
 
-def send(sandbox: Sandbox, headers: Any, as_mime: bool) -> email.message.Message:
+def build(headers: Any, as_mime: bool) -> EmailMessage:
     message = new(headers=headers)
     if as_mime:
         # A field has no charset, so the whole message goes as MIME.
         message.attach("a.txt", "größe", "text/plain")
-    EmailBackend().send_messages([message])
+    return message
+
+
+def send(sandbox: Sandbox, headers: Any, as_mime: bool) -> email.message.Message:
+    EmailBackend().send_messages([build(headers, as_mime)])
     received = sandbox.messages[-1]
     assert ("mime_raw" in received.fields) == as_mime
     return email.message_from_bytes(received.raw)
@@ -141,10 +145,7 @@ def test_other_kinds_of_dict(
     label: str, as_mime: bool, project: Any, sandbox: Sandbox
 ) -> None:
     headers, expected = KINDS[label]
-    message = new(headers=headers)
-    if as_mime:
-        message.attach("a.txt", "größe", "text/plain")
-    EmailBackend().send_messages([message])
+    EmailBackend().send_messages([build(headers, as_mime)])
     raw = email.message_from_bytes(sandbox.messages[0].raw)
     shown: Mapping[str, Any] = {name: raw[name] for name in expected}
     assert shown == expected

@@ -12,82 +12,59 @@ from typing import Any
 
 import pytest
 
-from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import ConnectionFailed
 from django_turbosmtp.sandbox import Sandbox
 from tests.messages import new
+from tests.serving import serving
 
-
-class SocksServer:
-    """SOCKS5 without a password (RFC 1928), to one place whatever it is asked for."""
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        self.asked: list[tuple[str, int]] = []
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(
-                target=self._serve, args=(connection,), daemon=True
-            ).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, socket.create_connection(self._target) as target:
-            connection.recv(2 + 255)
-            connection.sendall(b"\x05\x00")
-            request = connection.recv(262)
-            if request[3] == 1:
-                host, rest = socket.inet_ntoa(request[4:8]), request[8:]
-            else:
-                end = 5 + request[4]
-                host, rest = request[5:end].decode(), request[end:]
-            self.asked.append((host, struct.unpack(">H", rest)[0]))
-            connection.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
-            pump = threading.Thread(
-                target=self._pump, args=(target, connection), daemon=True
-            )
-            pump.start()
-            self._pump(connection, target)
-            pump.join()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        while data := source.recv(2**16):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self._listener.close()
+Asked = list[tuple[str, int]]
 
 
 @pytest.fixture
-def socks(
+def asked(
     sandbox: Sandbox, project: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[SocksServer]:
+) -> Iterator[Asked]:
+    """What a SOCKS5 server without a password (RFC 1928) was asked for.
+
+    The proxy of the environment; it goes to the sandbox whatever that is.
+    """
     host, _, port = sandbox.send_url(2).split("/")[2].partition(":")
-    server = SocksServer((host, int(port)))
+    found: Asked = []
+
+    def serve(connection: socket.socket) -> None:
+        with socket.create_connection((host, int(port))) as target:
+            connection.recv(2 + 255)
+            connection.sendall(b"\x05\x00")
+            request = connection.recv(262)
+            assert request[3] == 1  # an IPv4 address
+            name = socket.inet_ntoa(request[4:8])
+            found.append((name, struct.unpack(">H", request[8:])[0]))
+            connection.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
+            back = threading.Thread(target=pump, args=(target, connection))
+            back.start()
+            pump(connection, target)
+            back.join()
+
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", f"socks5h://127.0.0.1:{server.port}")
-    yield server
-    close_shared_sessions()
-    server.close()
+    with serving(serve) as socks_port:
+        monkeypatch.setenv("http_proxy", f"socks5h://127.0.0.1:{socks_port}")
+        yield found
 
 
-def test_socks(socks: SocksServer, sandbox: Sandbox) -> None:
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    while data := source.recv(2**16):
+        sink.sendall(data)
+    sink.shutdown(socket.SHUT_WR)
+
+
+def test_socks(asked: Asked, sandbox: Sandbox) -> None:
     for _ in range(2):
         assert EmailBackend().send_messages([new()]) == 1
     assert len(sandbox.messages) == 2
     # One connection for both, as without a proxy.
-    assert len(socks.asked) == 1
+    assert len(asked) == 1
 
 
 WITHOUT_PYSOCKS = """

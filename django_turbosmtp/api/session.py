@@ -28,6 +28,7 @@ from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
     from requests.adapters import HTTPAdapter
 
@@ -232,7 +233,7 @@ def _explain(error: Exception) -> str:
 
 def _is_usable(proxy: str) -> bool:
     try:
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        parts = _split(proxy)
         _ = parts.port  # raises where it is none
         # As it is looked up: no label is empty or longer than 63 characters.
         (parts.hostname or ".").rstrip(".").encode("idna")
@@ -250,10 +251,15 @@ def _describe(cause: OSError | None) -> str:
     return f"{type(cause).__name__}: {cause.strerror or cause}"
 
 
+def _split(proxy: str) -> SplitResult:
+    """Return the parts of a proxy's URL; raise ValueError where it has none."""
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+
+
 def find_host(proxy: str) -> str:
     """Return the host of a proxy, given as a URL or as host and port, "" for none."""
     try:
-        return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+        return _split(proxy).hostname or ""
     except ValueError as error:
         raise_interrupt(error)
         return ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from email.message import Message as MIMEMessage
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp import exceptions
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
@@ -118,9 +119,6 @@ def build_rows_safely(
         return build_rows(bare, keep_body=False, width=width)
 
 
-_PUBLIC_ERRORS = "django_turbosmtp.exceptions"
-
-
 def describe_error(error: BaseException | None, width: int) -> str:
     """Return the text of an error as it can be stored, "" for none."""
     if error is None:
@@ -132,11 +130,10 @@ def name_class(error: BaseException | None) -> str:
     """Return the name of an error's class, of ours the public one, "" for none."""
     if error is None:
         return ""
-    ours = (cls for cls in type(error).__mro__ if cls.__module__ == _PUBLIC_ERRORS)
-    own = type(error)
-    if own.__module__.startswith("django_turbosmtp."):
-        own = next(ours, own)
-    return own.__name__[:100]
+    cls = type(error)
+    if cls.__module__.startswith("django_turbosmtp."):
+        cls = next((c for c in cls.__mro__ if c.__module__ == exceptions.__name__), cls)
+    return cls.__name__[:100]
 
 
 class _Keeper:

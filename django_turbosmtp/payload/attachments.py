@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._text import encode_utf8, refuse_header_injection, shorten
+from django_turbosmtp.payload.contents import read_attachment
 from django_turbosmtp.payload.inline import (
     choose_bare_ids,
     find_mentioned,
@@ -57,7 +58,7 @@ def refuse_injection(attachments: Iterable[Any]) -> None:
             for part in attachment.walk():
                 _refuse_injection_in_part(part)
         else:
-            name, _, mimetype = (*attachment, None, None)[:3]
+            name, _, mimetype = read_attachment(attachment)
             for what, value in (("name", name), ("type", mimetype)):
                 text = "" if value is None else str(value)
                 refuse_header_injection(text, f"attachment {what} {shorten(text)!r}")

@@ -104,10 +104,15 @@ def require_contents(message: Any) -> Any:
     for attachment in attachments:
         if isinstance(attachment, Message):
             continue
-        name, content, mimetype = (*attachment, None, None)[:3]
+        name, content, mimetype = read_attachment(attachment)
         _require_content(content, mimetype, f"attachment {shorten(str(name))!r}")
         odd = odd or _is_odd(content, mimetype)
     return _with_bytes(message, attachments) if odd else message
+
+
+def read_attachment(attachment: Any) -> tuple[Any, Any, Any]:
+    """Return name, content and type of what is no MIME part, None for what it lacks."""
+    return (*attachment, None, None)[:3]
 
 
 def is_bytes_like(value: Any) -> bool:
@@ -147,7 +152,7 @@ def _with_bytes(message: Any, attachments: list[Any]) -> Any:
     clone.attachments = []
     for attachment in attachments:
         if not isinstance(attachment, Message):
-            name, content, mimetype = (*attachment, None, None)[:3]
+            name, content, mimetype = read_attachment(attachment)
             if _is_odd(content, mimetype):
                 # As Django reads bytes, which may be text.
                 content = memoryview(content).tobytes()

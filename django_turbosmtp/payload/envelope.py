@@ -106,12 +106,13 @@ def _read_recipients(message: Any) -> list[Recipient]:
         "cc": parse_each(getattr(message, "cc", None) or (), "cc"),
         "bcc": parse_each(getattr(message, "bcc", None) or (), "bcc"),
     }
-    if "recipients" in vars(message) or not are_djangos_own(type(message).recipients):
+    own = "recipients" in getattr(message, "__dict__", ())
+    if own or not are_djangos_own(message.recipients):
         # recipients() is what Django's SMTP backend delivers to, the lists are shown.
-        own = {m.key: m for m in parse_each(message.recipients(), "recipients()")}
+        sent = {m.key: m for m in parse_each(message.recipients(), "recipients()")}
         for kind in lists:
-            lists[kind] = [mailbox for mailbox in lists[kind] if mailbox.key in own]
-        lists["bcc"] += own.values()  # those in a list stay there, each goes once
+            lists[kind] = [mailbox for mailbox in lists[kind] if mailbox.key in sent]
+        lists["bcc"] += sent.values()  # those in a list stay there, each goes once
     return [
         Recipient(kind=kind, mailbox=mailbox)
         for kind, mailboxes in lists.items()

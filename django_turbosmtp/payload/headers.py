@@ -126,19 +126,19 @@ def _check(name: str, value: Any) -> str:
             f"headers: {name!r} is no header name; it takes visible ASCII characters"
             " other than ':'."
         )
+    where = f"headers[{name!r}]"
     if name.lower() in {"bcc", "resent-bcc"}:
         raise UnsupportedFeature(
-            f"headers[{name!r}] would show the blind copies to everybody; use the"
+            f"{where} would show the blind copies to everybody; use the"
             " message's bcc list."
         )
     if name.lower() in _SET_BY_DJANGO:
         raise MessageError(
-            f"headers[{name!r}]: Django sets this header itself, and a message may"
+            f"{where}: Django sets this header itself, and a message may"
             " have only one. Set the message's subject, body or attachments instead."
         )
-    where = f"headers[{name!r}]"
     if value is None:
-        raise MessageError(f"headers[{name!r}] is None; leave the header out.")
+        raise MessageError(f"{where} is None; leave the header out.")
     text = force_str(value) if isinstance(value, bytes) else read_words(value, where)
     refuse_header_injection(text, where)
     encode_utf8(text, where)

@@ -10,9 +10,7 @@ import email
 import email.errors
 import email.policy
 import inspect
-import io
 import re
-from email.generator import BytesGenerator
 from typing import TYPE_CHECKING, Any
 
 from django.core.mail import EmailMessage
@@ -24,16 +22,13 @@ from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.payload.contents import are_djangos_own
 from django_turbosmtp.payload.envelope import Envelope, join
 from django_turbosmtp.payload.headers import needs_mime
-from django_turbosmtp.payload.sevenbit import encode_seven_bit
+from django_turbosmtp.payload.sevenbit import SEVEN_BIT, encode_seven_bit, flatten
 from django_turbosmtp.payload.words import fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django_turbosmtp.payload.headers import Headers
-
-# ASCII only: a picky JSON or MIME reader on the way cannot spoil it.
-_SEVEN_BIT = email.policy.SMTP.clone(cte_type="7bit", refold_source="none")
 
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
@@ -76,21 +71,22 @@ def render(
     is ASCII, unless a signature forbids re-encoding an 8-bit part. Raise
     `MessageError` where Django cannot build the message.
     """
-    raw = _render_shown(message, headers, envelope, customised=customised)
+    wanted = headers.as_mime_headers()
+    raw = _render_shown(message, wanted, envelope, customised=customised)
     names = {name for name, _ in _split_headers(raw)[0]}
     # Every copy would show them.
     hidden = _BLIND | _RESENT if envelope.changed else _BLIND
     if names & hidden:
         raw = _replace_headers(raw, dict.fromkeys(hidden, ""))
     if not customised and (
-        odd := names - _OF_DJANGO - {n.lower() for n in headers.all}
+        odd := names - _OF_DJANGO - {name.lower() for name in wanted}
     ):
         raise MessageError(
             f"The message would get a header that nobody set ({odd.pop()!r}): a line"
             " break is hidden somewhere in its headers. Remove it."
         )
     if MODERN_MIME and not customised:
-        raw = _restore_long_words(raw, headers.as_mime_headers())
+        raw = _restore_long_words(raw, wanted)
     return raw
 
 
@@ -111,14 +107,13 @@ def _restore_long_words(raw: str, headers: Mapping[str, Any]) -> str:
 
 
 def _render_shown(
-    message: Any, headers: Headers, envelope: Envelope, *, customised: bool
+    message: Any, headers: Mapping[str, Any], envelope: Envelope, *, customised: bool
 ) -> str:
     own = getattr(message, "extra_headers", None)
-    wanted = headers.as_mime_headers()
-    if own is None or (dict(own.items()) == wanted and not envelope.changed):
+    if own is None or (dict(own.items()) == headers and not envelope.changed):
         return _write(message, customised=customised)
     clone = copy.copy(message)
-    clone.extra_headers = wanted
+    clone.extra_headers = dict(headers)
     if not envelope.changed:
         return _write(clone, customised=customised)
     shown = {"To": envelope.list_kind("to"), "Cc": envelope.list_kind("cc")}
@@ -168,7 +163,7 @@ def _build(message: Any, *, customised: bool) -> bytes:
     if not MODERN_MIME or not _takes_policy(message.message):
         return _flatten(message.message())
     # Python writes UTF-16 and the like in 8 bits, which no line survives.
-    policy = email.policy.SMTP if customised else _SEVEN_BIT
+    policy = email.policy.SMTP if customised else SEVEN_BIT
     return _flatten(message.message(policy=policy))
 
 
@@ -182,11 +177,9 @@ def _flatten(mime: Any) -> bytes:
     # A class that overrides it, as some signers' do, has a reason and is believed.
     own = type(mime).as_bytes
     if own.__module__ in {"email.message", "django.core.mail.message"}:
-        buffer = io.BytesIO()
         # In 8 bits what was written so: Python would re-encode it by its charset.
         policy = mime.policy.clone(linesep="\r\n", cte_type="8bit")
-        BytesGenerator(buffer, mangle_from_=False, policy=policy).flatten(mime)
-        return buffer.getvalue()
+        return flatten(mime, policy)
     raw: bytes = mime.as_bytes()
     return _BARE_LINE_FEED.sub(b"\r\n", raw)
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 _Part: TypeAlias = "Message[Any, Any]"
 
-_SEVEN_BIT = email.policy.SMTP.clone(cte_type="7bit", refold_source="none")
+# ASCII only: a picky JSON or MIME reader on the way cannot spoil it.
+SEVEN_BIT = email.policy.SMTP.clone(cte_type="7bit", refold_source="none")
+# For what is in ASCII already, or has to stay as it is.
+_AS_IT_IS = SEVEN_BIT.clone(cte_type="8bit")
 _REFOLDING = email.policy.SMTP.clone(refold_source="all")
 
 
@@ -110,7 +113,11 @@ def _is_signed(mime: _Part) -> bool:
 
 
 def _flatten(mime: _Part) -> bytes:
+    return flatten(mime, _AS_IT_IS)
+
+
+def flatten(mime: Any, policy: Any) -> bytes:
+    """Return a MIME message as bytes, written by ``policy`` and not by its own."""
     buffer = io.BytesIO()
-    policy: Any = _SEVEN_BIT.clone(cte_type="8bit")
     BytesGenerator(buffer, mangle_from_=False, policy=policy).flatten(mime)
     return buffer.getvalue()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.sandbox.state import State
     from django_turbosmtp.sandbox.state.store import Received
 
-#: Python turns no longer text into a number; no inbox has as many pages.
+#: No inbox has as many pages; Python refuses to read a number of 5,000 digits.
 _TOO_MANY_DIGITS = 10
 
 PER_PAGE = 100
@@ -80,7 +80,6 @@ def _show_inbox(state: State, request: Request) -> Response:
         asked = "1"
     number = int(asked) if len(asked) < _TOO_MANY_DIGITS else pages
     number = max(1, min(number, pages))
-    number = max(number, 1)
     shown = found[(number - 1) * PER_PAGE : number * PER_PAGE]
     context = {
         "section": "inbox",
