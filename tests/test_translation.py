@@ -20,6 +20,7 @@ from django_turbosmtp.payload.inline import (
     find_referenced,
     rename_references,
 )
+from django_turbosmtp.payload.words import encode_value, fold
 from tests.messages import new, picture, with_pictures
 
 Build = Callable[[], EmailMessage]
@@ -320,3 +321,24 @@ def test_html_takes_time_linear_in_its_length(piece: str) -> None:
     renamed = rename_references(html, {"pic1": "other@x.org"})
     assert time.process_time() - started < 5
     assert renamed.startswith('<img src="cid:other@x.org">')
+
+
+@pytest.mark.parametrize("name", ["X-Words", "List-Id", "Errors-To"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"\\' * 20_000,
+        "<" + "." * 40_000,
+        "<." * 20_000,
+        " " * 40_000,
+        '"' * 40_001,
+        "ä ",
+    ],
+    ids=["escapes", "bracket", "brackets", "space", "quotes", "words"],
+)
+def test_headers_take_time_linear_in_their_length(name: str, value: str) -> None:
+    text = "ä" + (value * 10_000 if value == "ä " else value)
+    started = time.process_time()
+    assert encode_value(name, text).isascii()
+    fold(text, used=10)
+    assert time.process_time() - started < 3

@@ -29,13 +29,16 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+")
 #: separates (RFC 5322, 3.2).
 _STRUCTURED = re.compile(
     r"(?P<angle><[^<>]*>)"
-    r'|(?P<quoted>"(?:[^"\\]|\\.)*")'
+    r'|(?P<quoted>"(?:[^"\\]|\\.){0,500}")'  # bounded, so that the search is linear
     r"|(?P<space>\s+)"
     r"|(?P<special>[()<>,;\"])"
     r"|(?P<word>[^\s()<>,;\"]+)"
 )
 _UNSTRUCTURED = re.compile(r"(?P<space>\s+)|(?P<word>\S+)")
-_HAS_ANGLE = re.compile(r"<[^<>\s]*[@:.][^<>\s]*>")
+_ANGLE = re.compile(r"<[^<>\s]*>")
+
+#: Python's own parser of addresses takes time by the square of the length.
+_MAX_ADDRESSES = 2_000
 
 # Percent signs stay: what is encoded already is not encoded twice.
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
@@ -46,7 +49,7 @@ def encode_value(name: str, text: str) -> str:
 
     Raise `MessageError` for an address, an id or a URL that has no ASCII form.
     """
-    if name.lower() in _OF_ADDRESSES:
+    if name.lower() in _OF_ADDRESSES and len(text) < _MAX_ADDRESSES:
         try:
             mailboxes = parse_list(text, name)
         except InvalidAddress:
@@ -54,7 +57,9 @@ def encode_value(name: str, text: str) -> str:
         else:
             if all(map(is_plain, mailboxes)):
                 return ", ".join(mailbox.format_unsplit() for mailbox in mailboxes)
-    structured = name.lower().startswith("list-") or _HAS_ANGLE.search(text)
+    structured = name.lower().startswith("list-") or any(
+        not set("@:.").isdisjoint(found) for found in _ANGLE.findall(text)
+    )
     done: list[str] = []
     words: list[str] = []  # that wait for those next to them, with the space between
 
@@ -91,7 +96,7 @@ def fold(value: str, *, used: int, width: int = 76) -> str:
     ``used``: how many characters its name takes.
     """
     lines = [""]
-    for word in re.findall(r"\s*\S+", value):
+    for word in re.findall(r"\s*\S+", value.rstrip()):
         taken = used if len(lines) == 1 else 0
         if lines[-1] and taken + len(lines[-1]) + len(word) > width:
             lines.append("")
