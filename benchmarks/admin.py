@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Messages have one recipient, two or three: two on average.
 RECIPIENTS = (1, 2, 3)
+#: Every message to three has this one among them.
+ARCHIVE = "archive@example.com"
 PEOPLE = 5  # messages for each address
 DAYS = 365
 CHUNK = 5_000
@@ -173,17 +175,32 @@ def list_pages(total: int) -> Iterator[tuple[str, str]]:
     middle = Message.objects.order_by("created_at").values("id", "first_recipient")
     some = middle.first()
     assert some is not None
-    last = (total - 1) // 100 + 1
+    last = (total - 1) // 50 + 1
     yield "list, first page", base
     yield "list, last page", f"{base}?p={last}"
+    yield "list, middle page", f"{base}?p={last // 2}"
+    yield "list, oldest first", f"{base}?o=3"
+    for name in ("group=accepted", "group=failed", "attention=yes", "period=day"):
+        yield f"list, {name}", f"{base}?{name}"
+    for name in ("period=month", "tag=order", "tag=shop", "tag=rare"):
+        yield f"list, {name}", f"{base}?{name}"
+    yield "list, mailer", f"{base}?mailer=name:newsletter"
+    yield (
+        "list, all filters",
+        (f"{base}?group=failed&period=quarter&tag=order&mailer=name:newsletter"),
+    )
     yield "search, an address", f"{base}?q={some['first_recipient']}"
+    yield "search, an address of many", f"{base}?q={ARCHIVE}"
+    yield "search, a reference id", f"{base}?q=order-{total // 2}"
+    yield "search, a subject", f"{base}?q=Your order {total - 1}"
+    yield "search, a subject of all", f"{base}?q=your"
     yield "search, nothing found", f"{base}?q=nobody@example.org"
     yield "detail", f"{base}{some['id']}/change/"
 
 
 def fill(count: int) -> None:
     """Write so many messages, twice as many recipients, in order of time."""
-    from django_turbosmtp.models import Content, Message, Recipient
+    from django_turbosmtp.models import Content, Message, Recipient, Tag
 
     numbers = random.Random(1)
     messages = _build_messages(count, numbers)
@@ -191,6 +208,14 @@ def fill(count: int) -> None:
         Message.objects.bulk_create([message for message, _ in chunk])
         Recipient.objects.bulk_create(
             [recipient for _, found in chunk for recipient in found]
+        )
+        Tag.objects.bulk_create(
+            [
+                Tag(message=message, name=name)
+                for message, _ in chunk
+                for name in message.tags
+                if name != message.campaign
+            ]
         )
         Content.objects.bulk_create(
             [Content(message=m, text="Body", html="<p>Body</p>") for m, _ in chunk]
@@ -212,6 +237,9 @@ def _build_messages(
             f"person{numbers.randrange(people)}@example.org"
             for _ in range(numbers.choice(RECIPIENTS))
         ]
+        if len(addresses) == max(RECIPIENTS):
+            addresses[-1] = ARCHIVE
+        tags = ["rare"] if number % 5_000 == 0 else ["shop"] if number % 2 else []
         message = Message(
             id=_make_id(created, number, numbers),
             created_at=created,
@@ -228,7 +256,7 @@ def _build_messages(
             recipient_count=len(addresses),
             size=2_000,
             campaign=numbers.choice(CAMPAIGNS),
-            tags=["shop"],
+            tags=tags,
             attempts=1,
             error="" if status == "sent" else "turboSMTP answered 400: nocredit",
         )

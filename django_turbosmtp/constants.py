@@ -65,6 +65,9 @@ MAX_REFERENCE_LENGTH: Final = 255
 #: 4.5.3.1). What is longer, and so refused, is cut there.
 MAX_ADDRESS_LENGTH: Final = 320
 
+#: Keep at most this many characters of a tag in the log.
+MAX_TAG_LENGTH: Final = 255
+
 SEND_HOSTS: Final = {
     (2, "global"): "https://api.turbo-smtp.com/api/v2",
     (2, "eu"): "https://api.eu.turbo-smtp.com/api/v2",

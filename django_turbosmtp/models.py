@@ -16,13 +16,23 @@ from django.utils.functional import LazyObject
 from django.utils.translation import gettext_lazy as _
 
 from django_turbosmtp._compat import uuid7
-from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
+from django_turbosmtp.constants import (
+    MAX_ADDRESS_LENGTH,
+    MAX_REFERENCE_LENGTH,
+    MAX_TAG_LENGTH,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.core.files.storage import Storage
     from django.utils.functional import _StrPromise
 
     Choices = list[tuple[str, "_StrPromise"]]
+
+
+#: Search finds a subject by this many characters of its beginning.
+MAX_SUBJECT_START = 64
 
 
 class Status(models.TextChoices):
@@ -73,6 +83,28 @@ def list_kinds() -> Choices:
     return Kind.choices
 
 
+def shorten_subject(subject: str) -> str:
+    """Return the beginning of a subject, as search compares it."""
+    return " ".join(subject.split()).casefold()[:MAX_SUBJECT_START]
+
+
+def list_further_tags(tags: Iterable[Any], campaign: str) -> list[str]:
+    """Return the tags that have a row of their own: all but the campaign, each once."""
+    names = dict.fromkeys(str(tag)[:MAX_TAG_LENGTH] for tag in tags)
+    names.pop(campaign, None)
+    return list(names)
+
+
+class SubjectStartField(models.CharField):  # type: ignore[type-arg]
+    """The beginning of the subject, written with each row. Not by ``update()``."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:  # noqa: ARG002
+        """Return the beginning of the instance's subject, and set it there."""
+        start = shorten_subject(model_instance.subject)  # type: ignore[attr-defined]
+        setattr(model_instance, self.attname, start)
+        return start
+
+
 class Message(models.Model):
     """One message: what it was, and what became of it.
 
@@ -101,6 +133,12 @@ class Message(models.Model):
     api_version = models.PositiveSmallIntegerField(_("API version"))
     from_email = models.TextField(_("from"), blank=True)
     subject = models.TextField(_("subject"), blank=True)
+    subject_start = SubjectStartField(
+        _("beginning of the subject"),
+        max_length=MAX_SUBJECT_START,
+        blank=True,
+        editable=False,
+    )
     first_recipient = models.CharField(
         _("first recipient"), max_length=MAX_ADDRESS_LENGTH, blank=True
     )
@@ -108,7 +146,7 @@ class Message(models.Model):
     size = models.PositiveBigIntegerField(
         _("size"), default=0, help_text=_("Bytes of the whole e-mail, about.")
     )
-    campaign = models.CharField(_("campaign"), max_length=255, blank=True)
+    campaign = models.CharField(_("campaign"), max_length=MAX_TAG_LENGTH, blank=True)
     tags = models.JSONField(_("tags"), default=list, blank=True)
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     headers = models.JSONField(_("headers"), default=dict, blank=True)
@@ -126,11 +164,38 @@ class Message(models.Model):
         blank=True,
         help_text=_("The fields whose text the database could not hold as it was."),
     )
+    original = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        verbose_name=_("sent again from"),
+        related_name="resends",
+        help_text=_("The message that this one repeats."),
+    )
 
     class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
-        ordering: ClassVar = ["-id"]
+        ordering: ClassVar = ["-created_at", "-id"]
+        # Each holds the order too, so that a page of any list is read from it alone.
+        indexes: ClassVar = [
+            models.Index(fields=["created_at", "id"], name="turbosmtp_created"),
+            models.Index(
+                fields=["status", "created_at", "id"], name="turbosmtp_status"
+            ),
+            models.Index(
+                fields=["mailer", "created_at", "id"], name="turbosmtp_mailer"
+            ),
+            models.Index(
+                fields=["campaign", "created_at", "id"], name="turbosmtp_campaign"
+            ),
+            models.Index(
+                fields=["subject_start", "created_at", "id"],
+                # LIKE with a collation other than "C" can use no other.
+                opclasses=["varchar_pattern_ops", "timestamptz_ops", "uuid_ops"],
+                name="turbosmtp_subject",
+            ),
+        ]
         # By hand nothing is added, changed or deleted: it is a log.
         default_permissions = ("view",)
         permissions: ClassVar = [
@@ -194,6 +259,60 @@ class Recipient(models.Model):
 
     def __str__(self) -> str:
         return self.shown or self.address
+
+
+class Tag(models.Model):
+    """A tag of a message other than its campaign, beside the list in its row.
+
+    By it the message is found; the campaign, which most have alone, has an index.
+    """
+
+    message = models.ForeignKey(Message, models.CASCADE, related_name="tag_rows")
+    name = models.CharField(_("tag"), max_length=MAX_TAG_LENGTH)
+
+    class Meta:
+        verbose_name = _("tag")
+        verbose_name_plural = _("tags")
+        default_permissions = ()
+        # Not unique: to some databases "Order" and "order" are the same.
+        indexes: ClassVar = [
+            models.Index(fields=["name", "message"], name="turbosmtp_tag_name")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Attempt(models.Model):
+    """One request that did not bring acceptance, or came after one that did not.
+
+    A message accepted at its first request has none: its row says it all. ``answer`` is
+    what turboSMTP answered, as text; "" where no answer came.
+    """
+
+    message = models.ForeignKey(Message, models.CASCADE, related_name="tries")
+    position = models.PositiveIntegerField(_("position"))
+    began_at = models.DateTimeField(_("began at"))
+    seconds = models.FloatField(_("seconds"))
+    recipients = models.TextField(_("recipients"), blank=True)
+    status_code = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
+    error = models.TextField(_("error"), blank=True)
+    error_class = models.CharField(_("kind of error"), max_length=100, blank=True)
+    answer = models.TextField(_("answer"), blank=True)
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering: ClassVar = ["message", "position"]
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["message", "position"], name="turbosmtp_attempt_position"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.message_id}/{self.position}"
 
 
 class Payload(models.Model):

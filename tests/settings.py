@@ -39,6 +39,10 @@ TEMPLATES = [
 ]
 ROOT_URLCONF = "tests.urls"
 STATIC_URL = "static/"
+# Nothing counted in one test is shown in the next.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+# Hashing well is slow, and no test's matter.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 _FILE = str(Path(tempfile.gettempdir(), f"turbosmtp-{os.getpid()}.sqlite3"))
 STORAGES = {

@@ -6,12 +6,22 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from django_turbosmtp.admin.changelist import LogChangeList
+from django_turbosmtp.admin.filters import (
+    AttentionFilter,
+    MailerFilter,
+    PeriodFilter,
+    StatusFilter,
+    TagFilter,
+    list_known_once,
+)
 from django_turbosmtp.admin.paginator import LogPaginator
+from django_turbosmtp.admin.show import show_error, show_labels, show_status, show_time
 from django_turbosmtp.conf import read_log_settings
 from django_turbosmtp.models import Attachment, Content, Message, Recipient
+from django_turbosmtp.querysets import search
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -66,11 +76,31 @@ class AttachmentInline(_Inline):
 class MessageAdmin(_ReadOnly, _ModelAdmin):
     """The log of messages."""
 
-    list_display = ("subject_or_none", "recipients_shown", "status", "created_at")
+    list_display = (
+        "status_shown",
+        "recipients_shown",
+        "subject_or_none",
+        "time_shown",
+        "labels",
+        "mailer_shown",
+    )
     list_display_links = ("subject_or_none",)
+    list_filter = (
+        AttentionFilter,
+        StatusFilter,
+        PeriodFilter,
+        TagFilter,
+        MailerFilter,
+    )
+    sortable_by = ("time_shown",)
+    # What is searched is said below the field, and done by get_search_results().
     search_fields = ("reference_id",)
-    search_help_text = _("An exact address, message id or reference id.")
+    search_help_text = _(
+        "A whole address, a message id, a reference id, or the beginning of a subject."
+    )
+    list_per_page = 50
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     paginator = LogPaginator
     inlines: ClassVar = [RecipientInline, AttachmentInline]
     fieldsets: ClassVar = [
@@ -111,6 +141,9 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
         ),
     ]
 
+    class Media:
+        css: ClassVar = {"all": ["turbosmtp/admin.css"]}
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         return super().get_queryset(request).using(read_log_settings().using)
 
@@ -133,19 +166,41 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Message], search_term: str
     ) -> tuple[QuerySet[Message], bool]:
-        """Find by what is exact: an address, a message id or a reference id."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        recipients = Recipient.objects.filter(Q(address=term.lower()) | Q(mid=term))
-        return (
-            queryset.filter(
-                Q(reference_id=term)
-                | Q(mid=term)
-                | Q(pk__in=recipients.values("message_id"))
-            ),
-            False,
-        )
+        """Find what an index holds; none of it is found twice."""
+        found = search(queryset, search_term) if search_term.strip() else queryset
+        return found, False
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Leave out the column that would say the same in each row."""
+        columns = super().get_list_display(request)
+        if len(list_known_once(request, self)["mailers"]) > 1:
+            return columns
+        return [name for name in columns if name != "mailer_shown"]
+
+    def get_changelist(
+        self, request: HttpRequest, **kwargs: Any
+    ) -> type[LogChangeList]:
+        return LogChangeList
+
+    @admin.display(description=_("status"))
+    def status_shown(self, message: Message) -> str:
+        """Return the status as word and icon, and what went wrong."""
+        return show_status(message.status) + show_error(message)
+
+    @admin.display(description=_("campaign, tags"))
+    def labels(self, message: Message) -> str:
+        """Return campaign and further tags."""
+        return show_labels(message)
+
+    @admin.display(description=_("mailer"), empty_value="")
+    def mailer_shown(self, message: Message) -> str:
+        """Return the alias of the mailer."""
+        return message.mailer
+
+    @admin.display(description=_("time"), ordering="created_at")
+    def time_shown(self, message: Message) -> str:
+        """Return how long ago it was, and when."""
+        return show_time(message.created_at)
 
     @admin.display(description=_("subject"))
     def subject_or_none(self, message: Message) -> str:

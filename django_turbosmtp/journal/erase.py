@@ -116,7 +116,7 @@ def _anonymise(ids: set[UUID], address: str, alias: str) -> None:
     messages.filter(from_email__icontains=address).update(from_email=ERASED)
     messages.filter(reference_id__icontains=address).update(reference_id=ERASED)
     messages.exclude(error="").update(error=ERASED)
-    messages.update(subject=ERASED, headers={}, metadata={})
+    messages.update(subject=ERASED, subject_start=ERASED, headers={}, metadata={})
 
 
 def _describe(message: Message, address: str) -> dict[str, Any]:

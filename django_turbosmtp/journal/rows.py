@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Any
 from django_turbosmtp import exceptions
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
-from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
+from django_turbosmtp.constants import (
+    MAX_ADDRESS_LENGTH,
+    MAX_REFERENCE_LENGTH,
+    MAX_TAG_LENGTH,
+)
 from django_turbosmtp.journal.text import Cleaner
-from django_turbosmtp.models import Attachment, Content, Message, Recipient
+from django_turbosmtp.models import (
+    Attachment,
+    Content,
+    Message,
+    Recipient,
+    Tag,
+    list_further_tags,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +49,7 @@ class Rows:
 
     message: Message
     recipients: list[Recipient]
+    tags: list[Tag] = field(default_factory=list)
     content: Content | None = None
     attachments: list[Attachment] = field(default_factory=list)
     contents: list[Any] = field(default_factory=list)
@@ -76,7 +88,7 @@ def build_rows(
         first_recipient=keep.text("recipients", shown, MAX_ADDRESS_LENGTH),
         recipient_count=len(entry.addressees),
         size=entry.size,
-        campaign=keep.text("campaign", entry.campaign, 255),
+        campaign=keep.text("campaign", entry.campaign, MAX_TAG_LENGTH),
         tags=keep.json("tags", entry.tags),
         metadata=keep.json("metadata", entry.metadata),
         headers=keep.headers("headers", entry.headers),
@@ -86,6 +98,10 @@ def build_rows(
         altered=keep.altered,
     )
     rows = Rows(message=row, recipients=_build_recipients(entry, row, keep))
+    rows.tags = [
+        Tag(message_id=row.id, name=name)
+        for name in list_further_tags(row.tags, row.campaign)
+    ]
     _add_attachments(rows, entry, keep)
     if keep_body:
         text, html = _read_bodies(entry)

@@ -15,7 +15,14 @@ from django.db.models.expressions import RawSQL
 
 from django_turbosmtp.constants import ACCEPTED, SENDING
 from django_turbosmtp.journal.rows import describe_error, name_class
-from django_turbosmtp.models import Attachment, Content, Message, Payload, Recipient
+from django_turbosmtp.models import (
+    Attachment,
+    Content,
+    Message,
+    Payload,
+    Recipient,
+    Tag,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,6 +58,7 @@ def insert_rows(rows: Sequence[Rows], alias: str) -> None:
     """Insert all rows of these messages."""
     Message.objects.using(alias).bulk_create([r.message for r in rows])
     _insert(Recipient, [row for r in rows for row in r.recipients], alias)
+    _insert(Tag, [row for r in rows for row in r.tags], alias)
     contents = [r.content for r in rows if r.content is not None]
     for group in _group_by_bytes(contents, _measure_content):
         _insert(Content, group, alias)

@@ -1,0 +1,31 @@
+"""The list of messages: in order of time, without what no list shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.admin.views.main import ChangeList
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+
+#: Read by no column of ours.
+_NOT_LISTED = ("headers", "metadata", "why_mime", "altered")
+
+
+class LogChangeList(ChangeList):
+    """Newest first, or oldest first: both are read from an index."""
+
+    def get_queryset(
+        self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
+    ) -> QuerySet[Any]:
+        """Return the messages found, without what is long."""
+        return super().get_queryset(request, exclude_parameters).defer(*_NOT_LISTED)
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        """Return the order asked for, in the direction of the index as a whole."""
+        ordering = super().get_ordering(request, queryset)
+        if ordering and ordering[0] == "created_at":
+            return ["created_at", "id"]
+        return ["-created_at", "-id"]

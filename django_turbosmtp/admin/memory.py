@@ -1,0 +1,53 @@
+"""What was long to count is kept for a while."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from django.core.cache import cache
+
+from django_turbosmtp._interrupts import raise_interrupt
+from django_turbosmtp._logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = get_logger("django_turbosmtp.admin")
+
+_Value = TypeVar("_Value")
+
+#: Count anew each time what takes fewer seconds than this.
+WORTH_KEEPING = 0.05
+
+#: Keep what was counted for so many times as long as counting took.
+TIMES = 100
+
+
+def remember(name: str, count: Callable[[], _Value]) -> _Value:
+    """Return what ``count`` returns, or returned a short while ago.
+
+    ``name`` says what is counted. Django's default cache keeps it; without one that
+    works it is counted each time.
+    """
+    key = f"turbosmtp:{hashlib.sha256(name.encode(errors='replace')).hexdigest()}"
+    try:
+        kept = cache.get(key)
+    except Exception as error:
+        raise_interrupt(error)
+        logger.exception("The cache could not be read.")
+        return count()
+    if kept is not None:
+        found: _Value = kept[0]
+        return found
+    started = time.perf_counter()
+    value = count()
+    took = time.perf_counter() - started
+    if took >= WORTH_KEEPING:
+        try:
+            cache.set(key, (value,), took * TIMES)
+        except Exception as error:
+            raise_interrupt(error)
+            logger.exception("The cache could not be written.")
+    return value

@@ -1,0 +1,96 @@
+"""Values of the log as HTML: a word beside every icon, an exact time beside an age."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils import formats, timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from django_turbosmtp.models import Status
+
+if TYPE_CHECKING:
+    import datetime
+
+    from django_turbosmtp.models import Message
+
+#: Which icon, and which colour: of the word beside them, both say no more.
+_LOOKS = {
+    Status.SENT: ("✓", "good"),
+    Status.SENDING: ("…", "plain"),
+    Status.QUEUED: ("…", "plain"),
+    Status.UNKNOWN: ("?", "doubt"),
+    Status.FAILED: ("✕", "bad"),
+    Status.INVALID: ("✕", "bad"),
+    Status.REJECTED: ("⊘", "bad"),
+    Status.CANCELLED: ("⊖", "plain"),
+}
+
+_MAX_ERROR = 120
+
+
+def show_status(status: str) -> SafeString:
+    """Return a status as word and icon."""
+    icon, look = _LOOKS.get(status, ("·", "plain"))  # type: ignore[call-overload]
+    labels: dict[str, Any] = dict(Status.choices)
+    return format_html(
+        '<span class="turbosmtp-status turbosmtp-{}"><span aria-hidden="true">{}</span>'
+        " {}</span>",
+        look,
+        icon,
+        labels.get(status, status),
+    )
+
+
+def show_time(moment: datetime.datetime) -> str:
+    """Return how long ago a moment was, and the moment itself."""
+    now = (
+        timezone.now()
+        if timezone.is_aware(moment)
+        else timezone.make_naive(timezone.now())
+    )
+    seconds = (now - moment).total_seconds()
+    if seconds < 0:
+        age = ""
+    elif seconds < 60:
+        age = ngettext("%d second ago", "%d seconds ago", int(seconds)) % int(seconds)
+    else:
+        age = _("%(time)s ago") % {"time": timesince(moment, now, depth=1)}
+    return format_html(
+        '<time datetime="{}">{} <span class="turbosmtp-exact">{}</span></time>',
+        moment.isoformat(),
+        age,
+        show_moment(moment),
+    )
+
+
+def show_moment(moment: datetime.datetime) -> str:
+    """Return a moment to the second, in the reader's time zone and order."""
+    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    date = formats.date_format(local, "SHORT_DATE_FORMAT")
+    return f"{date} {formats.time_format(local, 'H:i:s')}"
+
+
+def show_labels(message: Message) -> str:
+    """Return campaign and further tags, each once."""
+    tags = message.tags if isinstance(message.tags, list) else []
+    names = dict.fromkeys([message.campaign, *map(str, tags)])
+    names.pop("", None)
+    return format_html_join(
+        " ", '<span class="turbosmtp-label">{}</span>', ((name,) for name in names)
+    )
+
+
+def show_error(message: Message) -> SafeString:
+    """Return what went wrong, in short."""
+    if not message.error:
+        return SafeString()
+    return format_html(
+        '<span class="turbosmtp-error">{}</span>',
+        Truncator(message.error).chars(_MAX_ERROR),
+    )

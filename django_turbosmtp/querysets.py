@@ -1,0 +1,176 @@
+"""The words to ask the log: status groups, tags, people, search.
+
+A database without good statistics (SQLite, MariaDB) has to be told which way is short.
+What matches little is found by its own index and then sorted; what matches much is met
+soon by walking over the messages in order of time. Both forms are built here, and which
+one is taken is decided by counting the matches, up to `FEW`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+from django.db.models import Exists, OuterRef, Q, Value
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_turbosmtp.models import Message, Recipient, Status, Tag, shorten_subject
+
+if TYPE_CHECKING:
+    import datetime
+
+    from django.db.models import QuerySet
+
+#: Take the way by their own index to at most this many matches.
+FEW = 10_000
+
+#: A message whose process has said nothing for so long needs a look.
+STUCK = timedelta(minutes=15)
+
+#: Name at most this many mailers, and this many tags.
+MAX_KNOWN = 100
+
+#: Statuses that mean the same to who asks "did the customer get it?".
+STATUS_GROUPS = {
+    "accepted": (_("Accepted"), [Status.SENT]),
+    "failed": (_("Failed"), [Status.FAILED, Status.INVALID, Status.REJECTED]),
+    "unknown": (_("Unknown"), [Status.UNKNOWN]),
+    "waiting": (_("On its way"), [Status.SENDING, Status.QUEUED]),
+    "cancelled": (_("Cancelled"), [Status.CANCELLED]),
+}
+
+
+def filter_group(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:
+    """Return the messages of a group of statuses, none for an unknown group."""
+    if name not in STATUS_GROUPS:
+        return queryset.none()
+    statuses = STATUS_GROUPS[name][1]
+    if len(statuses) == 1:
+        return queryset.filter(status=statuses[0])
+    return queryset.filter(status__in=statuses)
+
+
+def filter_attention(
+    queryset: QuerySet[Message], now: datetime.datetime | None = None
+) -> QuerySet[Message]:
+    """Return the messages that somebody should look at.
+
+    They failed, nobody knows whether they arrived, or they are stuck in "sending".
+    """
+    before = (now or timezone.now()) - STUCK
+    needing = [Status.FAILED, Status.INVALID, Status.UNKNOWN]
+    stuck = Q(status=Status.SENDING, created_at__lt=before)
+    return queryset.filter(Q(status__in=needing) | stuck)
+
+
+def filter_tag(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:
+    """Return the messages with this campaign or tag."""
+    name = name.replace("\0", "")
+    rows = Tag.objects.using(queryset.db).filter(name=name)
+    found = count_up_to(rows, FEW)
+    if not found:
+        return queryset.filter(campaign=name)
+    campaigns = Message.objects.using(queryset.db).filter(campaign=name)
+    if found <= FEW and count_up_to(campaigns, FEW) <= FEW:
+        keys = rows.values("message_id").union(
+            campaigns.order_by().values("pk"), all=True
+        )
+        return queryset.filter(pk__in=keys)
+    return queryset.filter(
+        Q(campaign=name) | Exists(rows.filter(message=OuterRef("pk")))
+    )
+
+
+def filter_address(queryset: QuerySet[Message], address: str) -> QuerySet[Message]:
+    """Return the messages that went to this address, or were to go there."""
+    address = clean_address(address)
+    recipients = Recipient.objects.using(queryset.db).filter(address=address)
+    if count_up_to(recipients, FEW) <= FEW:
+        return queryset.filter(pk__in=recipients.values("message_id"))
+    return queryset.filter(Exists(recipients.filter(message=OuterRef("pk"))))
+
+
+def clean_address(address: str) -> str:
+    """Return an address as the log compares it."""
+    return address.replace("\0", "").strip().lower()
+
+
+def search(queryset: QuerySet[Message], term: str) -> QuerySet[Message]:
+    """Return what a person may mean: an address, an id, the beginning of a subject."""
+    term = term.replace("\0", "").strip()
+    alias = queryset.db
+    start = shorten_subject(term)
+    messages = Message.objects.using(alias).order_by()
+    named = Q(reference_id=term) | Q(mid=term)
+    recipients = Recipient.objects.using(alias).order_by()
+    hers = recipients.filter(Q(address=clean_address(term)) | Q(mid=term))
+    subjects = messages.filter(_starts_with("subject_start", start, alias))
+    # One of them alone can be much: nobody's address begins as many subjects do.
+    much = hers if "@" in term else subjects
+    if count_up_to(much, FEW) <= FEW:
+        keys = hers.values("message_id").union(
+            messages.filter(named).values("pk"), subjects.values("pk"), all=True
+        )
+        return queryset.filter(pk__in=keys)
+    # Behind a function, so that no index seems to be of use.
+    starts = queryset.alias(_start=Coalesce("subject_start", Value("")))
+    return starts.filter(
+        named
+        | Q(_start__startswith=start)
+        | Exists(hers.filter(message=OuterRef("pk")))
+    )
+
+
+def _starts_with(field: str, prefix: str, alias: str) -> Q:
+    """Return the condition that the database answers from an index."""
+    vendor = connections[alias].vendor
+    if vendor == "sqlite":
+        # Its LIKE uses no index of Django's; its order is that of the characters.
+        return Q(**{f"{field}__gte": prefix, f"{field}__lt": prefix + "\U0010ffff"})
+    lookup = "istartswith" if vendor == "mysql" else "startswith"
+    return Q(**{f"{field}__{lookup}": prefix})
+
+
+def count_up_to(queryset: QuerySet[Any], limit: int) -> int:
+    """Return the number of rows; ``limit + 1`` where there are more than ``limit``."""
+    return queryset.order_by().values("pk")[: limit + 1].count()
+
+
+def list_known(alias: str) -> dict[str, list[str]]:
+    """Return the ``mailers`` and ``tags`` that messages have, at most `MAX_KNOWN` each.
+
+    One statement that jumps from one value to the next in an index: a DISTINCT would
+    walk over every row.
+    """
+    sources: dict[str, list[tuple[type[Any], str]]] = {
+        "mailers": [(Message, "mailer")],
+        "tags": [(Message, "campaign"), (Tag, "name")],
+    }
+    connection = connections[alias]
+    quote = connection.ops.quote_name
+    steps: list[str] = []
+    picks: list[str] = []
+    for kind, columns in sources.items():
+        for model, column in columns:
+            name = quote(f"v{len(steps)}")
+            table, field = quote(model._meta.db_table), quote(column)
+            steps.append(
+                f"{name} (value, n) AS (SELECT MIN({field}), 1 FROM {table} UNION ALL"  # noqa: S608
+                f" SELECT (SELECT MIN({field}) FROM {table} WHERE {field} > value),"
+                f" n + 1 FROM {name} WHERE value IS NOT NULL AND n <= {MAX_KNOWN})"
+            )
+            picks.append(
+                f"SELECT '{kind}', value FROM {name} WHERE value IS NOT NULL"  # noqa: S608
+            )
+    known: dict[str, list[str]] = {kind: [] for kind in sources}
+    with connection.cursor() as cursor:
+        cursor.execute(f"WITH RECURSIVE {', '.join(steps)} {' UNION ALL '.join(picks)}")
+        for kind, value in cursor.fetchall():
+            known[kind].append(value)
+    return {
+        "mailers": sorted(set(known["mailers"]))[:MAX_KNOWN],
+        "tags": sorted(set(known["tags"]) - {""})[:MAX_KNOWN],
+    }

@@ -1,0 +1,258 @@
+"""The list of messages: what it shows, finds and filters, in few queries."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.cache.backends.dummy import DummyCache
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_turbosmtp import querysets
+from django_turbosmtp.admin.memory import remember
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.models import Message, Recipient, Tag
+from django_turbosmtp.sandbox import Sandbox
+from tests.messages import new
+
+
+class BrokenCache(DummyCache):
+    """A cache whose server is gone."""
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError
+
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/turbosmtp/message/"
+
+
+def add(subject: str, *addresses: str, **fields: Any) -> Message:
+    """Write a row as the journal would."""
+    fields = {"created_at": timezone.now(), "status": "sent"} | fields
+    message = Message.objects.create(
+        subject=subject, reference_id=subject, api_version=2, **fields
+    )
+    for position, address in enumerate(addresses or ("a@example.org",)):
+        Recipient.objects.create(
+            message=message, position=position, kind="to", address=address
+        )
+    return message
+
+
+def ask(client: Client, **query: str) -> list[str]:
+    """Return the subjects that the list shows, in order."""
+    answer = client.get(LIST, query)
+    assert answer.status_code == 200
+    return [row.subject for row in answer.context["cl"].result_list]
+
+
+def oldest_first(client: Client) -> str:
+    """Return the value of ``o`` that sorts the column of times."""
+    return str(client.get(LIST).context["cl"].list_display.index("time_shown"))
+
+
+@pytest.fixture(params=["few", "many"])
+def regime(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the way for few matches, and that for many, whatever there is."""
+    if request.param == "many":
+        monkeypatch.setattr(querysets, "FEW", 0)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"group": "accepted"}, ["sent"]),
+        ({"group": "failed"}, ["rejected", "invalid", "failed"]),
+        ({"group": "unknown"}, ["unknown"]),
+        ({"group": "waiting"}, ["stuck", "queued", "sending"]),
+        ({"group": "cancelled"}, ["cancelled"]),
+        ({"group": "nonsense"}, []),
+        ({"attention": "yes"}, ["stuck", "unknown", "invalid", "failed"]),
+        ({"attention": "yes", "group": "unknown"}, ["unknown"]),
+    ],
+)
+def test_status(admin_client: Client, query: dict[str, str], found: list[str]) -> None:
+    for number, status in enumerate(
+        [
+            "sending",
+            "queued",
+            "sent",
+            "failed",
+            "invalid",
+            "rejected",
+            "unknown",
+            "cancelled",
+        ]
+    ):
+        at = timezone.now() + timedelta(seconds=number - 60)
+        add(status, status=status, created_at=at)
+    add("stuck", status="sending", created_at=timezone.now() - timedelta(hours=1))
+    assert sorted(ask(admin_client, **query)) == sorted(found)
+
+
+def test_period(admin_client: Client) -> None:
+    for days in (0, 2, 8, 40, 100):
+        add(f"{days}", created_at=timezone.now() - timedelta(days=days, hours=1))
+    assert ask(admin_client, period="day") == ["0"]
+    assert ask(admin_client, period="week") == ["0", "2"]
+    assert ask(admin_client, period="month") == ["0", "2", "8"]
+    assert ask(admin_client, period="quarter") == ["0", "2", "8", "40"]
+    assert ask(admin_client, period="nonsense") == []
+    assert ask(admin_client, o=oldest_first(admin_client)) == [
+        "100",
+        "40",
+        "8",
+        "2",
+        "0",
+    ]
+
+
+def test_tags_that_were_sent(
+    logged: Any, sandbox: Sandbox, admin_client: Client, regime: None
+) -> None:
+    for subject, tags in {
+        "one": ["orders"],
+        "two": ["shop", "orders"],
+        "three": ["shop", "Orders and more"],
+        "none": [],
+    }.items():
+        message: Any = new(subject=subject)
+        message.tags = tags
+        EmailBackend().send_messages([message])
+    assert ask(admin_client, tag="orders") == ["two", "one"]
+    assert ask(admin_client, tag="shop") == ["three", "two"]
+    assert ask(admin_client, tag="Orders and more") == ["three"]
+    assert ask(admin_client, tag="nothing\0") == []
+    assert sorted(Tag.objects.values_list("name", flat=True)) == [
+        "Orders and more",
+        "orders",
+    ]
+    html = admin_client.get(LIST).content.decode()
+    for tag in ("orders", "shop", "Orders+and+more"):
+        assert f"?tag={tag}" in html
+
+
+def test_mailers(admin_client: Client) -> None:
+    add("one")
+    assert "?mailer=" not in admin_client.get(LIST).content.decode()
+    add("two", mailer="newsletter")
+    html = admin_client.get(LIST).content.decode()
+    assert "?mailer=name%3Anewsletter" in html
+    assert "column-mailer_shown" in html
+    assert ask(admin_client, mailer="name:newsletter") == ["two"]
+    assert ask(admin_client, mailer="name:") == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("term", "found"),
+    [
+        ("your order", ["Your  Order 2", "YOUR ORDER 1"]),
+        ("Your Order 2", ["Your  Order 2"]),
+        ("order", []),
+        ("straße", ["Straße"]),
+        ("STRASSE", ["Straße"]),
+        ("Заказ", ["ЗАКАЗ 5"]),
+        ("100%", ["100% off"]),
+        ("1_0", []),
+        ("jane@example.org", ["Your  Order 2"]),
+        ("JANE@example.org ", ["Your  Order 2"]),
+        ("\0", []),
+    ],
+)
+def test_search(
+    admin_client: Client, regime: None, term: str, found: list[str]
+) -> None:
+    for number, subject in enumerate(
+        ["YOUR ORDER 1", "Your  Order 2", "Straße", "ЗАКАЗ 5", "100% off", "1x0"]
+    ):
+        at = timezone.now() + timedelta(seconds=number)
+        to = "jane@example.org" if number == 1 else "a@example.org"
+        add(subject, to, created_at=at, mid=f"{number}" * 5)
+    if term != "\0":
+        assert ask(admin_client, q=term) == found
+
+
+def test_search_with_filters(admin_client: Client, regime: None) -> None:
+    add("Your order", "jane@example.org", status="failed", campaign="order")
+    add("Your order", "jane@example.org", campaign="order")
+    add("Welcome", "jane@example.org", status="failed")
+    query = {"q": "jane@example.org", "group": "failed", "tag": "order"}
+    assert ask(admin_client, **query, period="day") == ["Your order"]
+
+
+def test_the_order_is_that_of_time(admin_client: Client) -> None:
+    for hours in (3, 1, 2):
+        add(f"{hours}", created_at=timezone.now() - timedelta(hours=hours))
+    assert ask(admin_client) == ["1", "2", "3"]
+    assert ask(admin_client, o=oldest_first(admin_client)) == ["3", "2", "1"]
+
+
+def test_a_status_is_a_word_with_an_icon(admin_client: Client) -> None:
+    add("one", status="failed", error="turboSMTP answered 400: " + "x" * 500)
+    html = admin_client.get(LIST).content.decode()
+    assert '<span aria-hidden="true">✕</span> failed' in html
+    assert "turboSMTP answered 400" in html
+    assert "x" * 200 not in html
+    assert "<time datetime=" in html
+
+
+@pytest.mark.parametrize(
+    ("query", "most"),
+    [
+        ({}, 8),
+        ({"q": "a@example.org"}, 9),
+        ({"q": "Your"}, 9),
+        ({"tag": "order", "group": "failed", "period": "day"}, 10),
+    ],
+)
+def test_few_queries(admin_client: Client, query: dict[str, str], most: int) -> None:
+    for _ in range(60):
+        add("Your order", campaign="order", status="failed")
+    with CaptureQueriesContext(connection) as captured:
+        assert len(ask(admin_client, **query)) == 50
+    assert len(captured) <= most
+
+
+def test_the_list_has_no_long_columns(admin_client: Client) -> None:
+    add("one")
+    with CaptureQueriesContext(connection) as captured:
+        ask(admin_client)
+    text = " ".join(query["sql"] for query in captured)
+    assert '"metadata"' not in text.replace("`", '"')
+
+
+def test_what_was_long_to_count_is_kept(settings: Any) -> None:
+    settings.CACHES = {
+        "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    }
+    counted: list[int] = []
+
+    def count() -> int:
+        counted.append(1)
+        if len(counted) > 1:
+            time.sleep(0.06)
+        return len(counted)
+
+    # Counted in no time: anew the next time.
+    assert [remember("x", count), remember("x", count)] == [1, 2]
+    # Now it took long: the same again.
+    assert [remember("x", count), remember("x", count)] == [2, 2]
+    assert remember("y", count) == 3
+
+
+def test_a_cache_that_fails_costs_nothing_else(
+    settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CACHES = {
+        "default": {"BACKEND": "tests.log.test_list.BrokenCache"},
+    }
+    monkeypatch.setattr("django_turbosmtp.admin.memory.WORTH_KEEPING", 0)
+    assert remember("x", lambda: 5) == 5
+    assert "The cache could not be" in caplog.text
