@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import FileResponse, Http404
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
+from django_turbosmtp.admin import detail
 from django_turbosmtp.admin.changelist import LogChangeList
 from django_turbosmtp.admin.filters import (
     AttentionFilter,
@@ -18,20 +28,26 @@ from django_turbosmtp.admin.filters import (
     list_known_once,
 )
 from django_turbosmtp.admin.paginator import LogPaginator
+from django_turbosmtp.admin.people import describe_person
+from django_turbosmtp.admin.preview import build_preview
 from django_turbosmtp.admin.show import show_error, show_labels, show_status, show_time
 from django_turbosmtp.conf import read_log_settings
-from django_turbosmtp.models import Attachment, Content, Message, Recipient
+from django_turbosmtp.models import Attachment, Content, Message
 from django_turbosmtp.querysets import search
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from django.db.models import QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
+    from django.http.response import HttpResponseBase
 
     # Django's own are generic for type checkers only.
     _ModelAdmin = admin.ModelAdmin[Message]
-    _TabularInline = admin.TabularInline[Any, Any]
 else:
-    _ModelAdmin, _TabularInline = admin.ModelAdmin, admin.TabularInline
+    _ModelAdmin = admin.ModelAdmin
+
+_Model = TypeVar("_Model", bound=Model)
 
 
 class _ReadOnly:
@@ -48,28 +64,6 @@ class _ReadOnly:
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("turbosmtp.view_message")
-
-
-class _Inline(_ReadOnly, _TabularInline):
-    extra = 0
-    can_delete = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).using(read_log_settings().using)
-
-
-class RecipientInline(_Inline):
-    """Whom the message went to."""
-
-    model = Recipient
-    fields = readonly_fields = ("kind", "shown", "address", "status", "mid")
-
-
-class AttachmentInline(_Inline):
-    """What was attached."""
-
-    model = Attachment
-    fields = readonly_fields = ("name", "type", "size", "sha256")
 
 
 @admin.register(Message)
@@ -102,22 +96,7 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = LogPaginator
-    inlines: ClassVar = [RecipientInline, AttachmentInline]
     fieldsets: ClassVar = [
-        (
-            None,
-            {
-                "fields": (
-                    "status",
-                    "outcome",
-                    "error",
-                    "from_email",
-                    "subject",
-                    "created_at",
-                    "concluded_at",
-                )
-            },
-        ),
         (
             _("Details"),
             {
@@ -125,15 +104,15 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
                     "id",
                     "reference_id",
                     "mid",
+                    "outcome",
                     "mailer",
                     "api_version",
+                    "created_at",
+                    "concluded_at",
                     "attempts",
                     "error_class",
                     "size",
-                    "campaign",
-                    "tags",
                     "metadata",
-                    "headers",
                     "why_mime",
                     "altered",
                 )
@@ -147,21 +126,141 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         return super().get_queryset(request).using(read_log_settings().using)
 
-    def get_readonly_fields(
-        self, request: HttpRequest, obj: Any = None
-    ) -> tuple[str, ...]:
-        return tuple(
-            name
-            for _title, options in self.get_fieldsets(request, obj)
-            for name in options["fields"]
+    def get_urls(self) -> list[Any]:
+        """Add the pages of our own, each behind the admin's log-in."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}"
+
+        def own(route: str, view: Any, ending: str) -> Any:
+            return path(
+                route, self.admin_site.admin_view(view), name=f"{name}_{ending}"
+            )
+
+        return [
+            own("<uuid:pk>/preview/", self.preview_view, "preview"),
+            own(
+                "<uuid:pk>/attachments/<int:position>/",
+                self.attachment_view,
+                "attachment",
+            ),
+            own("person/", self.person_view, "person"),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show one message. There is nothing in it to change."""
+        self.require(request, "view_message")
+        if request.method not in {"GET", "HEAD"}:
+            raise PermissionDenied
+        message = self.get_object(request, unquote(object_id))
+        if message is None:
+            raise Http404(_("There is no such message. It may have been pruned."))
+        reader = self._build_reader(request)
+        pictures = request.GET.get("pictures") == "1"
+        page = read_page(request.GET.get("r"))
+        context = {
+            **detail.describe_message(message),
+            **detail.describe_recipients(message, page, reader),
+            **detail.describe_content(
+                message, request.GET.get("tab"), pictures=pictures, reader=reader
+            ),
+            "attempts": detail.describe_tries(message, may_read=reader.may_read),
+            "attachments": detail.describe_attachments(message, reader),
+            "resends": detail.describe_resends(message),
+            "fieldsets": list(
+                detail.describe_fieldsets(
+                    message, self.get_fieldsets(request, message), self
+                )
+            ),
+            "message": message,
+            "title": self.subject_or_none(message),
+        }
+        return self._render(request, "detail", context | (extra_context or {}))
+
+    def preview_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Show the HTML alone, for the frame of the detail page."""
+        self.require(request, "view_message", "view_message_body")
+        content = get_object_or_404(self._use(Content).only("html"), pk=pk)
+        return build_preview(content.html, pictures=request.GET.get("pictures") == "1")
+
+    def attachment_view(
+        self, request: HttpRequest, pk: UUID, position: int
+    ) -> HttpResponseBase:
+        """Hand out the kept bytes of an attachment, as a file to save."""
+        self.require(request, "view_message", "view_message_body")
+        found = self._use(Attachment).select_related("stored")
+        attachment = get_object_or_404(found, message=pk, position=position)
+        if attachment.stored is None:
+            raise Http404(_("The bytes of this attachment were not kept."))
+        try:
+            file = attachment.stored.file.open("rb")
+        except FileNotFoundError:
+            raise Http404(_("The file of this attachment is gone.")) from None
+        name = attachment.name or "attachment"
+        response = FileResponse(file, as_attachment=True, filename=name)
+        response["Content-Type"] = "application/octet-stream"
+        response["X-Content-Type-Options"] = "nosniff"
+        response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        return response
+
+    def person_view(self, request: HttpRequest) -> HttpResponse:
+        """Show all messages to one address, and their fate."""
+        self.require(request, "view_message")
+        address = request.GET.get("address", "")
+        context = (
+            describe_person(
+                address,
+                read_page(request.GET.get("page")),
+                read_log_settings().using,
+                self._build_url,
+            )
+            if address.strip()
+            else {}
+        )
+        title = _("Messages to %s") % context["address"] if context else _("Person")
+        return self._render(request, "person", {"title": title, **context})
+
+    def require(self, request: HttpRequest, *permissions: str) -> None:
+        """Raise PermissionDenied where the user lacks one of our permissions."""
+        if not all(request.user.has_perm(f"turbosmtp.{name}") for name in permissions):
+            raise PermissionDenied
+
+    def _use(self, model: type[_Model]) -> QuerySet[_Model]:
+        """Return all rows of a table of the log, where it is kept."""
+        return model._default_manager.using(read_log_settings().using)
+
+    def _build_reader(self, request: HttpRequest) -> detail.Reader:
+        return detail.Reader(
+            may_read=request.user.has_perm("turbosmtp.view_message_body"),
+            build_url=self._build_url,
         )
 
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Add the bodies for who may see them."""
-        fieldsets = list(super().get_fieldsets(request, obj))
-        if request.user.has_perm("turbosmtp.view_message_body"):
-            fieldsets.append((_("Body"), {"fields": ("text", "html", "wire")}))
-        return fieldsets
+    def _build_url(
+        self, ending: str, *args: Any, query: dict[str, str] | None = None
+    ) -> str:
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{ending}"
+        url = reverse(name, args=args, current_app=self.admin_site.name)
+        return f"{url}?{urlencode(query)}" if query else url
+
+    def _render(
+        self, request: HttpRequest, name: str, context: dict[str, Any]
+    ) -> TemplateResponse:
+        request.current_app = self.admin_site.name
+        return TemplateResponse(
+            request,
+            f"turbosmtp/admin/{name}.html",
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "media": self.media,
+                **context,
+            },
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Message], search_term: str
@@ -210,30 +309,18 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
     @admin.display(description=_("recipient"))
     def recipients_shown(self, message: Message) -> str:
         """Return the first recipient, and how many more there are."""
+        if not message.first_recipient:
+            return ""
+        url = self._build_url("person", query={"address": message.first_recipient})
+        first = format_html('<a href="{}">{}</a>', url, message.first_recipient)
         more = message.recipient_count - 1
         if more < 1:
-            return message.first_recipient
-        return _("%(address)s and %(count)d more") % {
-            "address": message.first_recipient,
-            "count": more,
-        }
+            return first
+        others = ngettext("and %d more", "and %d more", more) % more
+        return format_html("{} {}", first, others)
 
-    @admin.display(description=_("text"))
-    def text(self, message: Message) -> str:
-        """Return the text body."""
-        return self._read_content(message).text
 
-    @admin.display(description=_("HTML"))
-    def html(self, message: Message) -> str:
-        """Return the HTML body, as text."""
-        return self._read_content(message).html
-
-    @admin.display(description=_("wire fields"))
-    def wire(self, message: Message) -> str:
-        """Return the fields that left, without bodies."""
-        wire = self._read_content(message).wire
-        return json.dumps(wire, indent=2, ensure_ascii=False) if wire else ""
-
-    def _read_content(self, message: Message) -> Content:
-        found = getattr(message, "content", None)
-        return found or Content(text=str(_("(not kept)")))
+def read_page(text: str | None) -> int:
+    """Return the number of a page, 1 for what is none."""
+    number = int(text[:9]) if text and text.isdecimal() else 1
+    return max(number, 1)

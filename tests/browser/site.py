@@ -1,4 +1,4 @@
-"""A site with a few messages in its log: ``site.py DATABASE SEND_URL PORT``.
+"""A site with a few messages in its log: ``site.py DATABASE SEND_URL PORT OUTSIDE``.
 
 A process of its own, as every site is.
 """
@@ -9,10 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-HTML = "<h1>Thank you, Jane</h1><script>alert('a body ran')</script>"
 
-
-def main(database: str, send_url: str, port: str) -> None:
+def main(database: str, send_url: str, port: str, outside: str) -> None:
     """Make the database, send, and serve until the process is ended."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
@@ -33,16 +31,17 @@ def main(database: str, send_url: str, port: str) -> None:
 
     django.setup()
     call_command("migrate", verbosity=0)
-    fill()
+    fill(outside)
     call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
 
 
-def fill() -> None:
+def fill(outside: str) -> None:
     """Make the admin, and send a message of each kind."""
     from django.contrib.auth import get_user_model
     from django.core.mail import EmailMultiAlternatives
 
     from django_turbosmtp.backends import EmailBackend
+    from tests.browser.hostile import build_hostile_html
 
     get_user_model().objects.create_superuser("admin", password="password")
     message = EmailMultiAlternatives(
@@ -52,7 +51,7 @@ def fill() -> None:
         ["Jane Doe <jane@example.org>"],
         cc=["accounts@example.org", "outside@example.net"],
         headers={"X-Order": "2041"},
-        alternatives=[(HTML, "text/html")],
+        alternatives=[(build_hostile_html(outside), "text/html")],
         attachments=[("Prices (café).pdf", b"%PDF", "application/pdf")],
     )
     message.tags = ["orders"]

@@ -4,61 +4,14 @@ from __future__ import annotations
 
 import base64
 import http.client
-import http.server
 import json
-import struct
-import threading
-import zlib
 
 import pytest
 
 from tests.browser.conftest import take_shot
+from tests.browser.hostile import build_hostile_html, picture
 
 KEYS = {"consumerKey": "sandbox-key", "consumerSecret": "sandbox-secret"}
-
-
-def picture(width=160, height=60):
-    """Return a PNG: a plain field of colour."""
-
-    def chunk(name, data):
-        body = name + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rows = (b"\0" + b"\x1f\x8b\x4c" * width) * height
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
-@pytest.fixture
-def outside():
-    """Yield a web server that no page may ask, and what it was asked."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Type", "image/png")
-            self.end_headers()
-            self.wfile.write(picture())
-
-        do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def send(sandbox, **fields):
@@ -74,26 +27,7 @@ def send(sandbox, **fields):
 
 def send_hostile(sandbox, outside):
     encoded = base64.b64encode(picture()).decode()
-    html = f"""<!doctype html><html><head>
-        <meta http-equiv="refresh" content="0; url={outside}/refresh">
-        <base href="{outside}/base/">
-        <link rel="stylesheet" href="{outside}/style.css">
-        <link rel="preconnect" href="{outside}">
-        <script src="{outside}/script.js"></script>
-        <style>@import url({outside}/import.css);
-        p {{ background: url({outside}/background.png); font-family: sans-serif }}
-        </style></head>
-        <body onload="alert('onload')"><script>alert("script")</script>
-        <h1>Your order is on its way</h1>
-        <p>Thank you, Jane. <a href="{outside}/link" target="_top">Track it</a></p>
-        <img id="inline" src="cid:logo@example.com" alt="logo">
-        <img src="{outside}/remote.png" onerror="alert('onerror')" alt="remote">
-        <iframe src="{outside}/frame"></iframe>
-        <object data="{outside}/object"></object>
-        <video src="{outside}/video" poster="{outside}/poster"></video>
-        <form action="{outside}/form" method="post"><button id="go">Win</button></form>
-        <svg><script>alert("svg")</script><image href="{outside}/svg.png"/></svg>
-        <p>{"A long paragraph that has to wrap on a phone. " * 8}</p></body></html>"""
+    html = build_hostile_html(outside)
     name = '"><script>alert(1)</script>.png'
     logo = {"content": encoded, "name": name, "type": "image/png", "content_id": "logo"}
     notes = {"content": encoded, "name": "terms & conditions.pdf"}

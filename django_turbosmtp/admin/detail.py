@@ -1,0 +1,196 @@
+"""All that is known of one message, as the page shows it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.admin.utils import display_for_field, label_for_field, lookup_field
+from django.core.paginator import Paginator
+from django.db.models import F
+from django.db.models.functions import Length
+from django.utils.translation import gettext as _
+
+from django_turbosmtp.admin.people import list_pages
+from django_turbosmtp.admin.show import show_labels, show_status, show_time
+from django_turbosmtp.admin.words import (
+    describe_attempt,
+    describe_attempts,
+    describe_duration,
+    describe_fate,
+)
+from django_turbosmtp.models import Attachment, Attempt, Content, Kind, Recipient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.db.models import QuerySet
+
+    from django_turbosmtp.models import Message
+
+#: Show so many recipients on a page.
+RECIPIENTS = 100
+
+TABS = ("html", "text", "headers", "wire")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Who reads: what she may see, and how URLs are made for her."""
+
+    may_read: bool
+    build_url: Callable[..., str]
+
+
+def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str, Any]:
+    """Return one page of recipients, and the links to the others."""
+    kinds: dict[str, Any] = dict(Kind.choices)
+    rows: QuerySet[Recipient] = message.recipients.order_by("position")
+    pages = Paginator(range(message.recipient_count), RECIPIENTS)
+    page = pages.get_page(page).number
+    start = (page - 1) * RECIPIENTS
+    return {
+        "recipients": [
+            {
+                "status": show_status(row.status),
+                "kind": kinds.get(row.kind, row.kind),
+                "shown": row.shown or row.address,
+                "address": row.address,
+                "mid": row.mid,
+                "url": reader.build_url("person", query={"address": row.address}),
+            }
+            for row in rows[start : start + RECIPIENTS]
+        ],
+        "recipient_pages": list_pages(pages, page, lambda number: f"?r={number}"),
+    }
+
+
+def describe_tries(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
+    """Return the attempts, in plain words and with what came back."""
+    rows: QuerySet[Attempt] = message.tries.order_by("position")
+    found = [
+        {
+            "words": describe_attempt(row),
+            "when": show_time(row.began_at),
+            "said": f"{row.recipients}: {row.error}" if row.error else row.recipients,
+            # A server may repeat what it was sent.
+            "answer": row.answer if may_read else "",
+        }
+        for row in rows
+    ]
+    return found or [{"words": describe_attempts(message), "said": message.error}]
+
+
+def describe_content(
+    message: Message, tab: str | None, *, pictures: bool, reader: Reader
+) -> dict[str, Any]:
+    """Return the tabs, and what the current one shows. Reads that one's text alone."""
+    labels = {
+        "html": _("HTML"),
+        "text": _("Text"),
+        "headers": _("Headers"),
+        "wire": _("Wire JSON"),
+    }
+    contents = Content.objects.using(message._state.db).filter(pk=message.pk)
+    sizes = (
+        contents.values_list(Length("html"), Length("text")).first()
+        if reader.may_read
+        else None
+    )
+    has_html = bool(sizes and sizes[0])
+    names = [name for name in TABS if name != "html" or has_html]
+    current = tab if tab in names else names[0]
+    panel = None
+    if sizes and current in {"text", "wire"}:
+        value = contents.values_list(F(current), flat=True).first()
+        panel = value if current == "text" else _write_json(value)
+    headers = message.headers if isinstance(message.headers, dict) else {}
+    return {
+        "tabs": [{"name": name, "label": labels[name]} for name in names],
+        "current": current,
+        "panel": panel,
+        "headers": list(headers.items()),
+        "pictures": pictures,
+        "may_read": reader.may_read,
+        "not_kept": _(
+            "Not kept: LOG_BODY was off, or it is older than BODY_RETENTION_DAYS."
+        ),
+        "preview_url": reader.build_url(
+            "preview", message.pk, query={"pictures": "1"} if pictures else {}
+        ),
+    }
+
+
+def describe_attachments(message: Message, reader: Reader) -> list[dict[str, Any]]:
+    """Return the attachments, with a link where the bytes are kept."""
+    rows: QuerySet[Attachment] = message.attachments.order_by("position")
+    return [
+        {
+            "name": row.name,
+            "type": row.type,
+            "size": row.size,
+            "sha256": row.sha256,
+            "url": reader.build_url("attachment", message.pk, row.position)
+            if row.stored_id and reader.may_read
+            else "",
+        }
+        for row in rows
+    ]
+
+
+def describe_resends(message: Message) -> list[dict[str, Any]]:
+    """Return the messages that repeat this one, the newest first."""
+    rows = message.resends.only("id", "status", "created_at")[:20]
+    return [
+        {
+            "pk": row.pk,
+            "status": show_status(row.status),
+            "time": show_time(row.created_at),
+        }
+        for row in rows
+    ]
+
+
+def describe_message(message: Message) -> dict[str, Any]:
+    """Return what the page says first."""
+    if message.concluded_at:
+        took = (message.concluded_at - message.created_at).total_seconds()
+    return {
+        "status": show_status(message.status),
+        "fate": describe_fate(message),
+        "time": show_time(message.created_at),
+        "took": describe_duration(took) if message.concluded_at else "-",
+        "labels": show_labels(message),
+    }
+
+
+def describe_fieldsets(message: Message, fieldsets: Any, admin: Any) -> Iterator[Any]:
+    """Yield the fieldsets of the ModelAdmin: titles, and pairs of label and value."""
+    for title, options in fieldsets:
+        names: list[str] = []
+        for name in options["fields"]:
+            names += [name] if isinstance(name, str) else name
+        yield {
+            "title": title or _("Message"),
+            "rows": [
+                (
+                    label_for_field(name, type(message), admin),
+                    _show(name, message, admin),
+                )
+                for name in names
+            ],
+        }
+
+
+def _show(name: str, message: Message, admin: Any) -> Any:
+    field, _attribute, value = lookup_field(name, message, admin)
+    if isinstance(value, (dict, list)):
+        return _write_json(value)
+    if field is not None:
+        value = display_for_field(value, field, "-")
+    return "-" if value in {None, ""} else value
+
+
+def _write_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) if value else "-"

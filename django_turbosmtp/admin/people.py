@@ -1,0 +1,95 @@
+"""One address: all messages to it, and what became of each for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count
+
+from django_turbosmtp.admin.memory import remember
+from django_turbosmtp.admin.paginator import LogPaginator
+from django_turbosmtp.admin.show import show_status, show_time
+from django_turbosmtp.admin.words import describe_fate
+from django_turbosmtp.models import Kind, Message, Recipient
+from django_turbosmtp.querysets import clean_address, filter_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.core.paginator import Paginator
+
+#: Show so many messages on a page.
+MESSAGES = 50
+
+_NOT_SHOWN = ("headers", "metadata", "why_mime", "altered", "tags")
+
+
+def describe_person(
+    address: str, page: int, alias: str | None, build_url: Callable[..., str]
+) -> dict[str, Any]:
+    """Return what the page on ``address`` shows; ``page`` counts from 1."""
+    address = clean_address(address)
+    messages = filter_address(Message.objects.using(alias).defer(*_NOT_SHOWN), address)
+    paginator = LogPaginator(messages.order_by("-created_at", "-id"), MESSAGES)
+    shown = paginator.get_page(page)
+    hers: dict[Any, list[Recipient]] = {}
+    recipients = Recipient.objects.using(alias).filter(address=address)
+    for row in recipients.filter(message__in=[message.pk for message in shown]):
+        hers.setdefault(row.message_id, []).append(row)
+    return {
+        "address": address,
+        "total": paginator.count,
+        "counts": _count_statuses(address, alias),
+        "rows": [
+            _describe_row(message, hers.get(message.pk, []), build_url)
+            for message in shown
+        ],
+        "pages": list_pages(
+            paginator,
+            shown.number,
+            lambda number: build_url(
+                "person", query={"address": address, "page": str(number)}
+            ),
+        ),
+    }
+
+
+def list_pages(
+    paginator: Paginator[Any], current: int, build_url: Callable[[int], str]
+) -> list[dict[str, Any]]:
+    """Return the links to the pages, with "..." for those left out."""
+    if paginator.num_pages < 2:
+        return []
+    return [
+        {
+            "label": number,
+            "current": number == current,
+            "url": build_url(number)
+            if isinstance(number, int) and number != current
+            else "",
+        }
+        for number in paginator.get_elided_page_range(current, on_each_side=2)
+    ]
+
+
+def _count_statuses(address: str, alias: str | None) -> list[dict[str, Any]]:
+    rows = Recipient.objects.using(alias).filter(address=address).order_by("status")
+    counted = rows.values_list("status").annotate(count=Count("pk"))
+    found = remember(f"{alias} person {address}", lambda: list(counted))
+    return [{"status": show_status(status), "count": count} for status, count in found]
+
+
+def _describe_row(
+    message: Message, hers: list[Recipient], build_url: Callable[..., str]
+) -> dict[str, Any]:
+    kinds: dict[str, Any] = dict(Kind.choices)
+    # In two lists, say, of a message that could not be sent.
+    first = hers[0] if hers else None
+    return {
+        "url": build_url("change", message.pk),
+        "subject": message.subject,
+        "status": show_status(first.status if first else message.status),
+        "kind": kinds.get(first.kind, first.kind) if first else "",
+        "fate": describe_fate(message),
+        "time": show_time(message.created_at),
+    }

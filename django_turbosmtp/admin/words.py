@@ -1,0 +1,103 @@
+"""What became of a message, in the words of who asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from django_turbosmtp.models import Outcome, Status
+from django_turbosmtp.querysets import STUCK
+
+if TYPE_CHECKING:
+    import datetime
+
+    from django_turbosmtp.models import Attempt, Message
+
+_MAY_HAVE_ARRIVED = gettext_lazy(
+    "Nobody knows whether turboSMTP accepted it: it may have arrived. Ask the recipient"
+    " before it is sent again."
+)
+
+#: By the name of the error's class (docs/outcomes.rst): what it means, and what to do.
+_REFUSALS = {
+    "InvalidAddress": gettext_lazy("It was not sent: an address is wrong."),
+    "UnsupportedFeature": gettext_lazy(
+        "It was not sent: it asks for something that turboSMTP cannot do."
+    ),
+    "MessageTooLarge": gettext_lazy("It was not sent: it is too large for turboSMTP."),
+    "MessageError": gettext_lazy("It was not sent: it cannot be sent as it is."),
+    "AuthenticationError": gettext_lazy(
+        "turboSMTP does not know the account, or it is not active: check the"
+        " credentials."
+    ),
+    "NoCredit": gettext_lazy("The turboSMTP account has no credit left."),
+    "Forbidden": gettext_lazy("The plan of the turboSMTP account does not allow it."),
+    "RateLimited": gettext_lazy(
+        "turboSMTP asked to send more slowly, and longer than the sender waits."
+    ),
+    "ServerError": gettext_lazy("turboSMTP was not available."),
+    "ConnectionFailed": gettext_lazy(
+        "turboSMTP was not reached, or it was not tried: it has certainly not arrived."
+    ),
+    "BadRequest": gettext_lazy("turboSMTP refused it."),
+}
+
+
+def describe_fate(message: Message, now: datetime.datetime | None = None) -> str:
+    """Return what became of a message, and what to do, as sentences."""
+    if message.status in {Status.SENDING, Status.QUEUED}:
+        return _describe_waiting(message, now or timezone.now())
+    match message.outcome:
+        case Outcome.ACCEPTED if message.error:
+            return _("turboSMTP accepted it for some recipients, not for all.")
+        case Outcome.ACCEPTED:
+            return _("turboSMTP accepted it.")
+        case Outcome.UNKNOWN:
+            return str(_MAY_HAVE_ARRIVED)
+        case Outcome.CANCELLED:
+            return _("The site cancelled it (a receiver of pre_send).")
+        case Outcome.SUPPRESSED:
+            return _("It was not sent: no recipient of it may be written to.")
+        case _:
+            reason = _REFUSALS.get(message.error_class)
+            return str(reason) if reason else _("It was not sent.")
+
+
+def _describe_waiting(message: Message, now: datetime.datetime) -> str:
+    if message.status == Status.QUEUED:
+        return _("It waits to be sent.")
+    if now - message.created_at < STUCK:
+        return _("It is being sent.")
+    stuck = _("The process that sent it ended before it wrote what became of it.")
+    return f"{stuck} {_MAY_HAVE_ARRIVED}"
+
+
+def describe_attempt(attempt: Attempt) -> str:
+    """Return what came of one request."""
+    if not attempt.error:
+        return _("Accepted")
+    if attempt.error_class == "OutcomeUnknown":
+        return _("Unknown: it may have been accepted")
+    if attempt.status_code:
+        return _("Refused (HTTP %(code)d)") % {"code": attempt.status_code}
+    return _("Not sent")
+
+
+def describe_attempts(message: Message) -> str:
+    """Return what is known of the requests of a message without a record of each."""
+    count = message.attempts
+    if not count:
+        return _("No request was made.")
+    if message.outcome == Outcome.ACCEPTED and not message.error and count == 1:
+        return _("Accepted at the first request.")
+    return ngettext("%d request.", "%d requests.", count) % count
+
+
+def describe_duration(seconds: float) -> str:
+    """Return a time span as a person says it."""
+    if seconds < 1:
+        return _("%(count)d ms") % {"count": round(seconds * 1000)}
+    return _("%(count).1f s") % {"count": seconds}
