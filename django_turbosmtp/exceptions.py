@@ -103,6 +103,8 @@ class APIError(TurboSMTPError):
 
     ``status_code``: HTTP status (int). ``errors``: the server's own words, flat
     (tuple of str). ``code``: its ``errorCode`` (int or None). ``details``: str.
+    ``answer``: the beginning of what came back, as text (str). It stands in no error
+    message, since a server may repeat what it was sent.
     """
 
     def __init__(
@@ -113,12 +115,14 @@ class APIError(TurboSMTPError):
         errors: Sequence[str] = (),
         code: int | None = None,
         details: str = "",
+        answer: str = "",
     ) -> None:
         super().__init__(message)
         self.status_code = status_code
         self.errors = tuple(errors)
         self.code = code
         self.details = details
+        self.answer = answer
 
 
 class AuthenticationError(APIError):

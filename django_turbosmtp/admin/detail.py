@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.admin.utils import display_for_field, label_for_field, lookup_field
 from django.core.paginator import Paginator
-from django.db.models import F
+from django.db.models import Case, F, TextField, Value, When
 from django.db.models.functions import Length
 from django.utils.translation import gettext as _
 
@@ -93,18 +93,21 @@ def describe_content(
         "wire": _("Wire JSON"),
     }
     contents = Content.objects.using(message._state.db).filter(pk=message.pk)
-    sizes = (
-        contents.values_list(Length("html"), Length("text")).first()
+    # The text stands first where there is no HTML.
+    first = Case(
+        When(html="", then=F("text")), default=Value(""), output_field=TextField()
+    )
+    wanted = F(tab) if tab in {"text", "wire"} else first
+    kept = (
+        contents.values_list(Length("html"), wanted).first()
         if reader.may_read
         else None
     )
-    has_html = bool(sizes and sizes[0])
-    names = [name for name in TABS if name != "html" or has_html]
+    names = [name for name in TABS if name != "html" or (kept and kept[0])]
     current = tab if tab in names else names[0]
     panel = None
-    if sizes and current in {"text", "wire"}:
-        value = contents.values_list(F(current), flat=True).first()
-        panel = value if current == "text" else _write_json(value)
+    if kept and current in {"text", "wire"}:
+        panel = kept[1] if current == "text" else _write_json(kept[1])
     headers = message.headers if isinstance(message.headers, dict) else {}
     return {
         "tabs": [{"name": name, "label": labels[name]} for name in names],
@@ -141,7 +144,9 @@ def describe_attachments(message: Message, reader: Reader) -> list[dict[str, Any
 
 def describe_resends(message: Message) -> list[dict[str, Any]]:
     """Return the messages that repeat this one, the newest first."""
-    rows = message.resends.only("id", "status", "created_at")[:20]
+    # In no order of the database's: the index of times would look nearer to it.
+    found = message.resends.order_by().only("id", "status", "created_at")[:20]
+    rows = sorted(found, key=lambda row: row.created_at, reverse=True)
     return [
         {
             "pk": row.pk,

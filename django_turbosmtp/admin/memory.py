@@ -19,7 +19,7 @@ logger = get_logger("django_turbosmtp.admin")
 _Value = TypeVar("_Value")
 
 #: Count anew each time what takes fewer seconds than this.
-WORTH_KEEPING = 0.05
+WORTH_KEEPING = 0.01
 
 #: Keep what was counted for so many times as long as counting took.
 TIMES = 100

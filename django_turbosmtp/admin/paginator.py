@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 from django.core.paginator import Page, Paginator
 
 from django_turbosmtp.admin.memory import remember
-from django_turbosmtp.querysets import FEW, count_up_to
+from django_turbosmtp.querysets import count_up_to
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
+
+
+#: Up to this many rows are counted each time, whatever it takes.
+FRESH = 1_000
 
 
 class LogPaginator(Paginator):  # type: ignore[type-arg]
@@ -25,8 +29,8 @@ class LogPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def count(self) -> int:
         """The number of rows; of many, as it was a moment ago."""
-        found = count_up_to(self.object_list, FEW)
-        if found <= FEW:
+        found = count_up_to(self.object_list, FRESH)
+        if found <= FRESH:
             return found
         rows = self.object_list.order_by().values("pk")
         return remember(f"{rows.db} {rows.query}", rows.count)

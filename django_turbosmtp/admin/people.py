@@ -9,7 +9,7 @@ from django.db.models import Count
 from django_turbosmtp.admin.memory import remember
 from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.show import show_status, show_time
-from django_turbosmtp.admin.words import describe_fate
+from django_turbosmtp.admin.words import describe_fate_for
 from django_turbosmtp.models import Kind, Message, Recipient
 from django_turbosmtp.querysets import clean_address, filter_address
 
@@ -90,6 +90,6 @@ def _describe_row(
         "subject": message.subject,
         "status": show_status(first.status if first else message.status),
         "kind": kinds.get(first.kind, first.kind) if first else "",
-        "fate": describe_fate(message),
+        "fate": describe_fate_for(first.status if first else "", message),
         "time": show_time(message.created_at),
     }

@@ -66,6 +66,21 @@ def describe_fate(message: Message, now: datetime.datetime | None = None) -> str
             return str(reason) if reason else _("It was not sent.")
 
 
+def describe_fate_for(status: str, message: Message) -> str:
+    """Return what became of a message for the recipient with this status."""
+    if message.outcome == Outcome.ACCEPTED:
+        match status:
+            case Status.SENT:
+                return _("turboSMTP accepted it.")
+            case Status.REJECTED:
+                return _("This recipient was left out: RECIPIENT_GUARD.")
+            case Status.UNKNOWN:
+                return str(_MAY_HAVE_ARRIVED)
+            case Status.FAILED:
+                return _("turboSMTP did not accept it for this recipient.")
+    return describe_fate(message)
+
+
 def _describe_waiting(message: Message, now: datetime.datetime) -> str:
     if message.status == Status.QUEUED:
         return _("It waits to be sent.")

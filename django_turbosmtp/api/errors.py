@@ -55,6 +55,7 @@ _HINTS: dict[type[APIError], str] = {
     NotFound: "Check SEND_URL and API_URL.",
 }
 _MAX_TEXT = 500
+_MAX_ANSWER = 2_000
 
 
 def build_error(response: Response) -> APIError:
@@ -78,6 +79,7 @@ def build_error(response: Response) -> APIError:
         errors=errors,
         code=code,
         details=details,
+        answer=response.text[:_MAX_ANSWER],
         **extra,
     )
 

@@ -15,12 +15,26 @@ from django_turbosmtp.exceptions import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from django_turbosmtp.api import SendResult
     from django_turbosmtp.constants import RecipientState
     from django_turbosmtp.message import Attributes, TurboSMTPStatus
     from django_turbosmtp.payload import Recipient, Translation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Try:
+    """One time that a request left, or was to: ``seconds`` it took, what came of it.
+
+    ``answer``: what came back, as text. ``error``: None where it was accepted.
+    """
+
+    began_at: datetime
+    seconds: float
+    answer: str = ""
+    error: TurboSMTPError | None = None
 
 
 @dataclass(kw_only=True)
@@ -35,6 +49,7 @@ class Request:
     attempts: int = 0
     result: SendResult | None = None
     error: TurboSMTPError | None = None
+    tries: list[Try] = field(default_factory=list)
 
     @property
     def state(self) -> RecipientState:

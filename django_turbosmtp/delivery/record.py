@@ -17,12 +17,18 @@ from django_turbosmtp.constants import (
     UNKNOWN,
 )
 from django_turbosmtp.delivery.prepare import list_addresses
-from django_turbosmtp.exceptions import InvalidAddress, MessageError
+from django_turbosmtp.exceptions import (
+    APIError,
+    InvalidAddress,
+    MessageError,
+    OutcomeUnknown,
+)
 from django_turbosmtp.journal import (
     Addressee,
     Conclusion,
     Entry,
     Result,
+    Try,
     open_journal,
     report_failure,
 )
@@ -42,6 +48,10 @@ _STATUS_OF_OUTCOME = {
     SUPPRESSED: "rejected",
     CANCELLED: "cancelled",
 }
+
+
+#: Keep at most this many requests of a message: it may have a thousand blind copies.
+_MAX_TRIES = 100
 
 
 class Recorder:
@@ -125,7 +135,32 @@ def build_conclusion(job: Job, entry: Entry) -> Conclusion:
         error=job.status.error,
         results=results,
         payload=_build_payload(job) if failed else None,
+        tries=_list_tries(job),
     )
+
+
+def _list_tries(job: Job) -> list[Try]:
+    """Return the requests that were made, none where each was accepted at once."""
+    if not any(request.error or len(request.tries) > 1 for request in job.requests):
+        return []
+    several = len(job.requests) > 1
+    return [
+        Try(
+            began_at=made.began_at,
+            seconds=made.seconds,
+            recipients=", ".join(request.addresses) if several else "",
+            status_code=_read_status_code(made.error),
+            error=made.error,
+            answer=made.answer,
+        )
+        for request in job.requests
+        for made in request.tries
+    ][:_MAX_TRIES]
+
+
+def _read_status_code(error: BaseException | None) -> int | None:
+    told = error.__cause__ if isinstance(error, OutcomeUnknown) else error
+    return told.status_code if isinstance(told, APIError) else None
 
 
 def _build_payload(job: Job) -> Body | None:

@@ -14,19 +14,20 @@ import time
 from collections import deque
 from contextvars import copy_context
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from django_turbosmtp._interrupts import raise_interrupt, runs_signal_handlers
 from django_turbosmtp._logs import get_logger
-from django_turbosmtp.delivery.jobs import Request, build_not_tried
+from django_turbosmtp.delivery.jobs import Request, Try, build_not_tried
 from django_turbosmtp.delivery.pace import (
     Pace,
     choose_wait,
     fails_for_all,
     slows_all,
 )
-from django_turbosmtp.exceptions import OutcomeUnknown, TurboSMTPError
+from django_turbosmtp.exceptions import APIError, OutcomeUnknown, TurboSMTPError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -261,6 +262,7 @@ def _send_once(request: Request, client: Client, pace: Pace) -> Failure | None:
     # Not what an earlier attempt said: if this one is interrupted, nobody knows.
     request.error = None
     failure: Failure | None = None
+    began_at, start = datetime.now(UTC), time.perf_counter()
     try:
         request.result = client.send(client.prepare(request.fields))
     except TurboSMTPError as error:
@@ -281,4 +283,21 @@ def _send_once(request: Request, client: Client, pace: Pace) -> Failure | None:
             failure.error if failure else None, accepted=request.result is not None
         )
     request.error = failure.error if failure else None
+    request.tries.append(
+        Try(
+            began_at=began_at,
+            seconds=time.perf_counter() - start,
+            answer=_read_answer(request),
+            error=request.error,
+        )
+    )
     return failure
+
+
+def _read_answer(request: Request) -> str:
+    """Return what came back, "" where nothing did."""
+    if request.result is not None:
+        return request.result.response.text
+    error = request.error
+    told = error.__cause__ if isinstance(error, OutcomeUnknown) else error
+    return told.answer if isinstance(told, APIError) else ""

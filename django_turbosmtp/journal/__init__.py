@@ -1,6 +1,6 @@
 """The log's write side: a row before a message leaves, its outcome right after."""
 
-from django_turbosmtp.journal.entries import Addressee, Conclusion, Entry, Result
+from django_turbosmtp.journal.entries import Addressee, Conclusion, Entry, Result, Try
 from django_turbosmtp.journal.journal import Journal, open_journal, report_failure
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Entry",
     "Journal",
     "Result",
+    "Try",
     "open_journal",
     "report_failure",
 ]

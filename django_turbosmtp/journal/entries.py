@@ -58,11 +58,28 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Try:
+    """One request that was made: when, ``seconds`` it took, and what came of it.
+
+    ``recipients``: to whom, where the message took several requests. ``answer``: what
+    came back, as text.
+    """
+
+    began_at: datetime.datetime
+    seconds: float
+    recipients: str
+    status_code: int | None
+    error: BaseException | None
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Conclusion:
     """What became of an entry that was about to be sent.
 
     ``results``: of every recipient that a request went to; each stands for all of them
     where ``uniform``. ``payload``: the pieces of the JSON to keep, None for nothing.
+    ``tries``: the requests, unless the first of each was accepted.
     """
 
     entry: Entry
@@ -74,6 +91,7 @@ class Conclusion:
     error: BaseException | None
     results: Sequence[Result]
     payload: Iterable[bytes] | None = None
+    tries: Sequence[Try] = ()
 
     @property
     def is_uniform(self) -> bool:

@@ -12,7 +12,14 @@ from django.db.models import Exists, OuterRef, Q, TextField
 from django.db.models.functions import Cast
 
 from django_turbosmtp.journal.files import remove_unused_files
-from django_turbosmtp.models import Attachment, Content, Message, Payload, Recipient
+from django_turbosmtp.models import (
+    Attachment,
+    Attempt,
+    Content,
+    Message,
+    Payload,
+    Recipient,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +112,7 @@ def erase(address: str, alias: str) -> Erased:
 
 
 def _anonymise(ids: set[UUID], address: str, alias: str) -> None:
-    for model in (Content, Payload):
+    for model in (Content, Payload, Attempt):
         model._default_manager.using(alias).filter(message__in=ids).delete()
     attachments = Attachment.objects.using(alias).filter(message__in=ids)
     attachments.update(name=ERASED, stored=None)
@@ -120,7 +127,7 @@ def _anonymise(ids: set[UUID], address: str, alias: str) -> None:
 
 
 def _describe(message: Message, address: str) -> dict[str, Any]:
-    names = [field.name for field in Message._meta.fields]
+    names = [field.attname for field in Message._meta.fields]
     content = Content.objects.using(message._state.db).filter(pk=message.pk).first()
     hers = [r for r in message.recipients.all() if r.address == address]
     return {
@@ -130,6 +137,12 @@ def _describe(message: Message, address: str) -> dict[str, Any]:
             {"kind": r.kind, "shown": r.shown, "status": r.status, "mid": r.mid}
             for r in hers
         ],
+        # Of others too, where they got the same message.
+        "attempts": list(
+            message.tries.values("began_at", "status_code", "error", "answer")
+        )
+        if hers and message.recipient_count == 1
+        else [],
         "text": content.text if content else None,
         "html": content.html if content else None,
         "attachments": [

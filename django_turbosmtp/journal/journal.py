@@ -130,7 +130,7 @@ class Journal:
         failure = self._insert_missing(conclusions)
         there = [c for c in conclusions if c.entry.id in self._written]
         kept = [c for c in there if self._written[c.entry.id]]
-        alone = len(there) == 1 and there[0].payload is None
+        alone = len(there) == 1 and there[0].payload is None and not there[0].tries
         if alone and not connections[self._alias].in_atomic_block:
             # In no transaction, which is two statements less: both may be done again,
             # and the message says last that all is written.
@@ -141,6 +141,7 @@ class Journal:
                 statements.update_messages(there, self._alias, self._width)
                 statements.update_recipients(there, self._alias)
                 statements.insert_payloads(kept, self._alias)
+                statements.insert_attempts(there, kept, self._alias, self._width)
         if failure is not None:
             raise failure
 

@@ -10,7 +10,15 @@ from django.db import transaction
 
 from django_turbosmtp._compat import find_uuid7_floor
 from django_turbosmtp.journal.files import remove_unused_files
-from django_turbosmtp.models import Attachment, Content, Message, Payload, Recipient
+from django_turbosmtp.models import (
+    Attachment,
+    Attempt,
+    Content,
+    Message,
+    Payload,
+    Recipient,
+    Tag,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +125,7 @@ def _choose_size(size: int, seconds: float) -> int:
 
 
 def _remove_messages(first: UUID, last: UUID, alias: str) -> None:
-    for model in (Payload, Content, Attachment, Recipient):
+    for model in (Payload, Content, Attachment, Recipient, Attempt, Tag):
         model._default_manager.using(alias).filter(
             message_id__gte=first, message_id__lte=last
         ).delete()
@@ -129,6 +137,10 @@ def _remove_bodies(first: UUID, last: UUID, alias: str) -> None:
         model._default_manager.using(alias).filter(
             message_id__gte=first, message_id__lte=last
         ).delete()
+    # turboSMTP may have repeated what it was sent.
+    Attempt.objects.using(alias).filter(
+        message_id__gte=first, message_id__lte=last
+    ).update(answer="")
 
 
 def _forget_files(first: UUID, last: UUID, alias: str) -> None:

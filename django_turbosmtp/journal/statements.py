@@ -15,8 +15,10 @@ from django.db.models.expressions import RawSQL
 
 from django_turbosmtp.constants import ACCEPTED, SENDING
 from django_turbosmtp.journal.rows import describe_error, name_class
+from django_turbosmtp.journal.text import Cleaner
 from django_turbosmtp.models import (
     Attachment,
+    Attempt,
     Content,
     Message,
     Payload,
@@ -180,6 +182,36 @@ def insert_payloads(conclusions: Sequence[Conclusion], alias: str) -> None:
     )
     for group in _group_by_bytes(rows, lambda row: len(row.data)):
         _insert(Payload, group, alias)
+
+
+def insert_attempts(
+    conclusions: Sequence[Conclusion],
+    kept: Sequence[Conclusion],
+    alias: str,
+    width: int,
+) -> None:
+    """Write the requests of messages that were not accepted at the first.
+
+    What came back is written of those in ``kept`` alone: it may repeat the message.
+    """
+    may_keep = {conclusion.entry.id for conclusion in kept}
+    clean = Cleaner(width).clean_text
+    rows = [
+        Attempt(
+            message_id=conclusion.entry.id,
+            position=position,
+            began_at=made.began_at,
+            seconds=made.seconds,
+            recipients=clean(made.recipients),
+            status_code=made.status_code,
+            error=describe_error(made.error, width),
+            error_class=name_class(made.error),
+            answer=clean(made.answer) if conclusion.entry.id in may_keep else "",
+        )
+        for conclusion in conclusions
+        for position, made in enumerate(conclusion.tries)
+    ]
+    _insert(Attempt, rows, alias)
 
 
 def _insert(model: type[_Row], rows: Sequence[_Row], alias: str) -> None:

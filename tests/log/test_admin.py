@@ -25,19 +25,6 @@ LIST = "/admin/turbosmtp/message/"
 
 
 @pytest.fixture
-def user(django_user_model: Any) -> Any:
-    def make(*permissions: str) -> Client:
-        name = "-".join(permissions) or "none"
-        made = django_user_model.objects.create(username=name, is_staff=True)
-        made.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-        client = Client()
-        client.force_login(made)
-        return client
-
-    return make
-
-
-@pytest.fixture
 def row(logged: Any, sandbox: Sandbox) -> Message:
     message = new(
         subject="Your order",

@@ -237,7 +237,7 @@ def test_what_was_long_to_count_is_kept(settings: Any) -> None:
     def count() -> int:
         counted.append(1)
         if len(counted) > 1:
-            time.sleep(0.06)
+            time.sleep(0.02)
         return len(counted)
 
     # Counted in no time: anew the next time.
