@@ -60,6 +60,18 @@ def list_mailers() -> dict[str | None, dict[str, Any]]:
         return {None: {"BACKEND": settings.EMAIL_BACKEND}}
 
 
+def get_mailer(alias: str) -> Any:
+    """Return the backend of a mailer (Django 6.1), None where there is none of it."""
+    if not HAS_MAILERS:
+        return None
+    from django.core.mail import MailerDoesNotExist, mailers
+
+    try:
+        return mailers[alias]
+    except MailerDoesNotExist:
+        return None
+
+
 def build_configuration_error(
     text: str, *, alias: str | None = None
 ) -> ImproperlyConfigured:

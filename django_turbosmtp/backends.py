@@ -28,11 +28,13 @@ from django_turbosmtp.exceptions import TurboSMTPError
 from django_turbosmtp.guard import build_guard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from django_turbosmtp.api.session import Session
     from django_turbosmtp.conf import Settings
     from django_turbosmtp.delivery import Delivery
+    from django_turbosmtp.delivery.jobs import Job
+    from django_turbosmtp.models import Message, Recipient
 
 #: Keep this many connections per process and host where MAX_CONNECTIONS is less: more
 #: threads of a server than that, sending at once, make urllib3 warn.
@@ -106,10 +108,9 @@ class EmailBackend(BaseEmailBackend):
         """
         if not email_messages:
             return 0
-        session = self._session or self._share_session()
         delivery = deliver(
             email_messages,
-            client=Client(session, self.settings, self.settings.credentials()),
+            client=self._build_client(),
             settings=self.settings,
             sender=type(self),
             keep=self._keep,
@@ -118,6 +119,32 @@ class EmailBackend(BaseEmailBackend):
         if delivery.failures or delivery.cut_short_by is not None:
             raise _build_failure(delivery)
         return delivery.accepted
+
+    def send_again(self, row: Message) -> Job:
+        """Send a message of the log again, and return what became of it.
+
+        Raise `delivery.again.NotSentAgain` where nothing was sent.
+        """
+        # Here, since models cannot be imported where the app is not installed.
+        from django_turbosmtp.delivery.again import send_again
+
+        return send_again(
+            row,
+            client=self._build_client(),
+            settings=self.settings,
+            sender=type(self),
+            keep=self._keep,
+        )
+
+    def lets_through(self, recipients: Sequence[Recipient]) -> bool:
+        """Tell whether RECIPIENT_GUARD lets a message go to just these recipients."""
+        from django_turbosmtp.delivery.again import are_let_through
+
+        return are_let_through(recipients, self._keep)
+
+    def _build_client(self) -> Client:
+        session = self._session or self._share_session()
+        return Client(session, self.settings, self.settings.credentials())
 
     def _is_told(self, error: BaseException) -> bool:
         return not (self.fail_silently and isinstance(error, TurboSMTPError))

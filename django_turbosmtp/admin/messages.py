@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
-from django.db.models import Model
-from django.http import FileResponse, Http404
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+from django.http import FileResponse, Http404, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -30,9 +31,16 @@ from django_turbosmtp.admin.filters import (
 from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.people import describe_person
 from django_turbosmtp.admin.preview import build_preview
+from django_turbosmtp.admin.resend import (
+    CannotResend,
+    add_payload,
+    require_resendable,
+)
 from django_turbosmtp.admin.show import show_error, show_labels, show_status, show_time
+from django_turbosmtp.admin.words import describe_fate
 from django_turbosmtp.conf import read_log_settings
-from django_turbosmtp.models import Attachment, Content, Message
+from django_turbosmtp.delivery.again import NotSentAgain, list_waiting
+from django_turbosmtp.models import Content, Message, Outcome
 from django_turbosmtp.querysets import search
 
 if TYPE_CHECKING:
@@ -42,12 +50,12 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
     from django.http.response import HttpResponseBase
 
+    from django_turbosmtp.backends import EmailBackend
+
     # Django's own are generic for type checkers only.
     _ModelAdmin = admin.ModelAdmin[Message]
 else:
     _ModelAdmin = admin.ModelAdmin
-
-_Model = TypeVar("_Model", bound=Model)
 
 
 class _ReadOnly:
@@ -142,6 +150,7 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
                 self.attachment_view,
                 "attachment",
             ),
+            own("<uuid:pk>/resend/", self.resend_view, "resend"),
             own("person/", self.person_view, "person"),
             *super().get_urls(),
         ]
@@ -154,13 +163,11 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
         """Show one message. There is nothing in it to change."""
-        self.require(request, "view_message")
+        message = self._find(request, unquote(object_id))
         if request.method not in {"GET", "HEAD"}:
             raise PermissionDenied
-        message = self.get_object(request, unquote(object_id))
-        if message is None:
-            raise Http404(_("There is no such message. It may have been pruned."))
         reader = self._build_reader(request)
+        tools, no_resend = self._list_tools(request, message)
         pictures = request.GET.get("pictures") == "1"
         page = read_page(request.GET.get("r"))
         context = {
@@ -177,6 +184,8 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
                     message, self.get_fieldsets(request, message), self
                 )
             ),
+            "tools": tools,
+            "no_resend": no_resend,
             "message": message,
             "title": self.subject_or_none(message),
         }
@@ -184,17 +193,18 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
 
     def preview_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """Show the HTML alone, for the frame of the detail page."""
-        self.require(request, "view_message", "view_message_body")
-        content = get_object_or_404(self._use(Content).only("html"), pk=pk)
+        message = self._find(request, pk, "view_message_body")
+        contents = Content.objects.using(message._state.db).only("html")
+        content = get_object_or_404(contents, pk=pk)
         return build_preview(content.html, pictures=request.GET.get("pictures") == "1")
 
     def attachment_view(
         self, request: HttpRequest, pk: UUID, position: int
     ) -> HttpResponseBase:
         """Hand out the kept bytes of an attachment, as a file to save."""
-        self.require(request, "view_message", "view_message_body")
-        found = self._use(Attachment).select_related("stored")
-        attachment = get_object_or_404(found, message=pk, position=position)
+        message = self._find(request, pk, "view_message_body")
+        attachments = message.attachments.select_related("stored")
+        attachment = get_object_or_404(attachments, position=position)
         if attachment.stored is None:
             raise Http404(_("The bytes of this attachment were not kept."))
         try:
@@ -208,15 +218,57 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
         response["Content-Security-Policy"] = "default-src 'none'; sandbox"
         return response
 
+    @method_decorator(transaction.non_atomic_requests)
+    def resend_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
+        """Ask whether to send a message again, to whom, and do it."""
+        message = self._find(request, pk, "resend_message")
+        back = self._build_url("change", pk)
+        try:
+            backend = require_resendable(message)
+        except CannotResend as reason:
+            self.message_user(request, str(reason), messages.ERROR)
+            return HttpResponseRedirect(back)
+        if request.method == "POST":
+            return HttpResponseRedirect(self._send_again(request, message, backend))
+        context = {
+            "message": message,
+            "recipients": list_waiting(message),
+            "may_have_arrived": message.outcome in {Outcome.UNKNOWN, ""},
+            "status": show_status(message.status),
+            "time": show_time(message.created_at),
+            "title": _("Send again?"),
+        }
+        return self._render(request, "resend", context)
+
+    def _send_again(
+        self, request: HttpRequest, message: Message, backend: EmailBackend
+    ) -> str:
+        """Send a message again, say what became of it, and return where to look."""
+        try:
+            job = backend.send_again(message)
+        except NotSentAgain as reason:
+            text = _("Nothing was sent. %s") % reason
+            self.message_user(request, text, messages.ERROR)
+            return self._build_url("change", message.pk)
+        sent = Message.objects.using(message._state.db).get(pk=job.id)
+        self.log_change(request, message, f"Sent again as {job.id}: {sent.outcome}")
+        level = {
+            Outcome.ACCEPTED: messages.SUCCESS,
+            Outcome.UNKNOWN: messages.WARNING,
+        }.get(job.status.outcome, messages.ERROR)  # type: ignore[call-overload]
+        self.message_user(request, describe_fate(sent), level)
+        return self._build_url("change", job.id)
+
     def person_view(self, request: HttpRequest) -> HttpResponse:
         """Show all messages to one address, and their fate."""
-        self.require(request, "view_message")
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         address = request.GET.get("address", "")
         context = (
             describe_person(
                 address,
                 read_page(request.GET.get("page")),
-                read_log_settings().using,
+                self.get_queryset(request),
                 self._build_url,
             )
             if address.strip()
@@ -225,14 +277,44 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
         title = _("Messages to %s") % context["address"] if context else _("Person")
         return self._render(request, "person", {"title": title, **context})
 
-    def require(self, request: HttpRequest, *permissions: str) -> None:
+    def _list_tools(
+        self, request: HttpRequest, message: Message
+    ) -> tuple[list[dict[str, Any]], str]:
+        """Return what may be done with a message, and why it is not sent again."""
+        tools: list[dict[str, Any]] = []
+        no_resend = ""
+        if request.user.has_perm("turbosmtp.resend_message"):
+            try:
+                require_resendable(message)
+            except CannotResend as reason:
+                no_resend = str(reason)
+            else:
+                url = self._build_url("resend", message.pk)
+                tools.append({"label": _("Send again…"), "url": url})
+        return tools, no_resend
+
+    def _find(self, request: HttpRequest, key: Any, *permissions: str) -> Message:
+        """Return a message that the user may see, and do ``permissions`` with.
+
+        Raise PermissionDenied, or Http404 where there is no such message.
+        """
+        allowed = self.has_view_permission(request)
+        self._require(request, *permissions)
+        try:
+            message = add_payload(self.get_queryset(request)).get(pk=key)
+        except (Message.DoesNotExist, ValidationError):
+            if not allowed:
+                raise PermissionDenied from None
+            text = _("There is no such message. It may have been pruned.")
+            raise Http404(text) from None
+        if not self.has_view_permission(request, message):
+            raise PermissionDenied
+        return message
+
+    def _require(self, request: HttpRequest, *permissions: str) -> None:
         """Raise PermissionDenied where the user lacks one of our permissions."""
         if not all(request.user.has_perm(f"turbosmtp.{name}") for name in permissions):
             raise PermissionDenied
-
-    def _use(self, model: type[_Model]) -> QuerySet[_Model]:
-        """Return all rows of a table of the log, where it is kept."""
-        return model._default_manager.using(read_log_settings().using)
 
     def _build_reader(self, request: HttpRequest) -> detail.Reader:
         return detail.Reader(

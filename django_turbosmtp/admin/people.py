@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.core.paginator import Paginator
+    from django.db.models import QuerySet
 
 #: Show so many messages on a page.
 MESSAGES = 50
@@ -25,21 +26,27 @@ _NOT_SHOWN = ("headers", "metadata", "why_mime", "altered", "tags")
 
 
 def describe_person(
-    address: str, page: int, alias: str | None, build_url: Callable[..., str]
+    address: str,
+    page: int,
+    queryset: QuerySet[Message],
+    build_url: Callable[..., str],
 ) -> dict[str, Any]:
-    """Return what the page on ``address`` shows; ``page`` counts from 1."""
+    """Return what the page on ``address`` shows.
+
+    ``page`` counts from 1; ``queryset`` are the messages that the reader may see.
+    """
     address = clean_address(address)
-    messages = filter_address(Message.objects.using(alias).defer(*_NOT_SHOWN), address)
+    messages = filter_address(queryset.defer(*_NOT_SHOWN), address)
     paginator = LogPaginator(messages.order_by("-created_at", "-id"), MESSAGES)
     shown = paginator.get_page(page)
     hers: dict[Any, list[Recipient]] = {}
-    recipients = Recipient.objects.using(alias).filter(address=address)
+    recipients = Recipient.objects.using(queryset.db).filter(address=address)
     for row in recipients.filter(message__in=[message.pk for message in shown]):
         hers.setdefault(row.message_id, []).append(row)
     return {
         "address": address,
         "total": paginator.count,
-        "counts": _count_statuses(address, alias),
+        "counts": _count_statuses(address, queryset),
         "rows": [
             _describe_row(message, hers.get(message.pk, []), build_url)
             for message in shown
@@ -72,10 +79,11 @@ def list_pages(
     ]
 
 
-def _count_statuses(address: str, alias: str | None) -> list[dict[str, Any]]:
-    rows = Recipient.objects.using(alias).filter(address=address).order_by("status")
-    counted = rows.values_list("status").annotate(count=Count("pk"))
-    found = remember(f"{alias} person {address}", lambda: list(counted))
+def _count_statuses(address: str, messages: QuerySet[Message]) -> list[dict[str, Any]]:
+    """Return how many of the messages have which status for this address."""
+    hers = messages.order_by().filter(recipients__address=address)
+    counted = hers.values_list("recipients__status").annotate(count=Count("pk"))
+    found = remember(f"{hers.db} {counted.query}", lambda: sorted(counted))
     return [{"status": show_status(status), "count": count} for status, count in found]
 
 

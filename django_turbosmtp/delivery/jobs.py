@@ -73,7 +73,8 @@ class Job:
     """One message on its way: its status, and the requests it takes.
 
     ``id``: the key of its row in the log. ``attributes`` and ``translation`` are None
-    where it was cancelled, or refused before it came to them.
+    where it was cancelled, or refused before it came to them. ``original``: the key of
+    the row that is sent again, which then has its payload already.
     """
 
     message: Any
@@ -83,6 +84,7 @@ class Job:
     translation: Translation | None = None
     requests: list[Request] = field(default_factory=list)
     error: BaseException | None = None
+    original: UUID | None = None
 
 
 def build_not_tried(because: TurboSMTPError | None) -> TurboSMTPError:

@@ -75,6 +75,10 @@ class Recorder:
                     report_failure(error, "before the send")
         self._journal.begin(list(self._entries.values()))
 
+    def has_written(self, job: Job) -> bool:
+        """Tell whether the row of this message is there."""
+        return self._journal is not None and self._journal.has_written(job.id)
+
     def conclude(self, jobs: Sequence[Job]) -> None:
         """Tell what became of those that were about to leave."""
         if self._journal is None:
@@ -111,6 +115,7 @@ def build_entry(job: Job, settings: Settings) -> Entry:
         fields=job.requests[0].fields if job.requests else {},
         size=translation.size if translation else 0,
         why_mime=translation.why_mime if translation else "",
+        original=job.original,
     )
 
 
@@ -134,7 +139,7 @@ def build_conclusion(job: Job, entry: Entry) -> Conclusion:
         attempts=job.status.attempts,
         error=job.status.error,
         results=results,
-        payload=_build_payload(job) if failed else None,
+        payload=_build_payload(job) if failed and not job.original else None,
         tries=_list_tries(job),
     )
 

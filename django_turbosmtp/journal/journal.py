@@ -72,6 +72,10 @@ class Journal:
         if entries:
             self._write_or_report(lambda: self._insert_each(entries), "before the send")
 
+    def has_written(self, key: UUID) -> bool:
+        """Tell whether `begin` wrote the row with this key."""
+        return key in self._written
+
     def conclude(self, conclusions: Sequence[Conclusion]) -> None:
         """Write what became of those that `begin` wrote as about to leave."""
         if conclusions:

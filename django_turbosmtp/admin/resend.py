@@ -1,0 +1,104 @@
+"""Whether a message can be sent again, and if not, why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from django_turbosmtp._compat import HAS_MAILERS, get_mailer
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.delivery.again import list_waiting
+from django_turbosmtp.models import Message, Outcome, Payload, Status
+from django_turbosmtp.querysets import STUCK
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+
+class CannotResend(Exception):  # noqa: N818 - nothing failed
+    """A message cannot be sent again; the text says why."""
+
+
+def add_payload(queryset: QuerySet[Message]) -> QuerySet[Message]:
+    """Return the messages, each with ``has_payload``."""
+    payload = Payload.objects.filter(message=OuterRef("pk"))
+    return queryset.annotate(has_payload=Exists(payload))
+
+
+def find_backend(message: Message) -> EmailBackend:
+    """Return the backend that the message went through, as it is set up now.
+
+    Raise `CannotResend` where there is none, or another by now.
+    """
+    try:
+        found = (
+            get_mailer(message.mailer)
+            if HAS_MAILERS and message.mailer
+            else EmailBackend()
+        )
+    except ImproperlyConfigured:
+        found = None
+    if not isinstance(found, EmailBackend):
+        raise CannotResend(
+            _("The settings have no turboSMTP mailer “%s” any more.") % message.mailer
+        )
+    if not found.settings.log:
+        raise CannotResend(_("LOG is off: nothing would tell what became of it."))
+    if found.settings.api_version != message.api_version:
+        raise CannotResend(
+            _("It was written for API version %d, which is not the one in use now.")
+            % message.api_version
+        )
+    return found
+
+
+def require_resendable(message: Any) -> EmailBackend:
+    """Return the backend to send a message again with; raise `CannotResend`.
+
+    ``message`` is one of `add_payload`.
+    """
+    if not message.has_payload:
+        raise CannotResend(_explain_no_payload(message))
+    if is_under_way(message):
+        raise CannotResend(_("It is being sent."))
+    backend = find_backend(message)
+    if backend.settings.recipient_guard is not None and not backend.lets_through(
+        list_waiting(message)
+    ):
+        raise CannotResend(_("RECIPIENT_GUARD does not let it go to its recipients."))
+    return backend
+
+
+def is_under_way(message: Message) -> bool:
+    """Tell whether a process may still be sending a message."""
+    return (
+        message.status == Status.SENDING and timezone.now() - message.created_at < STUCK
+    )
+
+
+def _explain_no_payload(message: Message) -> str:
+    if message.status == Status.QUEUED:
+        return _("Not possible: it still waits to be sent.")
+    if message.outcome == Outcome.ACCEPTED and not message.error:
+        return _(
+            "Not possible: turboSMTP accepted it. The whole of a message is kept only"
+            " where that is not so."
+        )
+    if message.resends.order_by().exists():
+        return _("It has been sent again already.")
+    if message.outcome in {Outcome.CANCELLED, Outcome.SUPPRESSED}:
+        return _("Not possible: there was nothing to send.")
+    if message.status == Status.SENDING:
+        return _(
+            "Not possible: the log has not got the whole of it, which is written with"
+            " what became of it."
+        )
+    return _(
+        "Not possible: the log has not got the whole of it. It never had, where the"
+        " message could not be sent as it was, or LOG_BODY or LOG_REDACT kept it out;"
+        " or it was pruned after BODY_RETENTION_DAYS."
+    )

@@ -1,0 +1,362 @@
+"""Sending again from the admin: the same bytes, once, to whom did not get it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import DatabaseError, connection, connections
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.models import Attachment, Message, Payload, Recipient
+from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.signals import post_send
+from tests.log.test_detail import read, send
+from tests.messages import MESSAGES, new
+from tests.serving import say
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
+
+REFUSE = say(400, {"message": "error", "errors": ["not today"]})
+ACCEPT = say(200, {"message": "OK", "mid": 4321})
+
+
+@pytest.fixture
+def wire(server: Any, settings: Any) -> Any:
+    """A server that keeps what it was sent; the log on."""
+    settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True}
+    server.answer = REFUSE
+    return server
+
+
+def build_url(row: Message) -> str:
+    return reverse("admin:turbosmtp_message_resend", args=[row.pk])
+
+
+def resend(client: Client, row: Message) -> tuple[Message, str]:
+    """Press the button; return the newest row, and what the page says."""
+    answer = client.post(build_url(row), follow=True)
+    assert answer.status_code == 200
+    said = [str(message) for message in answer.context["messages"]]
+    return Message.objects.all()[0], " ".join(said)
+
+
+def test_the_whole_way(wire: Any, admin_client: Client) -> None:
+    row = send(
+        new(
+            subject="Your order ✓",
+            alternatives=[("<p>HTML</p>", "text/html")],
+            to=["Jane Doe <jane@example.org>"],
+            cc=["c@example.org"],
+            bcc=["b@example.org"],
+            attachments=[("a.pdf", bytes(range(256)), "application/pdf")],
+        )
+    )
+    page = reverse("admin:turbosmtp_message_change", args=[row.pk])
+    assert build_url(row) in admin_client.get(page).content.decode()
+    asked = admin_client.get(build_url(row)).content.decode()
+    for text in ("jane@example.org", "c@example.org", "b@example.org", "not today"):
+        assert text in asked
+    assert "may have arrived" not in asked
+    assert len(wire.seen) == 1
+
+    wire.answer = ACCEPT
+    again, said = resend(admin_client, row)
+    assert said == "turboSMTP accepted it."
+    (_, _, first), (_, _, second) = wire.seen
+    assert json.loads(first) | {"reference_id": str(again.pk)} == json.loads(second)
+    assert (again.original, again.outcome, again.mid) == (row, "accepted", "4321")
+    for name in ("subject", "from_email", "first_recipient", "size", "recipient_count"):
+        assert getattr(again, name) == getattr(row, name), name
+    assert again.content.html == row.content.html
+    assert list(again.attachments.values_list("name", "size", "sha256")) == list(
+        row.attachments.values_list("name", "size", "sha256")
+    )
+    fields = ("kind", "address", "shown")
+    assert list(again.recipients.values_list(*fields)) == list(
+        row.recipients.values_list(*fields)
+    )
+    assert {r.status for r in again.recipients.all()} == {"sent"}
+    # What became of the first stays as it was; of both nothing can be sent again.
+    row.refresh_from_db()
+    assert (row.outcome, row.status) == ("refused", "failed")
+    assert not Payload.objects.exists()
+    assert "It has been sent again already." in read(admin_client, row)
+    assert str(again.pk) in read(admin_client, row)
+    assert str(row.pk) in read(admin_client, again)
+    entry = LogEntry.objects.get()
+    assert entry.object_id == str(row.pk)
+    assert str(again.pk) in entry.get_change_message()
+
+
+@pytest.mark.parametrize("label", sorted(MESSAGES)[::8])
+def test_every_kind_of_message_leaves_as_it_was(
+    wire: Any, admin_client: Client, label: str
+) -> None:
+    row = send(MESSAGES[label]())
+    seen = [json.loads(body) for _, _, body in wire.seen]
+    wire.answer = ACCEPT
+    again, _ = resend(admin_client, row)
+    new_ones = [json.loads(body) for _, _, body in wire.seen[len(seen) :]]
+    for fields in [*seen, *new_ones]:
+        if fields["reference_id"] in {str(row.pk), str(again.pk)}:
+            fields["reference_id"] = ""
+    assert new_ones == seen
+    assert again.outcome == "accepted"
+
+
+def test_a_reference_of_the_site_s_own_stays(wire: Any, admin_client: Client) -> None:
+    message: Any = new()
+    message.reference_id = "order-2041"
+    row = send(message)
+    wire.answer = ACCEPT
+    again, _ = resend(admin_client, row)
+    assert again.reference_id == "order-2041"
+    assert json.loads(wire.seen[-1][2])["reference_id"] == "order-2041"
+
+
+def test_of_blind_copies_only_those_who_did_not_get_it(
+    wire: Any, admin_client: Client
+) -> None:
+    def refuse_two(handler: Any, body: bytes) -> None:
+        refused = json.loads(body)["to"] in {"b@example.org", "d@example.org"}
+        (REFUSE if refused else ACCEPT)(handler, body)
+
+    wire.answer = refuse_two
+    bcc = ["a@example.org", "b@example.org", "c@example.org", "Dee <d@example.org>"]
+    row = send(new(to=[], bcc=bcc, body="Hello"))
+    assert row.outcome == "accepted"
+    asked = admin_client.get(build_url(row)).content.decode()
+    assert "b@example.org" in asked
+    assert "a@example.org" not in asked
+    wire.answer = ACCEPT
+    wire.seen.clear()
+    again, said = resend(admin_client, row)
+    sent = [json.loads(body) for _, _, body in wire.seen]
+    assert sorted(fields["to"] for fields in sent) == [
+        "b@example.org",
+        "d@example.org",
+    ]
+    assert len({fields["mime_raw"] for fields in sent}) == 1
+    assert again.recipient_count == 2
+    assert said == "turboSMTP accepted it."
+
+
+def test_refused_again_it_can_be_sent_once_more(
+    wire: Any, admin_client: Client
+) -> None:
+    row = send(new())
+    second, said = resend(admin_client, row)
+    assert said == "turboSMTP refused it."
+    assert (second.outcome, second.original) == ("refused", row)
+    assert second.payload.count() == 1
+    assert admin_client.get(build_url(row)).status_code == 302
+    wire.answer = ACCEPT
+    third, said = resend(admin_client, second)
+    assert (third.outcome, third.original) == ("accepted", second)
+    assert len(wire.seen) == 3
+
+
+def test_an_unknown_outcome_warns(wire: Any, admin_client: Client) -> None:
+    wire.answer = say(500, "lost")
+    row = send(new())
+    assert row.outcome == "unknown"
+    assert "It may have arrived." in admin_client.get(build_url(row)).content.decode()
+
+
+def test_pressed_twice_it_is_sent_once(wire: Any, admin_client: Client) -> None:
+    row = send(new())
+    wire.answer = ACCEPT
+    resend(admin_client, row)
+    _, said = resend(admin_client, row)
+    assert said == "It has been sent again already."
+    assert len(wire.seen) == 2
+    assert Message.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_send_it_once(wire: Any, django_user_model: Any) -> None:
+    row = send(new())
+    wire.answer = ACCEPT
+    clients = []
+    for number in range(4):
+        user = django_user_model.objects.create_superuser(f"user{number}")
+        client = Client()
+        client.force_login(user)
+        clients.append(client)
+    ready = threading.Barrier(len(clients))
+
+    def press(client: Client) -> None:
+        ready.wait()
+        try:
+            client.post(build_url(row))
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=press, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wire.seen) == 2
+    assert Message.objects.count() == 2
+    assert Message.objects.filter(outcome="accepted").count() == 1
+
+
+def test_a_get_request_sends_nothing(wire: Any, admin_client: Client) -> None:
+    row = send(new())
+    for _ in range(2):
+        assert admin_client.get(build_url(row)).status_code == 200
+    assert admin_client.head(build_url(row)).status_code == 200
+    assert len(wire.seen) == 1
+
+
+@pytest.mark.parametrize("permissions", [(), ("view_message_body",)])
+def test_only_who_may(wire: Any, user: Any, permissions: tuple[str, ...]) -> None:
+    row = send(new())
+    client = user("view_message", *permissions)
+    assert client.get(build_url(row)).status_code == 403
+    assert client.post(build_url(row)).status_code == 403
+    page = client.get(reverse("admin:turbosmtp_message_change", args=[row.pk]))
+    assert build_url(row) not in page.content.decode()
+    assert user("resend_message").post(build_url(row)).status_code == 403
+    assert len(wire.seen) == 1
+    wire.answer = ACCEPT
+    resend(user("view_message", "resend_message"), row)
+    assert len(wire.seen) == 2
+
+
+def test_a_post_without_the_token_is_refused(wire: Any, admin_user: Any) -> None:
+    row = send(new())
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    assert client.post(build_url(row)).status_code == 403
+    assert len(wire.seen) == 1
+
+
+def test_without_a_row_nothing_is_sent(
+    wire: Any, admin_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = send(new())
+
+    def fail(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith("INSERT INTO") and "turbosmtp_recipient" in sql:
+            raise DatabaseError("no space left")
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(fail):
+        _, said = resend(admin_client, row)
+    assert "Nothing was sent. The log could not be written." in said
+    assert len(wire.seen) == 1
+    assert Message.objects.get() == row
+    assert row.payload.count() == 1
+
+
+WHY_NOT = {
+    "accepted": "turboSMTP accepted it.",
+    "pruned": "the log has not got the whole of it.",
+    "guard": "RECIPIENT_GUARD does not let it go",
+    "redirect": "RECIPIENT_GUARD does not let it go",
+    "version": "It was written for API version 1",
+    "log": "LOG is off",
+    "sending": "the log has not got the whole of it, which is written with",
+    "cancelled": "there was nothing to send",
+    "queued": "it still waits to be sent",
+}
+
+
+@pytest.mark.parametrize("case", WHY_NOT)
+def test_why_not(wire: Any, settings: Any, admin_client: Client, case: str) -> None:
+    if case == "accepted":
+        wire.answer = ACCEPT
+    row = send(new())
+    change: dict[str, Any] = {
+        "guard": {"RECIPIENT_GUARD": ["elsewhere.org"]},
+        "redirect": {"RECIPIENT_GUARD": {"redirect": "dev@example.com"}},
+        "log": {"LOG": False},
+    }.get(case, {})
+    settings.TURBOSMTP = {**settings.TURBOSMTP, **change}
+    if case in {"pruned", "sending", "cancelled", "queued"}:
+        row.payload.all().delete()
+    if case == "version":
+        Message.objects.update(api_version=1)
+    if case in {"sending", "queued"}:
+        at = timezone.now() - timedelta(hours=1)
+        Message.objects.update(status=case, outcome="", created_at=at)
+    if case == "cancelled":
+        Message.objects.update(status=case, outcome=case)
+    text = read(admin_client, row)
+    assert WHY_NOT[case] in text
+    assert "Send again…" not in text
+    _, said = resend(admin_client, row)
+    assert WHY_NOT[case] in said
+    assert len(wire.seen) == 1
+
+
+def test_one_whose_process_died(wire: Any, admin_client: Client) -> None:
+    row = send(new())
+    Message.objects.update(status="sending", outcome="", error="")
+    Recipient.objects.update(status="sending")
+    assert "It is being sent." in read(admin_client, row)
+    assert admin_client.get(build_url(row)).status_code == 302
+    Message.objects.update(created_at=timezone.now() - timedelta(hours=1))
+    asked = admin_client.get(build_url(row)).content.decode()
+    assert "It may have arrived." in asked
+    wire.answer = ACCEPT
+    again, _ = resend(admin_client, row)
+    assert again.outcome == "accepted"
+
+
+def test_receivers_are_told(wire: Any, admin_client: Client) -> None:
+    told: list[Any] = []
+
+    def listen(sender: Any, message: Any, status: Any, **kwargs: Any) -> None:
+        told.append((sender, message, status))
+
+    message: Any = new(subject="Order", to=["Jane <jane@example.org>"])
+    message.tags, message.metadata = ["orders"], {"order": 5}
+    row = send(message)
+    post_send.connect(listen)
+    try:
+        wire.answer = ACCEPT
+        resend(admin_client, row)
+    finally:
+        post_send.disconnect(listen)
+    [(sender, again, status)] = told
+    assert sender is EmailBackend
+    assert status.outcome == "accepted"
+    assert (again.subject, again.to) == ("Order", ["Jane <jane@example.org>"])
+    assert (again.tags, again.metadata) == (["orders"], {"order": 5})
+
+
+def test_mime_with_attachments(wire: Any, admin_client: Client) -> None:
+    row = send(
+        new(
+            headers={"To": "The list <list@example.com>"},
+            attachments=[("a.pdf", b"%PDF", "application/pdf")],
+        )
+    )
+    assert row.why_mime
+    wire.answer = ACCEPT
+    again, _ = resend(admin_client, row)
+    assert (
+        json.loads(wire.seen[0][2])["mime_raw"]
+        == (json.loads(wire.seen[1][2])["mime_raw"])
+    )
+    names = Attachment.objects.filter(message=again).values_list("name", "sha256")
+    assert list(names) == list(row.attachments.values_list("name", "sha256"))
+    assert again.content.text == row.content.text
+
+
+def test_in_the_sandbox(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
+    sandbox.add_fault("nocredit", times=1)
+    row = send(new(subject="Order"))
+    again, _ = resend(admin_client, row)
+    assert [message.mid for message in sandbox.messages] == [again.mid]
