@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from django.core.mail.backends.base import BaseEmailBackend
+from django.utils.module_loading import import_string
 
 from django_turbosmtp._compat import (
     HAS_MAILERS,
@@ -148,6 +149,15 @@ class EmailBackend(BaseEmailBackend):
 
     def _is_told(self, error: BaseException) -> bool:
         return not (self.fail_silently and isinstance(error, TurboSMTPError))
+
+
+def is_our_backend(path: str) -> bool:
+    """Tell whether this is the dotted path of `EmailBackend`, or of a subclass."""
+    try:
+        found = import_string(path)
+    except ImportError:
+        return False
+    return isinstance(found, type) and issubclass(found, EmailBackend)
 
 
 def _build_failure(delivery: Delivery) -> BaseException:

@@ -23,7 +23,6 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
-from django.utils.module_loading import import_string
 
 from django_turbosmtp._compat import list_mailers
 from django_turbosmtp._values import is_loopback
@@ -53,20 +52,12 @@ _ONLY_FOR_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
 
 def _find_our_mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """Yield alias and OPTIONS of each mailer that uses our backend."""
-    for alias, config in list_mailers().items():
-        if _is_ours(config.get("BACKEND", "")):
-            yield alias, config.get("OPTIONS", {})
-
-
-def _is_ours(path: str) -> bool:
     # Imported here: a project that sends otherwise need not load requests.
-    from django_turbosmtp.backends import EmailBackend
+    from django_turbosmtp.backends import is_our_backend
 
-    try:
-        backend = import_string(path)
-    except ImportError:
-        return False
-    return isinstance(backend, type) and issubclass(backend, EmailBackend)
+    for alias, config in list_mailers().items():
+        if is_our_backend(config.get("BACKEND", "")):
+            yield alias, config.get("OPTIONS", {})
 
 
 def check_settings(

@@ -179,15 +179,18 @@ class Message(models.Model):
         ordering: ClassVar = ["-created_at", "-id"]
         # Each holds the order too, so that a page of any list is read from it alone.
         indexes: ClassVar = [
-            models.Index(fields=["created_at", "id"], name="turbosmtp_created"),
+            models.Index(
+                fields=["created_at", "id", "status"], name="turbosmtp_created"
+            ),
             models.Index(
                 fields=["status", "created_at", "id"], name="turbosmtp_status"
             ),
             models.Index(
-                fields=["mailer", "created_at", "id"], name="turbosmtp_mailer"
+                fields=["mailer", "created_at", "id", "status"], name="turbosmtp_mailer"
             ),
             models.Index(
-                fields=["campaign", "created_at", "id"], name="turbosmtp_campaign"
+                fields=["campaign", "created_at", "id", "status"],
+                name="turbosmtp_campaign",
             ),
             models.Index(
                 fields=["subject_start", "created_at", "id"],

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlencode
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import transaction
-from django.http import FileResponse, Http404, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
-from django.urls import path, reverse
-from django.utils.decorators import method_decorator
+from django.core.exceptions import PermissionDenied
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -28,29 +21,17 @@ from django_turbosmtp.admin.filters import (
     TagFilter,
     list_known_once,
 )
+from django_turbosmtp.admin.pages import read_page
 from django_turbosmtp.admin.paginator import LogPaginator
-from django_turbosmtp.admin.people import describe_person
-from django_turbosmtp.admin.preview import build_preview
-from django_turbosmtp.admin.resend import (
-    CannotResend,
-    add_payload,
-    require_resendable,
-)
+from django_turbosmtp.admin.sending import SendingPages
 from django_turbosmtp.admin.show import show_error, show_labels, show_status, show_time
-from django_turbosmtp.admin.words import describe_fate
 from django_turbosmtp.conf import read_log_settings
-from django_turbosmtp.delivery.again import NotSentAgain, list_waiting
-from django_turbosmtp.models import Content, Message, Outcome
+from django_turbosmtp.models import Message
 from django_turbosmtp.querysets import search
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from django.db.models import QuerySet
-    from django.http import HttpRequest, HttpResponse
-    from django.http.response import HttpResponseBase
-
-    from django_turbosmtp.backends import EmailBackend
+    from django.http import HttpRequest
 
     # Django's own are generic for type checkers only.
     _ModelAdmin = admin.ModelAdmin[Message]
@@ -75,7 +56,7 @@ class _ReadOnly:
 
 
 @admin.register(Message)
-class MessageAdmin(_ReadOnly, _ModelAdmin):
+class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
     """The log of messages."""
 
     list_display = (
@@ -135,25 +116,8 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
         return super().get_queryset(request).using(read_log_settings().using)
 
     def get_urls(self) -> list[Any]:
-        """Add the pages of our own, each behind the admin's log-in."""
-        name = f"{self.opts.app_label}_{self.opts.model_name}"
-
-        def own(route: str, view: Any, ending: str) -> Any:
-            return path(
-                route, self.admin_site.admin_view(view), name=f"{name}_{ending}"
-            )
-
-        return [
-            own("<uuid:pk>/preview/", self.preview_view, "preview"),
-            own(
-                "<uuid:pk>/attachments/<int:position>/",
-                self.attachment_view,
-                "attachment",
-            ),
-            own("<uuid:pk>/resend/", self.resend_view, "resend"),
-            own("person/", self.person_view, "person"),
-            *super().get_urls(),
-        ]
+        """Add the pages of our own."""
+        return [*self.list_pages(), *super().get_urls()]
 
     def change_view(
         self,
@@ -190,159 +154,6 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
             "title": self.subject_or_none(message),
         }
         return self._render(request, "detail", context | (extra_context or {}))
-
-    def preview_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        """Show the HTML alone, for the frame of the detail page."""
-        message = self._find(request, pk, "view_message_body")
-        contents = Content.objects.using(message._state.db).only("html")
-        content = get_object_or_404(contents, pk=pk)
-        return build_preview(content.html, pictures=request.GET.get("pictures") == "1")
-
-    def attachment_view(
-        self, request: HttpRequest, pk: UUID, position: int
-    ) -> HttpResponseBase:
-        """Hand out the kept bytes of an attachment, as a file to save."""
-        message = self._find(request, pk, "view_message_body")
-        attachments = message.attachments.select_related("stored")
-        attachment = get_object_or_404(attachments, position=position)
-        if attachment.stored is None:
-            raise Http404(_("The bytes of this attachment were not kept."))
-        try:
-            file = attachment.stored.file.open("rb")
-        except FileNotFoundError:
-            raise Http404(_("The file of this attachment is gone.")) from None
-        name = attachment.name or "attachment"
-        response = FileResponse(file, as_attachment=True, filename=name)
-        response["Content-Type"] = "application/octet-stream"
-        response["X-Content-Type-Options"] = "nosniff"
-        response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-        return response
-
-    @method_decorator(transaction.non_atomic_requests)
-    def resend_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
-        """Ask whether to send a message again, to whom, and do it."""
-        message = self._find(request, pk, "resend_message")
-        back = self._build_url("change", pk)
-        try:
-            backend = require_resendable(message)
-        except CannotResend as reason:
-            self.message_user(request, str(reason), messages.ERROR)
-            return HttpResponseRedirect(back)
-        if request.method == "POST":
-            return HttpResponseRedirect(self._send_again(request, message, backend))
-        context = {
-            "message": message,
-            "recipients": list_waiting(message),
-            "may_have_arrived": message.outcome in {Outcome.UNKNOWN, ""},
-            "status": show_status(message.status),
-            "time": show_time(message.created_at),
-            "title": _("Send again?"),
-        }
-        return self._render(request, "resend", context)
-
-    def _send_again(
-        self, request: HttpRequest, message: Message, backend: EmailBackend
-    ) -> str:
-        """Send a message again, say what became of it, and return where to look."""
-        try:
-            job = backend.send_again(message)
-        except NotSentAgain as reason:
-            text = _("Nothing was sent. %s") % reason
-            self.message_user(request, text, messages.ERROR)
-            return self._build_url("change", message.pk)
-        sent = Message.objects.using(message._state.db).get(pk=job.id)
-        self.log_change(request, message, f"Sent again as {job.id}: {sent.outcome}")
-        level = {
-            Outcome.ACCEPTED: messages.SUCCESS,
-            Outcome.UNKNOWN: messages.WARNING,
-        }.get(job.status.outcome, messages.ERROR)  # type: ignore[call-overload]
-        self.message_user(request, describe_fate(sent), level)
-        return self._build_url("change", job.id)
-
-    def person_view(self, request: HttpRequest) -> HttpResponse:
-        """Show all messages to one address, and their fate."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        address = request.GET.get("address", "")
-        context = (
-            describe_person(
-                address,
-                read_page(request.GET.get("page")),
-                self.get_queryset(request),
-                self._build_url,
-            )
-            if address.strip()
-            else {}
-        )
-        title = _("Messages to %s") % context["address"] if context else _("Person")
-        return self._render(request, "person", {"title": title, **context})
-
-    def _list_tools(
-        self, request: HttpRequest, message: Message
-    ) -> tuple[list[dict[str, Any]], str]:
-        """Return what may be done with a message, and why it is not sent again."""
-        tools: list[dict[str, Any]] = []
-        no_resend = ""
-        if request.user.has_perm("turbosmtp.resend_message"):
-            try:
-                require_resendable(message)
-            except CannotResend as reason:
-                no_resend = str(reason)
-            else:
-                url = self._build_url("resend", message.pk)
-                tools.append({"label": _("Send again…"), "url": url})
-        return tools, no_resend
-
-    def _find(self, request: HttpRequest, key: Any, *permissions: str) -> Message:
-        """Return a message that the user may see, and do ``permissions`` with.
-
-        Raise PermissionDenied, or Http404 where there is no such message.
-        """
-        allowed = self.has_view_permission(request)
-        self._require(request, *permissions)
-        try:
-            message = add_payload(self.get_queryset(request)).get(pk=key)
-        except (Message.DoesNotExist, ValidationError):
-            if not allowed:
-                raise PermissionDenied from None
-            text = _("There is no such message. It may have been pruned.")
-            raise Http404(text) from None
-        if not self.has_view_permission(request, message):
-            raise PermissionDenied
-        return message
-
-    def _require(self, request: HttpRequest, *permissions: str) -> None:
-        """Raise PermissionDenied where the user lacks one of our permissions."""
-        if not all(request.user.has_perm(f"turbosmtp.{name}") for name in permissions):
-            raise PermissionDenied
-
-    def _build_reader(self, request: HttpRequest) -> detail.Reader:
-        return detail.Reader(
-            may_read=request.user.has_perm("turbosmtp.view_message_body"),
-            build_url=self._build_url,
-        )
-
-    def _build_url(
-        self, ending: str, *args: Any, query: dict[str, str] | None = None
-    ) -> str:
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{ending}"
-        url = reverse(name, args=args, current_app=self.admin_site.name)
-        return f"{url}?{urlencode(query)}" if query else url
-
-    def _render(
-        self, request: HttpRequest, name: str, context: dict[str, Any]
-    ) -> TemplateResponse:
-        request.current_app = self.admin_site.name
-        return TemplateResponse(
-            request,
-            f"turbosmtp/admin/{name}.html",
-            {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                "media": self.media,
-                **context,
-            },
-        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Message], search_term: str
@@ -400,9 +211,3 @@ class MessageAdmin(_ReadOnly, _ModelAdmin):
             return first
         others = ngettext("and %d more", "and %d more", more) % more
         return format_html("{} {}", first, others)
-
-
-def read_page(text: str | None) -> int:
-    """Return the number of a page, 1 for what is none."""
-    number = int(text[:9]) if text and text.isdecimal() else 1
-    return max(number, 1)

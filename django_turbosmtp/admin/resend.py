@@ -29,23 +29,26 @@ def add_payload(queryset: QuerySet[Message]) -> QuerySet[Message]:
     return queryset.annotate(has_payload=Exists(payload))
 
 
+def find_mailer(alias: str) -> EmailBackend:
+    """Return our backend of this mailer, or that of the settings for "".
+
+    Raise `CannotResend` where there is none.
+    """
+    try:
+        found = get_mailer(alias) if HAS_MAILERS and alias else EmailBackend()
+    except ImproperlyConfigured:
+        found = None
+    if not isinstance(found, EmailBackend):
+        raise CannotResend(_("The settings have no turboSMTP mailer “%s”.") % alias)
+    return found
+
+
 def find_backend(message: Message) -> EmailBackend:
     """Return the backend that the message went through, as it is set up now.
 
     Raise `CannotResend` where there is none, or another by now.
     """
-    try:
-        found = (
-            get_mailer(message.mailer)
-            if HAS_MAILERS and message.mailer
-            else EmailBackend()
-        )
-    except ImproperlyConfigured:
-        found = None
-    if not isinstance(found, EmailBackend):
-        raise CannotResend(
-            _("The settings have no turboSMTP mailer “%s” any more.") % message.mailer
-        )
+    found = find_mailer(message.mailer)
     if not found.settings.log:
         raise CannotResend(_("LOG is off: nothing would tell what became of it."))
     if found.settings.api_version != message.api_version:

@@ -164,7 +164,9 @@ class Migration(migrations.Migration):
         migrations.RunPython(fill, migrations.RunPython.noop, elidable=True),
         migrations.AddIndex(
             model_name="message",
-            index=models.Index(fields=["created_at", "id"], name="turbosmtp_created"),
+            index=models.Index(
+                fields=["created_at", "id", "status"], name="turbosmtp_created"
+            ),
         ),
         migrations.AddIndex(
             model_name="message",
@@ -175,13 +177,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="message",
             index=models.Index(
-                fields=["mailer", "created_at", "id"], name="turbosmtp_mailer"
+                fields=["mailer", "created_at", "id", "status"], name="turbosmtp_mailer"
             ),
         ),
         migrations.AddIndex(
             model_name="message",
             index=models.Index(
-                fields=["campaign", "created_at", "id"], name="turbosmtp_campaign"
+                fields=["campaign", "created_at", "id", "status"],
+                name="turbosmtp_campaign",
             ),
         ),
         migrations.AddIndex(

@@ -8,6 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+POLICY = (
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self';"
+    " frame-ancestors 'none'"
+)
 
 
 def main(database: str, send_url: str, port: str, outside: str) -> None:
@@ -20,6 +26,11 @@ def main(database: str, send_url: str, port: str, outside: str) -> None:
         "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": database}
     }
     settings.DEBUG = True
+    settings.MIDDLEWARE = [
+        "tests.browser.site.add_policy",
+        *settings.MIDDLEWARE,
+        "django.middleware.locale.LocaleMiddleware",
+    ]
     settings.TURBOSMTP = {
         "CONSUMER_KEY": "sandbox-key",
         "CONSUMER_SECRET": "sandbox-secret",
@@ -33,6 +44,17 @@ def main(database: str, send_url: str, port: str, outside: str) -> None:
     call_command("migrate", verbosity=0)
     fill(outside)
     call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
+
+
+def add_policy(get_response: Any) -> Any:
+    """Send the strict policy of a site, as Django 6.0's own middleware does."""
+
+    def respond(request: Any) -> Any:
+        response = get_response(request)
+        response.headers.setdefault("Content-Security-Policy", POLICY)
+        return response
+
+    return respond
 
 
 def fill(outside: str) -> None:
@@ -57,8 +79,13 @@ def fill(outside: str) -> None:
     message.tags = ["orders"]
     message.metadata = {"order": 2041}
     others = [
-        EmailMultiAlternatives("Hello", "Text", "shop@example.com", [to])
-        for to in ("lost@example.org", "outside@example.net", "nobody")
+        EmailMultiAlternatives(subject, "Text", "shop@example.com", [to])
+        for subject, to in (
+            ("Hello", "lost@example.org"),
+            ("Hello", "outside@example.net"),
+            ("Hello", "nobody"),
+            ("Your invoice", "refused@example.org"),
+        )
     ]
     EmailBackend(fail_silently=True).send_messages([message, *others])
 

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from tests.browser.conftest import take_shot
 
@@ -21,6 +22,7 @@ SITE = Path(__file__).with_name("site.py")
 def site(sandbox, tmp_path, outside):
     """Yield the address of a running site that has sent a few messages."""
     sandbox.add_fault("500", match="lost@")
+    sandbox.add_fault("nocredit", match="refused@", times=1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -54,7 +56,7 @@ def answers(url):
 def test_did_the_customer_get_it(site, sandbox, page, size, scheme):
     log_in(page, site)
     page.get_by_text("Your order is on its way").wait_for()
-    for status in ("sent", "unknown", "rejected", "invalid"):
+    for status in ("sent", "unknown", "rejected", "invalid", "failed"):
         assert page.locator(".turbosmtp-status", has_text=status).count() == 1
     take_shot(page, size, scheme, "log-list")
     assert page.complaints == []
@@ -128,4 +130,152 @@ def test_a_person(site, page, size, scheme):
     take_shot(page, size, scheme, "log-person")
     assert page.complaints == []
     page.get_by_role("link", name="Your order is on its way").click()
-    page.get_by_text("turboSMTP accepted it").wait_for()
+    page.get_by_text("turboSMTP accepted it.", exact=True).wait_for()
+
+
+def test_sending_again_by_keyboard_alone(site, sandbox, page, size, scheme):
+    log_in(page, site)
+    press(page, "Your invoice")
+    page.get_by_text("has no credit left").wait_for()
+    take_shot(page, size, scheme, "log-refused")
+    press(page, "Send again…")
+    page.get_by_role("heading", name="Send again?").wait_for()
+    assert "to: refused@example.org" in page.locator("#content").inner_text()
+    take_shot(page, size, scheme, "log-resend")
+    before = len(sandbox.messages)
+    press(page, "Send again")
+    page.locator(".messagelist", has_text="turboSMTP accepted it.").wait_for()
+    assert len(sandbox.messages) == before + 1
+    assert page.locator(".turbosmtp-fate").inner_text().strip() == "✓ sent"
+    take_shot(page, size, scheme, "log-resent")
+    assert page.complaints == []
+
+
+def press(page, name):
+    """Reach a link or button by the Tab key, see that the focus shows, press Enter."""
+    read = """() => {
+        const e = document.activeElement;
+        // Between two pages there is none.
+        if (!e) return "";
+        return (e.value && e.type === "submit" ? e.value : e.textContent).trim();
+    }"""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate(read) == name:
+            break
+    else:
+        pytest.fail(f"{name} is out of the keyboard's reach")
+    page.keyboard.press("Enter")
+    page.wait_for_load_state()
+
+
+def test_the_dashboard(site, page, size, scheme):
+    log_in(page, site, "dashboard/")
+    page.locator("#turbosmtp-chart").wait_for()
+    drawn = page.evaluate(
+        """() => {
+            const canvas = document.getElementById("turbosmtp-chart");
+            const { data } = canvas
+                .getContext("2d")
+                .getImageData(0, 0, canvas.width, canvas.height);
+            const good = getComputedStyle(document.documentElement)
+                .getPropertyValue("--turbosmtp-good").trim();
+            const wanted = [1, 3, 5].map((at) => parseInt(good.slice(at, at + 2), 16));
+            let found = 0;
+            for (let at = 0; at < data.length; at += 4) {
+                if (wanted.every((value, n) => Math.abs(data[at + n] - value) < 3)) {
+                    found += 1;
+                }
+            }
+            return found;
+        }"""
+    )
+    # The one accepted message, as a bar of its colour, and in the legend.
+    assert drawn > 500
+    sums = page.locator("tfoot td").all_inner_texts()
+    assert sums == ["5", "1", "3", "1"]
+    take_shot(page, size, scheme, "log-dashboard")
+    page.get_by_role("link", name="30 days").click()
+    page.locator("#turbosmtp-chart").wait_for()
+    assert page.locator("tfoot td").all_inner_texts() == sums
+    assert page.complaints == []
+
+
+PAGES = {
+    "list": "",
+    "list-filtered": "?group=failed&period=day",
+    "detail": "{detail}",
+    "detail-text": "{detail}?tab=text",
+    "detail-headers": "{detail}?tab=headers",
+    "detail-wire": "{detail}?tab=wire",
+    "resend": "{refused}../resend/",
+    "person": "person/?address=outside@example.net",
+    "dashboard": "dashboard/?period=week",
+    "test": "test/",
+}
+
+
+def list_pages(page, site):
+    """Yield the name and address of every page of the log."""
+    log_in(page, site)
+    links = {
+        name: page.get_by_role("link", name=subject).get_attribute("href")
+        for name, subject in {
+            "detail": "Your order is on its way",
+            "refused": "Your invoice",
+        }.items()
+    }
+    for name, path in PAGES.items():
+        if path.startswith("{"):
+            yield name, site + path.format(**links)
+        else:
+            yield name, f"{site}/admin/turbosmtp/message/{path}"
+
+
+def test_nothing_bars_anybody(site, page, size, scheme):
+    for name, address in list_pages(page, site):
+        page.goto(address)
+        found = Axe().run(
+            page, context={"include": ["#content"], "exclude": ["iframe"]}
+        )
+        problems = [
+            (problem["id"], [node["html"] for node in problem["nodes"]])
+            for problem in found.response["violations"]
+        ]
+        assert problems == [], f"{name}: {problems}"
+
+
+@pytest.mark.parametrize("scheme", ["light"])
+def test_from_right_to_left(site, browser, size, scheme):
+    width, height = {"phone": (390, 844), "desktop": (1280, 900)}[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        locale="ar",
+        extra_http_headers={"Accept-Language": "ar"},
+    )
+    page = context.new_page()
+    page.goto(f"{site}/admin/turbosmtp/message/")
+    page.locator("#id_username").fill("admin")
+    page.locator("#id_password").fill("password")
+    page.locator("input[type=submit]").click()
+    for name, path in {"list": "", "dashboard": "dashboard/"}.items():
+        page.goto(f"{site}/admin/turbosmtp/message/{path}")
+        assert page.evaluate("document.documentElement.dir") == "rtl"
+        take_shot(page, size, "rtl", f"log-{name}")
+    page.goto(f"{site}/admin/turbosmtp/message/")
+    page.get_by_role("link", name="Your order is on its way").click()
+    take_shot(page, size, "rtl", "log-message")
+    context.close()
+
+
+def test_without_scripts(site, browser, size, scheme):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    log_in(page, site, "dashboard/")
+    assert page.locator("tfoot td").first.inner_text() == "5"
+    assert not page.locator("#turbosmtp-chart").is_visible()
+    page.goto(f"{site}/admin/turbosmtp/message/?group=unknown")
+    page.get_by_role("link", name="Hello").click()
+    page.get_by_role("link", name="Text", exact=True).click()
+    page.locator("pre.turbosmtp-text").wait_for()
+    context.close()

@@ -1,0 +1,170 @@
+"""How mail fared in a period: by hour or day, by mailer, by campaign and tag."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.utils import formats, timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from django_turbosmtp.admin.memory import remember
+from django_turbosmtp.querysets import STATUS_GROUPS, list_known
+from django_turbosmtp.stats import (
+    Counts,
+    Interval,
+    count_by_tag,
+    count_by_time,
+    count_by_value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from django.db.models import QuerySet
+
+    from django_turbosmtp.models import Message
+
+#: Show so many campaigns and tags, those with the most messages.
+TAGS = 20
+
+#: Days of each period; 0 for the hours of one.
+DAYS = {"day": 0, "week": 7, "month": 30}
+
+_LABELS = {
+    "day": gettext_lazy("24 hours"),
+    "week": gettext_lazy("7 days"),
+    "month": gettext_lazy("30 days"),
+}
+
+
+def describe_period(
+    name: str, messages: QuerySet[Message], build_url: Callable[..., str]
+) -> dict[str, Any]:
+    """Return what the dashboard shows: tables of numbers of ``messages``."""
+    name = name if name in DAYS else "day"
+    intervals = list_intervals(name, _read_clock())
+    since = intervals[0].start
+    counted = remember(
+        f"{messages.db} dashboard {since} {name} {messages.query}",
+        lambda: _count(messages, intervals),
+    )
+
+    def link(parameter: str, value: str) -> str:
+        # The dashboard's days begin at midnight; the list's period is as long.
+        return build_url("changelist", query={parameter: value, "period": name})
+
+    mailers: dict[str, Counts] = counted["mailers"]
+    by_mailer = [
+        (value or _("(none)"), link("mailer", f"name:{value}"), counts)
+        for value, counts in mailers.items()
+    ]
+    by_tag = [
+        (value, link("tag", value), counts) for value, counts in counted["tags"].items()
+    ]
+    by_time = [
+        (_label(interval, name), "", counts)
+        for interval, counts in zip(intervals, counted["times"], strict=True)
+    ]
+    shown = _choose_groups(counted["times"])
+    head = _("Hour") if name == "day" else _("Day")
+    tables = [
+        _build_table("times", _("By time"), head, by_time, shown)
+        | {"chart": True, "sum": _sum(counted["times"], shown)}
+    ]
+    if len(by_mailer) > 1:
+        title = _("By mailer")
+        tables.append(_build_table("mailers", title, _("Mailer"), by_mailer, shown))
+    if by_tag:
+        title = _("By campaign or tag")
+        tables.append(_build_table("tags", title, _("Campaign or tag"), by_tag, shown))
+    return {
+        "periods": [
+            {"name": key, "label": label, "current": key == name}
+            for key, label in _LABELS.items()
+        ],
+        "groups": [{"name": key, "label": STATUS_GROUPS[key][0]} for key in shown],
+        "tables": tables,
+        "counted_at": formats.time_format(counted["at"], "H:i:s"),
+    }
+
+
+def list_intervals(name: str, now: datetime) -> list[Interval]:
+    """Return the hours or days of a period, the last of which is not over.
+
+    ``now``: in the reader's time zone, whose midnights part the days.
+    """
+    if not DAYS[name]:
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        starts = [hour - timedelta(hours=back) for back in range(23, -2, -1)]
+    else:
+        today = now.date()
+        days = range(DAYS[name] - 1, -2, -1)
+        starts = [
+            datetime.combine(today - timedelta(days=back), time(), now.tzinfo)
+            for back in days
+        ]
+    return [Interval(start=start, end=end) for start, end in itertools.pairwise(starts)]
+
+
+def _read_clock() -> datetime:
+    """Return the time now in the reader's time zone; naive where USE_TZ is False."""
+    now = timezone.now()
+    return timezone.localtime(now) if timezone.is_aware(now) else now
+
+
+def _count(messages: QuerySet[Message], intervals: list[Interval]) -> dict[str, Any]:
+    since = intervals[0].start
+    known = list_known(messages.db)
+    tags = count_by_tag(messages, known["tags"], since)
+    most = sorted(tags.items(), key=lambda item: -sum(item[1].values()))
+    return {
+        "at": _read_clock(),
+        "times": count_by_time(messages, intervals),
+        "mailers": count_by_value(messages, "mailer", known["mailers"], since),
+        "tags": {name: counts for name, counts in most[:TAGS] if counts},
+    }
+
+
+def _choose_groups(counts: Iterable[Counts]) -> list[str]:
+    """Return the status groups to show: the main ones, and others that occur."""
+    found = {name for one in counts for name in one}
+    return [
+        name
+        for name in STATUS_GROUPS
+        if name in {"accepted", "failed", "unknown"} or name in found
+    ]
+
+
+def _build_table(
+    name: str,
+    title: str,
+    head: str,
+    rows: Iterable[tuple[str, str, Counts]],
+    groups: list[str],
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": title,
+        "head": head,
+        "rows": [
+            {"label": label, "url": url, **_sum([counts], groups)}
+            for label, url, counts in rows
+        ],
+    }
+
+
+def _sum(counts: Iterable[Counts], groups: list[str]) -> dict[str, Any]:
+    counts = list(counts)
+    return {
+        "total": sum(sum(one.values()) for one in counts),
+        "numbers": [sum(one.get(name, 0) for one in counts) for name in groups],
+    }
+
+
+def _label(interval: Interval, name: str) -> str:
+    if name == "day":
+        return formats.time_format(interval.start, "TIME_FORMAT")
+    return formats.date_format(interval.start, "MONTH_DAY_FORMAT")

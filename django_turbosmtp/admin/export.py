@@ -1,0 +1,175 @@
+"""The log as CSV, and one message as a file."""
+
+from __future__ import annotations
+
+import csv
+import email.message
+import email.policy
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+
+from django_turbosmtp.models import Attachment, Content, Message, Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.models import QuerySet
+
+#: A column for each of these fields.
+COLUMNS = (
+    "id",
+    "created_at",
+    "concluded_at",
+    "status",
+    "outcome",
+    "from_email",
+    "first_recipient",
+    "recipient_count",
+    "subject",
+    "campaign",
+    "tags",
+    "mailer",
+    "reference_id",
+    "mid",
+    "attempts",
+    "error",
+)
+
+#: A spreadsheet takes a value that begins so for a formula (OWASP, "CSV Injection").
+_FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)
+
+_CHUNK = 1_000
+
+
+class _Echo:
+    """A file that gives back what is written to it."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def write_csv(queryset: QuerySet[Message]) -> Iterator[str]:
+    """Yield the lines of all messages; the database is read as they are taken.
+
+    The first is a byte order mark, without which Excel takes UTF-8 for another charset.
+    """
+    writer = csv.writer(_Echo())
+    yield "\ufeff"
+    yield writer.writerow(COLUMNS)
+    rows = queryset.only(*COLUMNS).values_list(*COLUMNS)
+    for row in rows.iterator(_CHUNK):
+        yield writer.writerow([_write_cell(value) for value in row])
+
+
+def _write_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    if isinstance(value, (list, dict)):
+        value = ", ".join(map(str, value))
+    text = str(value)
+    if isinstance(value, int) or not text.lstrip(" ").startswith(_FORMULA):
+        return text
+    return f"'{text}"
+
+
+def build_eml(message: Message) -> bytes | None:
+    """Return a message as RFC 5322 has it, None where the log has not got its body.
+
+    A message that went as MIME and whose payload is kept is that MIME. Any other is
+    built anew from the log: it says so in a header, and which attachments are missing.
+    """
+    content = Content.objects.using(message._state.db).filter(pk=message.pk).first()
+    if content is None:
+        return None
+    if message.why_mime and (mime := _read_mime(message)):
+        return mime
+    built = email.message.EmailMessage(policy=email.policy.SMTP)
+    _add_headers(built, message)
+    if content.text or not content.html:
+        built.set_content(content.text)
+        if content.html:
+            built.add_alternative(content.html, subtype="html")
+    else:
+        built.set_content(content.html, subtype="html")
+    missing = [
+        attachment.name or attachment.type
+        for attachment in message.attachments.select_related("stored")
+        if not _attach(built, attachment)
+    ]
+    note = _("Built from the log; not byte for byte what was sent.")
+    if missing:
+        lost = _("Attachments not kept: %s") % ", ".join(missing)
+        note = f"{note} {lost}"
+    built["X-Turbosmtp-Log"] = _flatten(note)
+    return built.as_bytes()
+
+
+def _read_mime(message: Message) -> bytes | None:
+    pieces = Payload.objects.using(message._state.db).filter(message=message.pk)
+    data = pieces.order_by("position").values_list("data", flat=True)
+    text = b"".join(bytes(piece) for piece in data)
+    mime = json.loads(text).get("mime_raw") if text else None
+    return mime.encode() if isinstance(mime, str) else None
+
+
+def _add_headers(built: email.message.EmailMessage, message: Message) -> None:
+    lists: dict[str, list[str]] = {"to": [], "cc": [], "bcc": []}
+    for recipient in message.recipients.order_by("position"):
+        lists[recipient.kind].append(recipient.shown or recipient.address)
+    headers = {
+        "From": message.from_email,
+        "To": ", ".join(lists["to"]),
+        "Cc": ", ".join(lists["cc"]),
+        "Bcc": ", ".join(lists["bcc"]),
+        "Subject": message.subject,
+        "Date": email.utils.format_datetime(message.created_at),
+        **{str(name): str(value) for name, value in message.headers.items()},
+    }
+    for name, value in headers.items():
+        text = _flatten(value)
+        # Of a message that could not be sent, anything may stand here.
+        if text and name.isascii() and name.isprintable() and ":" not in name:
+            del built[name]
+            try:
+                built[name] = text
+            except (ValueError, IndexError, AttributeError):
+                built[f"X-Turbosmtp-{name}"] = text
+
+
+def _flatten(text: str) -> str:
+    """Return a text in one line: a break would begin another header."""
+    return " ".join(text.split())
+
+
+def _attach(built: email.message.EmailMessage, attachment: Attachment) -> bool:
+    """Attach the bytes of an attachment; return whether they were kept."""
+    if attachment.stored is None:
+        return False
+    try:
+        with attachment.stored.file.open("rb") as file:
+            data = file.read()
+    except OSError:
+        return False
+    kind, _slash, subtype = attachment.type.partition(";")[0].strip().partition("/")
+    if not subtype or kind in {"message", "multipart"}:
+        kind, subtype = "application", "octet-stream"
+    built.add_attachment(
+        data, maintype=kind, subtype=subtype, filename=_flatten(attachment.name) or None
+    )
+    return True

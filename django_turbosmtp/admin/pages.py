@@ -1,0 +1,196 @@
+"""The pages of the log beside Django's own list: those to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpResponse,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.translation import gettext as _
+
+from django_turbosmtp.admin.dashboard import describe_period
+from django_turbosmtp.admin.detail import Reader
+from django_turbosmtp.admin.export import build_eml, write_csv
+from django_turbosmtp.admin.people import describe_person
+from django_turbosmtp.admin.preview import build_preview
+from django_turbosmtp.admin.resend import add_payload
+from django_turbosmtp.models import Content, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from django.contrib.admin import ModelAdmin
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+    _Base = ModelAdmin[Message]
+else:
+    _Base = object
+
+
+class ReadingPages(_Base):
+    """Views that change nothing. Each says itself which permission it takes."""
+
+    def list_pages(self) -> Iterator[Any]:
+        """Yield the URLs of these pages."""
+        yield self._serve("<uuid:pk>/preview/", self.preview_view, "preview")
+        route = "<uuid:pk>/attachments/<int:position>/"
+        yield self._serve(route, self.attachment_view, "attachment")
+        yield self._serve("<uuid:pk>/eml/", self.eml_view, "eml")
+        yield self._serve("person/", self.person_view, "person")
+        yield self._serve("dashboard/", self.dashboard_view, "dashboard")
+        yield self._serve("export/", self.export_view, "export")
+
+    def _serve(self, route: str, view: Any, ending: str) -> Any:
+        """Return the URL of a view, behind the admin's log-in."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_{ending}"
+        return path(route, self.admin_site.admin_view(view), name=name)
+
+    def preview_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Show the HTML alone, for the frame of the detail page."""
+        message = self._find(request, pk, "view_message_body")
+        contents = Content.objects.using(message._state.db).only("html")
+        content = get_object_or_404(contents, pk=pk)
+        return build_preview(content.html, pictures=request.GET.get("pictures") == "1")
+
+    def attachment_view(
+        self, request: HttpRequest, pk: UUID, position: int
+    ) -> HttpResponseBase:
+        """Hand out the kept bytes of an attachment, as a file to save."""
+        message = self._find(request, pk, "view_message_body")
+        attachments = message.attachments.select_related("stored")
+        attachment = get_object_or_404(attachments, position=position)
+        if attachment.stored is None:
+            raise Http404(_("The bytes of this attachment were not kept."))
+        try:
+            file = attachment.stored.file.open("rb")
+        except FileNotFoundError:
+            raise Http404(_("The file of this attachment is gone.")) from None
+        name = attachment.name or "attachment"
+        response = FileResponse(file, as_attachment=True, filename=name)
+        response["Content-Type"] = "application/octet-stream"
+        response["X-Content-Type-Options"] = "nosniff"
+        response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        return response
+
+    def person_view(self, request: HttpRequest) -> HttpResponse:
+        """Show all messages to one address, and their fate."""
+        self._require_view(request)
+        address = request.GET.get("address", "")
+        context = (
+            describe_person(
+                address,
+                read_page(request.GET.get("page")),
+                self.get_queryset(request),
+                self._build_url,
+            )
+            if address.strip()
+            else {}
+        )
+        title = _("Messages to %s") % context["address"] if context else _("Person")
+        return self._render(request, "person", {"title": title, **context})
+
+    def dashboard_view(self, request: HttpRequest) -> HttpResponse:
+        """Show how many messages fared how."""
+        self._require_view(request)
+        name = request.GET.get("period", "")
+        context = describe_period(name, self.get_queryset(request), self._build_url)
+        return self._render(request, "dashboard", {"title": _("Dashboard"), **context})
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Stream what the list would show, with the same search and filters."""
+        self._require_view(request)
+        try:
+            found = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(self._build_url("changelist"))
+        response = StreamingHttpResponse(
+            write_csv(found), content_type="text/csv; charset=utf-8"
+        )
+        response["Content-Disposition"] = 'attachment; filename="messages.csv"'
+        response["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    def eml_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Hand out a message as a file that mail programs open."""
+        message = self._find(request, pk, "view_message_body")
+        content = build_eml(message)
+        if content is None:
+            raise Http404(_("The body of this message was not kept."))
+        response = HttpResponse(content, content_type="message/rfc822")
+        response["Content-Disposition"] = f'attachment; filename="{message.pk}.eml"'
+        response["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    def _require_view(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+    def _find(self, request: HttpRequest, key: Any, *permissions: str) -> Message:
+        """Return a message that the user may see, and do ``permissions`` with.
+
+        Raise PermissionDenied, or Http404 where there is no such message.
+        """
+        allowed = self.has_view_permission(request)
+        self._require(request, *permissions)
+        try:
+            message = add_payload(self.get_queryset(request)).get(pk=key)
+        except (Message.DoesNotExist, ValidationError):
+            if not allowed:
+                raise PermissionDenied from None
+            text = _("There is no such message. It may have been pruned.")
+            raise Http404(text) from None
+        if not self.has_view_permission(request, message):
+            raise PermissionDenied
+        return message
+
+    def _require(self, request: HttpRequest, *permissions: str) -> None:
+        """Raise PermissionDenied where the user lacks one of our permissions."""
+        if not all(request.user.has_perm(f"turbosmtp.{name}") for name in permissions):
+            raise PermissionDenied
+
+    def _build_reader(self, request: HttpRequest) -> Reader:
+        return Reader(
+            may_read=request.user.has_perm("turbosmtp.view_message_body"),
+            build_url=self._build_url,
+        )
+
+    def _build_url(
+        self, ending: str, *args: Any, query: dict[str, str] | None = None
+    ) -> str:
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{ending}"
+        url = reverse(name, args=args, current_app=self.admin_site.name)
+        return f"{url}?{urlencode(query)}" if query else url
+
+    def _render(
+        self, request: HttpRequest, name: str, context: dict[str, Any]
+    ) -> TemplateResponse:
+        request.current_app = self.admin_site.name
+        return TemplateResponse(
+            request,
+            f"turbosmtp/admin/{name}.html",
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "media": self.media,
+                **context,
+            },
+        )
+
+
+def read_page(text: str | None) -> int:
+    """Return the number of a page, 1 for what is none."""
+    number = int(text[:9]) if text and text.isdecimal() else 1
+    return max(number, 1)

@@ -1,0 +1,264 @@
+"""The dashboard, the exports and the test mail."""
+
+from __future__ import annotations
+
+import csv
+import email
+import email.policy
+import io
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from django_turbosmtp.admin.dashboard import list_intervals
+from django_turbosmtp.models import Message, Tag
+from django_turbosmtp.sandbox import Sandbox
+from tests.log.test_detail import read, send
+from tests.log.test_files import stored  # noqa: F401 - a fixture
+from tests.log.test_list import LIST, add
+from tests.messages import new
+from tests.serving import say
+
+pytestmark = pytest.mark.django_db
+
+
+def tables(client: Client, period: str) -> dict[str, dict[str, list[int]]]:
+    """Return the rows with numbers of each table of the dashboard."""
+    with CaptureQueriesContext(connection) as captured:
+        answer = client.get(f"{LIST}dashboard/", {"period": period})
+    assert len(captured) <= 10
+    return {
+        table["name"]: {
+            str(row["label"]): row["numbers"] for row in table["rows"] if row["total"]
+        }
+        for table in answer.context["tables"]
+    }
+
+
+def test_the_dashboard(admin_client: Client) -> None:
+    now = timezone.now()
+    ages = {"now": 0, "yesterday": 26, "last week": 24 * 8, "long ago": 24 * 40}
+    for hours in ages.values():
+        at = now - timedelta(hours=hours)
+        add("a", created_at=at, campaign="order")
+        add("b", created_at=at, status="failed", mailer="newsletter")
+        add("c", created_at=at, status="invalid", campaign="welcome")
+        row = add("d", created_at=at, status="unknown", tags=["order"])
+        Tag.objects.create(message=row, name="order")
+    day = tables(admin_client, "day")
+    assert [sum(numbers) for numbers in zip(*day["times"].values(), strict=True)] == [
+        1,
+        2,
+        1,
+    ]
+    assert day["mailers"] == {"(none)": [1, 1, 1], "newsletter": [0, 1, 0]}
+    assert day["tags"] == {"order": [1, 0, 1], "welcome": [0, 1, 0]}
+    week = tables(admin_client, "week")
+    assert list(week["times"].values()) == [[1, 2, 1]] * 2
+    month = tables(admin_client, "month")
+    assert list(month["times"].values()) == [[1, 2, 1]] * 3
+    assert month["tags"] == {"order": [3, 0, 3], "welcome": [0, 3, 0]}
+    assert tables(admin_client, "nonsense") == day
+
+
+def test_an_empty_dashboard(admin_client: Client) -> None:
+    for period in ("day", "week", "month"):
+        assert tables(admin_client, period) == {"times": {}}
+
+
+def test_days_begin_at_the_midnights_of_the_reader() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    # On 2026-10-25 the clocks went back an hour.
+    days = list_intervals("week", datetime(2026, 10, 27, 15, 30, tzinfo=zone))
+    assert [day.start.day for day in days] == [21, 22, 23, 24, 25, 26, 27]
+    assert {day.start.hour for day in days} == {0}
+    hours = [(day.end.timestamp() - day.start.timestamp()) / 3600 for day in days]
+    assert hours == [24, 24, 24, 24, 25, 24, 24]
+    hours_of_day = list_intervals("day", datetime(2026, 5, 5, 15, 30, tzinfo=zone))
+    assert len(hours_of_day) == 24
+    assert hours_of_day[-1].end == datetime(2026, 5, 5, 16, tzinfo=zone)
+    assert len(list_intervals("month", datetime(2026, 5, 5, tzinfo=zone))) == 30
+
+
+def read_csv(client: Client, **query: str) -> list[dict[str, str]]:
+    answer: Any = client.get(f"{LIST}export/", query)
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    text = b"".join(answer.streaming_content).decode("utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
+    message: Any = new(subject="Grüße, 日本", to=["a@example.org", "b@example.org"])
+    message.tags = ["orders", "shop"]
+    row = send(message)
+    [line] = read_csv(admin_client)
+    assert line["id"] == str(row.pk)
+    assert line["created_at"] == row.created_at.isoformat()
+    assert line["subject"] == "Grüße, 日本"
+    assert line["tags"] == "orders, shop"
+    assert (line["first_recipient"], line["recipient_count"]) == ("a@example.org", "2")
+    assert (line["status"], line["mid"]) == ("sent", row.mid)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        '=HYPERLINK("http://x")',
+        "+1+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "  =1",
+        "=1\n+2",
+    ],
+)
+def test_no_cell_is_a_formula(admin_client: Client, subject: str) -> None:
+    add(subject)
+    [line] = read_csv(admin_client)
+    assert line["subject"] == f"'{subject}"
+
+
+def test_csv_of_what_is_found(admin_client: Client) -> None:
+    for number in range(120):
+        add(f"Order {number:03}", status="failed" if number % 2 else "sent")
+    add("Other", status="failed")
+    found = read_csv(admin_client, q="order", group="failed", o="3")
+    assert [line["subject"] for line in found] == [
+        f"Order {number:03}" for number in range(1, 120, 2)
+    ]
+    assert len(read_csv(admin_client, p="2")) == 121
+    answer = admin_client.get(LIST, {"group": "failed"})
+    assert "export/?group=failed" in answer.content.decode()
+    assert admin_client.get(f"{LIST}export/", {"nonsense": "1"}).status_code == 302
+
+
+def save(client: Client, row: Message) -> Any:
+    answer = client.get(reverse("admin:turbosmtp_message_eml", args=[row.pk]))
+    assert answer["Content-Type"] == "message/rfc822"
+    assert answer["Content-Disposition"] == f'attachment; filename="{row.pk}.eml"'
+    return email.message_from_bytes(answer.content, policy=email.policy.default)
+
+
+def test_eml(
+    stored: Path,  # noqa: F811
+    sandbox: Sandbox,
+    admin_client: Client,
+) -> None:
+    row = send(
+        new(
+            subject="Grüße ✓",
+            body="Text",
+            to=["Jäne <jane@example.org>"],
+            headers={"X-Order": "2041", "Reply-To": "help@example.com"},
+            alternatives=[("<p>Grüße</p>", "text/html")],
+            attachments=[("ä.pdf", b"%PDF\xff", "application/pdf")],
+        )
+    )
+    mail = save(admin_client, row)
+    assert mail["Subject"] == "Grüße ✓"
+    assert mail["To"] == "Jäne <jane@example.org>"
+    assert (mail["X-Order"], mail["Reply-To"]) == ("2041", "help@example.com")
+    assert mail["Date"].datetime == row.created_at.replace(microsecond=0)
+    assert mail.get_body(("plain",)).get_content().strip() == "Text"
+    assert mail.get_body(("html",)).get_content().strip() == "<p>Grüße</p>"
+    [part] = mail.iter_attachments()
+    assert (part.get_filename(), part.get_content()) == ("ä.pdf", b"%PDF\xff")
+    assert "not byte for byte" in mail["X-Turbosmtp-Log"]
+    row.attachments.update(stored=None)
+    mail = save(admin_client, row)
+    assert list(mail.iter_attachments()) == []
+    assert "ä.pdf" in mail["X-Turbosmtp-Log"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"to": ["nobody"]},
+        {"to": ["a@b@c", "x y z"], "subject": "a\nBcc: evil@example.org"},
+        {"from_email": "<<<", "headers": {"X\r\nEvil": "1", "Ok": "a\nEvil: 1"}},
+        {"to": [], "bcc": ["a@example.org", "b@example.org"]},
+        {"body": "", "alternatives": [("<p>x", "text/html")]},
+    ],
+)
+def test_eml_of_anything(
+    logged: Any, sandbox: Sandbox, admin_client: Client, fields: dict[str, Any]
+) -> None:
+    mail = save(admin_client, send(new(**fields)))
+    assert mail["Evil"] is None
+    assert "evil@example.org" not in str(mail["Bcc"])
+
+
+def test_eml_of_mime_is_that_mime(
+    server: Any, settings: Any, admin_client: Client
+) -> None:
+    settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True}
+    server.answer = say(400, {"message": "error"})
+    row = send(new(headers={"To": "The list <list@example.com>"}))
+    mime = json.loads(server.seen[0][2])["mime_raw"]
+    url = reverse("admin:turbosmtp_message_eml", args=[row.pk])
+    assert admin_client.get(url).content == mime.encode()
+
+
+def test_eml_takes_the_body_s_permission(
+    logged: Any, sandbox: Sandbox, user: Any, admin_client: Client
+) -> None:
+    row = send(new())
+    url = reverse("admin:turbosmtp_message_eml", args=[row.pk])
+    assert user("view_message").get(url).status_code == 403
+    assert "Save as .eml" not in read(user("view_message"), row)
+    row.content.delete()
+    assert admin_client.get(url).status_code == 404
+
+
+def test_a_test_mail(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
+    url = f"{LIST}test/"
+    html = admin_client.get(url).content.decode()
+    assert 'value="admin@example.com"' in html
+    assert not sandbox.messages
+    answer = admin_client.post(url, {"to": "me@example.org", "mailer": "default"})
+    row = Message.objects.get()
+    assert answer["Location"] == reverse(
+        "admin:turbosmtp_message_change", args=[row.pk]
+    )
+    assert (row.campaign, row.outcome) == ("test", "accepted")
+    [arrived] = sandbox.messages
+    assert arrived.mid == row.mid
+    for wrong in ("", "nobody", "a@b", "a@example.org\nBcc: b@example.org"):
+        answer = admin_client.post(url, {"to": wrong, "mailer": "default"})
+        assert answer.status_code == 200
+        assert b"errorlist" in answer.content
+    assert len(sandbox.messages) == 1
+
+
+def test_a_test_mail_that_fails_says_why(
+    logged: Any, sandbox: Sandbox, admin_client: Client
+) -> None:
+    sandbox.add_fault("nocredit")
+    data = {"to": "me@example.org", "mailer": "default"}
+    answer = admin_client.post(f"{LIST}test/", data, follow=True)
+    text = answer.content.decode()
+    assert "nocredit" in text
+    assert "The turboSMTP account has no credit left." in text
+    logged.TURBOSMTP = {"CONSUMER_KEY": "only"}
+    answer = admin_client.post(f"{LIST}test/", data, follow=True)
+    assert answer.status_code == 200
+    assert not sandbox.messages
+
+
+def test_a_test_mail_takes_permission(logged: Any, sandbox: Sandbox, user: Any) -> None:
+    data = {"to": "me@example.org", "mailer": "default"}
+    for client in (user("view_message", "view_message_body"), user("resend_message")):
+        assert client.get(f"{LIST}test/").status_code == 403
+        assert client.post(f"{LIST}test/", data).status_code == 403
+    assert not sandbox.messages
+    assert "test/" not in user("view_message").get(LIST).content.decode()
