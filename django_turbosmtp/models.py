@@ -164,14 +164,6 @@ class Message(models.Model):
         blank=True,
         help_text=_("The fields whose text the database could not hold as it was."),
     )
-    original = models.ForeignKey(
-        "self",
-        models.SET_NULL,
-        null=True,
-        verbose_name=_("sent again from"),
-        related_name="resends",
-        help_text=_("The message that this one repeats."),
-    )
 
     class Meta:
         verbose_name = _("message")
@@ -284,6 +276,23 @@ class Tag(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Resend(models.Model):
+    """That a message is another, sent again. Apart, since few messages are."""
+
+    message = models.OneToOneField(
+        Message, models.CASCADE, primary_key=True, related_name="resend_of"
+    )
+    original = models.ForeignKey(Message, models.CASCADE, related_name="resends")
+
+    class Meta:
+        verbose_name = _("resend")
+        verbose_name_plural = _("resends")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.original_id} > {self.message_id}"
 
 
 class Attempt(models.Model):

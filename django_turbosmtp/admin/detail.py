@@ -144,9 +144,10 @@ def describe_attachments(message: Message, reader: Reader) -> list[dict[str, Any
 
 def describe_resends(message: Message) -> list[dict[str, Any]]:
     """Return the messages that repeat this one, the newest first."""
-    # In no order of the database's: the index of times would look nearer to it.
-    found = message.resends.order_by().only("id", "status", "created_at")[:20]
-    rows = sorted(found, key=lambda row: row.created_at, reverse=True)
+    found: Any = message.resends.select_related("message").order_by()[:20]
+    rows = sorted(
+        (link.message for link in found), key=lambda row: row.created_at, reverse=True
+    )
     return [
         {
             "pk": row.pk,
@@ -159,9 +160,11 @@ def describe_resends(message: Message) -> list[dict[str, Any]]:
 
 def describe_message(message: Message) -> dict[str, Any]:
     """Return what the page says first."""
+    link = getattr(message, "resend_of", None)
     if message.concluded_at:
         took = (message.concluded_at - message.created_at).total_seconds()
     return {
+        "original": link.original_id if link else None,
         "status": show_status(message.status),
         "fate": describe_fate(message),
         "time": show_time(message.created_at),

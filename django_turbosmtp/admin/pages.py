@@ -146,7 +146,8 @@ class ReadingPages(_Base):
         allowed = self.has_view_permission(request)
         self._require(request, *permissions)
         try:
-            message = add_payload(self.get_queryset(request)).get(pk=key)
+            rows = self.get_queryset(request).select_related("resend_of")
+            message = add_payload(rows).get(pk=key)
         except (Message.DoesNotExist, ValidationError):
             if not allowed:
                 raise PermissionDenied from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count
+from django.db.models import Count, Value
+from django.db.models.functions import Coalesce
 
 from django_turbosmtp.admin.memory import remember
 from django_turbosmtp.admin.paginator import LogPaginator
@@ -40,7 +41,11 @@ def describe_person(
     paginator = LogPaginator(messages.order_by("-created_at", "-id"), MESSAGES)
     shown = paginator.get_page(page)
     hers: dict[Any, list[Recipient]] = {}
-    recipients = Recipient.objects.using(queryset.db).filter(address=address)
+    # Behind a function: an address of many has more rows than these messages have.
+    plain = Recipient.objects.using(queryset.db).alias(
+        _address=Coalesce("address", Value(""))
+    )
+    recipients = plain.filter(_address=address)
     for row in recipients.filter(message__in=[message.pk for message in shown]):
         hers.setdefault(row.message_id, []).append(row)
     return {

@@ -77,7 +77,8 @@ class SendingPages(ReadingPages):
             Outcome.ACCEPTED: messages.SUCCESS,
             Outcome.UNKNOWN: messages.WARNING,
         }.get(job.status.outcome, messages.ERROR)  # type: ignore[call-overload]
-        self.message_user(request, describe_fate(sent), level)
+        text = _("Sent again: %s") % describe_fate(sent)
+        self.message_user(request, text, level)
         return self._build_url("change", job.id)
 
     @method_decorator(transaction.non_atomic_requests)
@@ -99,9 +100,10 @@ class SendingPages(ReadingPages):
         try:
             find_mailer(data.get("mailer", "")).send_messages([message])
         except (CannotResend, ImproperlyConfigured, TurboSMTPError) as error:
-            self.message_user(request, str(error), messages.ERROR)
+            text = _("The test mail: %s") % error
+            self.message_user(request, text, messages.ERROR)
         else:
-            text = _("turboSMTP accepted the test mail.")
+            text = _("The test mail: turboSMTP accepted it.")
             self.message_user(request, text, messages.SUCCESS)
         status = getattr(message, "turbosmtp_status", None)
         key = getattr(status, "reference_id", None)

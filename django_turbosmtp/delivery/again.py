@@ -22,7 +22,7 @@ from django_turbosmtp.delivery.jobs import Job, Request
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.delivery.transmit import Transmitter
 from django_turbosmtp.message import Attributes, TurboSMTPStatus
-from django_turbosmtp.models import Content, Payload, Recipient, Status
+from django_turbosmtp.models import Content, Payload, Recipient, Resend, Status
 from django_turbosmtp.payload import Recipient as Addressee
 from django_turbosmtp.payload import Translation
 from django_turbosmtp.payload.attachments import Part
@@ -84,6 +84,7 @@ def send_again(
         recorder.begin([job])
         if not recorder.has_written(job):
             raise NotSentAgain("The log could not be written.")
+        Resend.objects.using(alias).create(message_id=job.id, original=row)
         payload = Payload.objects.using(alias)
         if not payload.filter(message=row.pk).update(message=job.id):
             raise NotSentAgain("It has been sent again already.")

@@ -115,7 +115,6 @@ def build_entry(job: Job, settings: Settings) -> Entry:
         fields=job.requests[0].fields if job.requests else {},
         size=translation.size if translation else 0,
         why_mime=translation.why_mime if translation else "",
-        original=job.original,
     )
 
 

@@ -27,7 +27,6 @@ class Entry:
 
     ``outcome`` is "" for one that is about to be sent; else it is over already.
     ``fields``: the first request's wire fields, empty where there is no request.
-    ``original``: the message that this one repeats.
     """
 
     id: UUID
@@ -47,7 +46,6 @@ class Entry:
     fields: Mapping[str, Any] = field(default_factory=dict)
     size: int = 0
     why_mime: str = ""
-    original: UUID | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

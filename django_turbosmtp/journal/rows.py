@@ -96,7 +96,6 @@ def build_rows(
         error=describe_error(entry.error, width),
         error_class=name_class(entry.error),
         altered=keep.altered,
-        original_id=entry.original,
     )
     rows = Rows(message=row, recipients=_build_recipients(entry, row, keep))
     rows.tags = [

@@ -113,17 +113,33 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "messages",
             },
         ),
-        migrations.AddField(
-            model_name="message",
-            name="original",
-            field=models.ForeignKey(
-                help_text="The message that this one repeats.",
-                null=True,
-                on_delete=models.SET_NULL,
-                related_name="resends",
-                to="turbosmtp.message",
-                verbose_name="sent again from",
-            ),
+        migrations.CreateModel(
+            name="Resend",
+            fields=[
+                (
+                    "message",
+                    models.OneToOneField(
+                        on_delete=models.CASCADE,
+                        primary_key=True,
+                        related_name="resend_of",
+                        serialize=False,
+                        to="turbosmtp.message",
+                    ),
+                ),
+                (
+                    "original",
+                    models.ForeignKey(
+                        on_delete=models.CASCADE,
+                        related_name="resends",
+                        to="turbosmtp.message",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "resend",
+                "verbose_name_plural": "resends",
+                "default_permissions": (),
+            },
         ),
         migrations.AddField(
             model_name="message",

@@ -69,10 +69,14 @@ def test_the_whole_way(wire: Any, admin_client: Client) -> None:
 
     wire.answer = ACCEPT
     again, said = resend(admin_client, row)
-    assert said == "turboSMTP accepted it."
+    assert said == "Sent again: turboSMTP accepted it."
     (_, _, first), (_, _, second) = wire.seen
     assert json.loads(first) | {"reference_id": str(again.pk)} == json.loads(second)
-    assert (again.original, again.outcome, again.mid) == (row, "accepted", "4321")
+    assert (again.resend_of.original, again.outcome, again.mid) == (
+        row,
+        "accepted",
+        "4321",
+    )
     for name in ("subject", "from_email", "first_recipient", "size", "recipient_count"):
         assert getattr(again, name) == getattr(row, name), name
     assert again.content.html == row.content.html
@@ -146,7 +150,7 @@ def test_of_blind_copies_only_those_who_did_not_get_it(
     ]
     assert len({fields["mime_raw"] for fields in sent}) == 1
     assert again.recipient_count == 2
-    assert said == "turboSMTP accepted it."
+    assert said == "Sent again: turboSMTP accepted it."
 
 
 def test_refused_again_it_can_be_sent_once_more(
@@ -154,13 +158,13 @@ def test_refused_again_it_can_be_sent_once_more(
 ) -> None:
     row = send(new())
     second, said = resend(admin_client, row)
-    assert said == "turboSMTP refused it."
-    assert (second.outcome, second.original) == ("refused", row)
+    assert said == "Sent again: turboSMTP refused it."
+    assert (second.outcome, second.resend_of.original) == ("refused", row)
     assert second.payload.count() == 1
     assert admin_client.get(build_url(row)).status_code == 302
     wire.answer = ACCEPT
     third, said = resend(admin_client, second)
-    assert (third.outcome, third.original) == ("accepted", second)
+    assert (third.outcome, third.resend_of.original) == ("accepted", second)
     assert len(wire.seen) == 3
 
 
