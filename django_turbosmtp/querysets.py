@@ -60,7 +60,8 @@ def filter_attention(
 
     They failed, nobody knows whether they arrived, or they are stuck in "sending".
     """
-    before = (now or timezone.now()) - STUCK
+    # Whole minutes, so that what was counted a moment ago was the same.
+    before = (now or timezone.now()).replace(second=0, microsecond=0) - STUCK
     needing = [Status.FAILED, Status.INVALID, Status.UNKNOWN]
     stuck = Q(status=Status.SENDING, created_at__lt=before)
     return queryset.filter(Q(status__in=needing) | stuck)

@@ -99,7 +99,8 @@ def _count_each(parts: Sequence[QuerySet[Message]]) -> list[Counts]:
             .annotate(n=Count("*"))
             for number, part in enumerate(parts[start : start + _PARTS], start)
         ]
-        rows: Iterable[Any] = some[0].union(*some[1:], all=True) if some else ()
+        # In no order: Django 6.1 gives a union that of its model.
+        rows: Iterable[Any] = some[0].union(*some[1:], all=True).order_by()
         for number, status, count in rows:
             found[number][_GROUP_OF.get(status, status)] += count
     return [dict(found[number]) for number in range(len(parts))]

@@ -49,11 +49,7 @@ def show_status(status: str) -> SafeString:
 
 def show_time(moment: datetime.datetime) -> str:
     """Return how long ago a moment was, and the moment itself."""
-    now = (
-        timezone.now()
-        if timezone.is_aware(moment)
-        else timezone.make_naive(timezone.now())
-    )
+    now = timezone.now()
     seconds = (now - moment).total_seconds()
     if seconds < 0:
         age = ""

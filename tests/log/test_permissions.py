@@ -1,0 +1,235 @@
+"""Who gets which page: every URL of the app, found by walking the resolver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import NoReverseMatch, get_resolver, path, reverse
+from django.urls.resolvers import URLPattern, URLResolver
+
+from django_turbosmtp.admin import MessageAdmin
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.models import Message
+from django_turbosmtp.sandbox import Sandbox
+from tests.log.test_files import PDF, stored  # noqa: F401 - a fixture
+from tests.messages import new
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/turbosmtp/message/"
+
+#: What each user may have. All else is forbidden, and no URL may be missing here.
+USERS = {
+    "anonymous": None,
+    "no permission": (),
+    "view": ("view_message",),
+    "body alone": ("view_message_body",),
+    "resend alone": ("resend_message",),
+    "view and body": ("view_message", "view_message_body"),
+    "view and resend": ("view_message", "resend_message"),
+    "full": ("view_message", "view_message_body", "resend_message"),
+}
+#: The permissions each page takes, None where nobody has any business there.
+PAGES = {
+    "changelist": ("view_message",),
+    "change": ("view_message",),
+    "history": ("view_message",),
+    "add": None,
+    "delete": None,
+    "dashboard": ("view_message",),
+    "person": ("view_message",),
+    "export": ("view_message",),
+    "preview": ("view_message", "view_message_body"),
+    "attachment": ("view_message", "view_message_body"),
+    "eml": ("view_message", "view_message_body"),
+    "resend": ("view_message", "resend_message"),
+    "test": ("view_message", "resend_message"),
+}
+
+
+def walk(patterns: Any) -> Iterator[URLPattern]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            yield from walk(pattern.url_patterns)
+        else:
+            yield pattern
+
+
+def list_urls() -> dict[str, URLPattern]:
+    """Return the patterns whose view is of this app, by the end of their names."""
+    found = {}
+    for pattern in walk(get_resolver().url_patterns):
+        view: Any = pattern.callback
+        owner = getattr(view, "model_admin", None) or getattr(
+            getattr(view, "__wrapped__", view), "__self__", None
+        )
+        module = type(owner).__module__ if owner else view.__module__
+        named = str(pattern.name or "").startswith("turbosmtp_")
+        if named or module.startswith("django_turbosmtp"):
+            found[str(pattern.name).removeprefix("turbosmtp_message_")] = pattern
+    return found
+
+
+def build_url(name: str, row: Message) -> str:
+    url = f"admin:turbosmtp_message_{name}"
+    for arguments in ([], [row.pk], [row.pk, 0]):
+        try:
+            return reverse(url, args=arguments)
+        except NoReverseMatch:
+            continue
+    pytest.fail(f"{name} takes arguments that this test does not know")
+
+
+def finish(answer: Any) -> None:
+    """Take a streamed answer to its end, and close its file."""
+    if answer.streaming:
+        list(answer.streaming_content)
+        # Not close(): that would close the connection of the test, too.
+        for close in answer._resource_closers:
+            close()
+
+
+@pytest.fixture
+def row(stored: Path, sandbox: Sandbox) -> Message:  # noqa: F811
+    """A message that was refused, so that it can be sent again."""
+    sandbox.add_fault("nocredit", times=1)
+    html = ("<p>Secret</p>", "text/html")
+    message = new(subject="Order", alternatives=[html], attachments=[PDF])
+    EmailBackend(fail_silently=True).send_messages([message])
+    return Message.objects.get()
+
+
+def test_no_url_is_forgotten(user: Any) -> None:
+    found = list_urls()
+    # Django's own, from an older form of URL to the page itself.
+    assert str(found.pop("None").pattern) == "<path:object_id>/"
+    assert set(found) == set(PAGES)
+    assert user().get(f"{LIST}1/")["Location"] == f"{LIST}1/change/"
+
+
+@pytest.mark.parametrize("kind", USERS)
+@pytest.mark.parametrize("page", PAGES)
+def test_who_gets_in(
+    row: Message, user: Any, sandbox: Sandbox, page: str, kind: str
+) -> None:
+    needed, owned = PAGES[page], USERS[kind]
+    client = Client() if owned is None else user(*owned)
+    url = build_url(page, row)
+    allowed = needed is not None and set(needed) <= set(owned or ())
+    for method in ("get", "head", "post", "put", "delete"):
+        data = {"to": "a@example.org", "mailer": "default"} if page == "test" else {}
+        answer = getattr(client, method)(url, data)
+        finish(answer)
+        if owned is None:
+            assert answer.status_code == 302
+            assert "/admin/login/" in answer["Location"]
+        elif not allowed:
+            assert answer.status_code == 403, method
+        elif method in {"get", "head"}:
+            assert answer.status_code == 200, method
+    sends = page in {"resend", "test"} and allowed
+    assert len(sandbox.messages) == sends
+    assert Message.objects.count() == 1 + sends
+
+
+@pytest.mark.parametrize("page", ["change", "preview", "eml", "resend", "attachment"])
+def test_what_is_not_there(row: Message, user: Any, page: str) -> None:
+    url = build_url(page, row)
+    Message.objects.all().delete()
+    assert user(*USERS["full"]).get(url).status_code == 404  # type: ignore[misc]
+    assert user().get(url).status_code == 403
+    assert Client().get(url).status_code == 302
+
+
+@pytest.mark.parametrize("key", ["nonsense", "1", "..", "%00", "_"])
+def test_a_key_that_is_none(admin_client: Client, key: str) -> None:
+    assert admin_client.get(f"{LIST}{key}/change/").status_code == 404
+    assert admin_client.get(f"{LIST}{key}/preview/").status_code in {302, 404}
+
+
+class OwnAdmin(MessageAdmin):
+    """What a site may do: fewer messages, a column and a field of its own."""
+
+    list_display = (*MessageAdmin.list_display, "from_email")
+    fieldsets = (("Ours", {"fields": ["subject", ("tags", "shouted")]}),)
+
+    def get_queryset(self, request: Any) -> Any:
+        return super().get_queryset(request).exclude(subject="Hidden")
+
+    @admin.display(description="shouted")
+    def shouted(self, message: Message) -> str:
+        return message.subject.upper()
+
+
+site = admin.AdminSite("backoffice")
+site.register(Message, OwnAdmin)
+urlpatterns = [path("admin/", admin.site.urls), path("office/", site.urls)]
+
+
+@pytest.mark.urls("tests.log.test_permissions")
+def test_a_site_s_own_admin(row: Message, admin_client: Client) -> None:
+    base = "/office/turbosmtp/message/"
+    for path_ in ("", "dashboard/", "person/?address=to@example.org", "test/"):
+        html = admin_client.get(base + path_).content.decode()
+        assert "/admin/turbosmtp" not in html
+        assert f'href="{base}' in html
+    html = admin_client.get(f"{base}{row.pk}/change/").content.decode()
+    assert "/admin/turbosmtp" not in html
+    assert "ORDER" in html
+    assert f"{base}{row.pk}/preview/" in html
+    answer = admin_client.post(f"{base}{row.pk}/resend/")
+    assert answer["Location"].startswith(base)
+    assert "shop@example.com" in admin_client.get(base).content.decode()
+
+
+@pytest.mark.urls("tests.log.test_permissions")
+def test_what_its_queryset_leaves_out_is_nowhere(
+    row: Message, admin_client: Client
+) -> None:
+    Message.objects.update(subject="Hidden")
+    base = "/office/turbosmtp/message/"
+    for page in ("change", "preview", "eml", "resend", "attachments/0"):
+        ending = "change" if page == "change" else page
+        assert admin_client.get(f"{base}{row.pk}/{ending}/").status_code == 404
+        assert admin_client.post(f"{base}{row.pk}/{ending}/").status_code == 404
+    for page in ("", "export/", "person/?address=to@example.org"):
+        answer: Any = admin_client.get(base + page)
+        text = b"".join(answer) if answer.streaming else answer.content
+        assert b"Hidden" not in text
+    [table, *_] = admin_client.get(f"{base}dashboard/").context["tables"]
+    assert table["sum"]["total"] == 0
+
+
+def test_a_whole_page_in_another_language(
+    row: Message, admin_client: Client, settings: Any
+) -> None:
+    settings.LANGUAGE_CODE = "de"
+    for page, needed in PAGES.items():
+        if needed is not None:
+            answer = admin_client.get(build_url(page, row))
+            finish(answer)
+            assert answer.status_code == 200
+
+
+def test_without_time_zones(row: Message, admin_client: Client, settings: Any) -> None:
+    settings.USE_TZ = False
+    for page, needed in PAGES.items():
+        if needed is not None:
+            answer = admin_client.get(build_url(page, row))
+            finish(answer)
+            assert answer.status_code == 200
+
+
+def test_users_of_the_log_are_told_apart() -> None:
+    """The permissions named here are those that there are."""
+    named = {name for names in USERS.values() for name in names or ()}
+    model = apps.get_model("turbosmtp", "Message")
+    assert named == {"view_message", *(name for name, _ in model._meta.permissions)}
+    assert User.objects.count() == 0
