@@ -25,6 +25,10 @@ HAS_MAILERS = django.VERSION >= (6, 1)
 #: Remove when 5.2 is no longer supported (2028-04).
 MODERN_MIME = django.VERSION >= (6, 0)
 
+#: Django 6.1 has its breadcrumbs in a list, and its object tools beside the title.
+#: Remove when 6.0 is no longer supported (2027-04, and 5.2 in 2028-04).
+MODERN_ADMIN = django.VERSION >= (6, 1)
+
 if TYPE_CHECKING or not MODERN_MIME:
     # What Django 5.2 raises for header injection, and its documents tell to catch.
     # Remove when 5.2 is no longer supported (2028-04).

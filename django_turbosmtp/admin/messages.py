@@ -62,12 +62,12 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
     list_display = (
         "status_shown",
         "recipients_shown",
-        "subject_or_none",
+        "subject_shown",
         "time_shown",
         "labels",
         "mailer_shown",
     )
-    list_display_links = ("subject_or_none",)
+    list_display_links = ("subject_shown",)
     list_filter = (
         AttentionFilter,
         StatusFilter,
@@ -194,10 +194,14 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
         """Return how long ago it was, and when."""
         return show_time(message.created_at)
 
-    @admin.display(description=_("subject"))
     def subject_or_none(self, message: Message) -> str:
         """Return the subject, or a text to click on."""
         return message.subject.strip() or str(_("(no subject)"))
+
+    @admin.display(description=_("subject"))
+    def subject_shown(self, message: Message) -> str:
+        """Return the same, in the direction of its own script."""
+        return format_html("<bdi>{}</bdi>", self.subject_or_none(message))
 
     @admin.display(description=_("recipient"))
     def recipients_shown(self, message: Message) -> str:
@@ -205,7 +209,9 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
         if not message.first_recipient:
             return ""
         url = self._build_url("person", query={"address": message.first_recipient})
-        first = format_html('<a href="{}">{}</a>', url, message.first_recipient)
+        first = format_html(
+            '<a href="{}"><bdi>{}</bdi></a>', url, message.first_recipient
+        )
         more = message.recipient_count - 1
         if more < 1:
             return first

@@ -17,8 +17,10 @@ from django.http import (
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from django_turbosmtp._compat import MODERN_ADMIN
 from django_turbosmtp.admin.dashboard import describe_period
 from django_turbosmtp.admin.detail import Reader
 from django_turbosmtp.admin.export import build_eml, write_csv
@@ -175,6 +177,20 @@ class ReadingPages(_Base):
         url = reverse(name, args=args, current_app=self.admin_site.name)
         return f"{url}?{urlencode(query)}" if query else url
 
+    def _list_crumbs(self) -> list[dict[str, Any]]:
+        """Return what stands above a page, from the admin's home down to it."""
+        site = self.admin_site.name
+        label = self.opts.app_label
+        app_list = reverse("admin:app_list", args=[label], current_app=site)
+        return [
+            {"label": _("Home"), "url": reverse("admin:index", current_app=site)},
+            {"label": self.opts.app_config.verbose_name, "url": app_list},
+            {
+                "label": capfirst(self.opts.verbose_name_plural),
+                "url": self._build_url("changelist"),
+            },
+        ]
+
     def _render(
         self, request: HttpRequest, name: str, context: dict[str, Any]
     ) -> TemplateResponse:
@@ -185,6 +201,8 @@ class ReadingPages(_Base):
             {
                 **self.admin_site.each_context(request),
                 "opts": self.opts,
+                "has_modern_admin": MODERN_ADMIN,
+                "crumbs": self._list_crumbs(),
                 "media": self.media,
                 **context,
             },

@@ -87,6 +87,6 @@ def show_error(message: Message) -> SafeString:
     if not message.error:
         return SafeString()
     return format_html(
-        '<span class="turbosmtp-error">{}</span>',
+        '<span class="turbosmtp-error" dir="auto">{}</span>',
         Truncator(message.error).chars(_MAX_ERROR),
     )

@@ -38,6 +38,16 @@ def main(database: str, send_url: str, port: str, outside: str) -> None:
         "RECIPIENT_GUARD": ["example.org"],
     }
     import django
+
+    if django.VERSION >= (6, 0):
+        # Its own middleware, which gives nonces too.
+        settings.MIDDLEWARE[0] = "django.middleware.csp.ContentSecurityPolicyMiddleware"
+        settings.SECURE_CSP = {
+            name: sources
+            for name, _, sources in (
+                part.strip().partition(" ") for part in POLICY.split(";")
+            )
+        }
     from django.core.management import call_command
 
     django.setup()

@@ -72,7 +72,13 @@ def test_did_the_customer_get_it(site, sandbox, page, size, scheme):
     mid = sandbox.messages[0].mid
     for found in (mid, "turboSMTP accepted it", "rejected", "Prices (café).pdf"):
         assert found in text
+    wait_for_frame(page)
     take_shot(page, size, scheme, "log-message")
+
+
+def wait_for_frame(page):
+    page.frame_locator("iframe").get_by_role("heading").first.wait_for()
+    page.locator("iframe").scroll_into_view_if_needed()
 
 
 def log_in(page, site, path=""):
@@ -264,6 +270,7 @@ def test_from_right_to_left(site, browser, size, scheme):
         take_shot(page, size, "rtl", f"log-{name}")
     page.goto(f"{site}/admin/turbosmtp/message/")
     page.get_by_role("link", name="Your order is on its way").click()
+    wait_for_frame(page)
     take_shot(page, size, "rtl", "log-message")
     context.close()
 
