@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--messages", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--database", help="where, instead of a temporary file")
+    parser.add_argument("--times", type=int, default=TIMES, help="ask for each page")
     options = parser.parse_args()
     if options.database and len(options.messages) > 1:
         parser.error("--database takes one number of --messages")
@@ -53,12 +54,13 @@ def main() -> None:
 
         for count in options.messages:
             command = [sys.executable, __file__, "--messages", str(count)]
+            command += ["--times", str(options.times)]
             subprocess.run(command, check=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         database = options.database or str(Path(folder) / "log.sqlite3")
         _configure(database)
-        _measure(options.messages[0])
+        _measure(options.messages[0], options.times)
 
 
 def _configure(database: str) -> None:
@@ -119,7 +121,7 @@ def _configure(database: str) -> None:
     globals()["urlpatterns"] = [path("admin/", admin.site.urls)]
 
 
-def _measure(count: int) -> None:
+def _measure(count: int, times: int) -> None:
     from django.core.management import call_command
     from django.db import connection
 
@@ -136,13 +138,13 @@ def _measure(count: int) -> None:
     print(f"\n{total:,} messages, {connection.vendor}")
     print(f"  {'':36}{'first':>9}{'median':>9}{'slowest':>9}{'queries':>9}")
     for label, url in list_pages(total):
-        first, times, queries = _ask(url)
-        taken = (first, statistics.median(times), max(times))
+        first, others, queries = _ask(url, times)
+        taken = (first, statistics.median(others), max(others))
         columns = "".join(f"{seconds * 1000:>6.0f} ms" for seconds in taken)
         print(f"  {label:36}{columns}{queries:>9}")
 
 
-def _ask(url: str) -> tuple[float, list[float], int]:
+def _ask(url: str, number: int) -> tuple[float, list[float], int]:
     """Return the seconds of the first time, when nothing is counted yet, and of others.
 
     With them, the number of queries of the first.
@@ -165,7 +167,7 @@ def _ask(url: str) -> tuple[float, list[float], int]:
     if answer.status_code != 200:
         raise RuntimeError(f"{url}: {answer.status_code}")
     times = []
-    for _ in range(TIMES):
+    for _ in range(number):
         started = time.perf_counter()
         client.get(url)
         times.append(time.perf_counter() - started)

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from django_turbosmtp._compat import HAS_MAILERS
 from django_turbosmtp.api.shared import close_shared_sessions
@@ -137,3 +138,22 @@ def proxy(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.delenv(name, raising=False)
     yield lambda url: monkeypatch.setenv("https_proxy", url)
     close_shared_sessions()
+
+
+@pytest.fixture
+def user(django_user_model: Any) -> Any:
+    """Make a member of the staff with these permissions, and log her in."""
+
+    from django.contrib.auth.models import Permission
+
+    def make(*permissions: str) -> Client:
+        name = "-".join(permissions) or "none"
+        made, _ = django_user_model.objects.get_or_create(
+            username=name, defaults={"is_staff": True}
+        )
+        made.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client = Client()
+        client.force_login(made)
+        return client
+
+    return make

@@ -173,7 +173,7 @@ site.register(Message, OwnAdmin)
 urlpatterns = [path("admin/", admin.site.urls), path("office/", site.urls)]
 
 
-@pytest.mark.urls("tests.log.test_permissions")
+@pytest.mark.urls("tests.test_permissions")
 def test_a_site_s_own_admin(row: Message, admin_client: Client) -> None:
     base = "/office/turbosmtp/message/"
     for path_ in ("", "dashboard/", "person/?address=to@example.org", "test/"):
@@ -189,7 +189,7 @@ def test_a_site_s_own_admin(row: Message, admin_client: Client) -> None:
     assert "shop@example.com" in admin_client.get(base).content.decode()
 
 
-@pytest.mark.urls("tests.log.test_permissions")
+@pytest.mark.urls("tests.test_permissions")
 def test_what_its_queryset_leaves_out_is_nowhere(
     row: Message, admin_client: Client
 ) -> None:
