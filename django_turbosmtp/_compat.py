@@ -64,6 +64,26 @@ def list_mailers() -> dict[str | None, dict[str, Any]]:
         return {None: {"BACKEND": settings.EMAIL_BACKEND}}
 
 
+def list_mailers_before_tests() -> dict[str, dict[str, Any]] | None:
+    """Return MAILERS as it was before a test runner replaced the backends in it.
+
+    None on a Django without such a setting. Django's runner (and pytest-django, through
+    the same function) keeps what was there; the name is Django's own and private.
+    """
+    if not HAS_MAILERS:
+        return None
+    mailers = getattr(settings, "MAILERS", {"default": {}})
+    from django.test import utils
+
+    saved: Any = getattr(getattr(utils, "_TestState", None), "saved_data", None)
+    before = getattr(saved, "mailers", {})
+    return {
+        # What a test has set itself stays.
+        alias: before.get(alias, config) if not config.get("OPTIONS") else config
+        for alias, config in mailers.items()
+    }
+
+
 def get_mailer(alias: str) -> Any:
     """Return the backend of a mailer (Django 6.1), None where there is none of it."""
     if not HAS_MAILERS:

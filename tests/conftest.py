@@ -15,6 +15,8 @@ from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.sandbox import Sandbox
 from tests.serving import say
 
+pytest_plugins = ["django_turbosmtp.testing.fixtures"]
+
 BACKEND = "django_turbosmtp.backends.EmailBackend"
 CREDENTIALS = {
     2: {"CONSUMER_KEY": "sandbox-key", "CONSUMER_SECRET": "sandbox-secret"},

@@ -1,0 +1,82 @@
+"""The backend of a test, or the sandbox, in place of what a runner has put there."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core import mail
+from django.test import override_settings
+
+from django_turbosmtp._compat import list_mailers_before_tests
+from django_turbosmtp.api.shared import close_shared_sessions
+from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.testing.outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OUTBOX = "django_turbosmtp.testing.OutboxBackend"
+_BACKEND = "django_turbosmtp.backends.EmailBackend"
+
+
+@contextmanager
+def use_outbox(**turbosmtp: Any) -> Iterator[Outbox]:
+    """Keep what is sent in an outbox, and yield it, empty.
+
+    ``turbosmtp``: keys of ``TURBOSMTP`` for the time being.
+    """
+    before = getattr(mail, "outbox", None)
+    mail.outbox = []
+    outbox = Outbox()
+    try:
+        with override_settings(**_build_settings(_OUTBOX, turbosmtp)):
+            yield outbox
+    finally:
+        outbox.clear()
+        if before is None:
+            del mail.outbox
+        else:
+            mail.outbox = before
+
+
+@contextmanager
+def use_sandbox(**turbosmtp: Any) -> Iterator[Sandbox]:
+    """Send to a sandbox of its own, and yield it. It is ended with the block."""
+    with Sandbox() as sandbox:
+        version = turbosmtp.get("API_VERSION", 2)
+        own = {
+            "CONSUMER_KEY": "sandbox-key",
+            "CONSUMER_SECRET": "sandbox-secret",
+            "AUTHUSER": "sandbox@example.com",
+            "AUTHPASS": "sandbox-password",
+            "SEND_URL": sandbox.send_url(version),
+            "API_URL": sandbox.api_url(version),
+        }
+        try:
+            with override_settings(**_build_settings(_BACKEND, own | turbosmtp)):
+                yield sandbox
+        finally:
+            close_shared_sessions()
+
+
+def _build_settings(backend: str, turbosmtp: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that put ``backend`` in place of every mailer of ours."""
+    merged = {**(getattr(settings, "TURBOSMTP", None) or {}), **turbosmtp}
+    mailers = list_mailers_before_tests()
+    if mailers is None:
+        return {"EMAIL_BACKEND": backend, "TURBOSMTP": merged}
+    own = {
+        alias: {
+            "BACKEND": backend,
+            # What TURBOSMTP is told here is meant, whatever a mailer has of its own.
+            "OPTIONS": {
+                name: value
+                for name, value in config.get("OPTIONS", {}).items()
+                if name.upper() not in turbosmtp
+            },
+        }
+        for alias, config in mailers.items()
+    }
+    return {"MAILERS": own, "TURBOSMTP": merged}

@@ -1,0 +1,37 @@
+"""The same for Django's TestCase."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django_turbosmtp.testing.context import use_outbox, use_sandbox
+
+if TYPE_CHECKING:
+    from unittest import TestCase
+
+    from django_turbosmtp.sandbox import Sandbox
+    from django_turbosmtp.testing.outbox import Outbox
+
+    _Base = TestCase
+else:
+    _Base = object
+
+
+class OutboxMixin(_Base):
+    """Each test has an outbox, empty, as ``self.outbox``."""
+
+    outbox: Outbox
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.outbox = self.enterContext(use_outbox())
+
+
+class SandboxMixin(_Base):
+    """Each test has a sandbox of its own, as ``self.sandbox``."""
+
+    sandbox: Sandbox
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sandbox = self.enterContext(use_sandbox())
