@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +28,8 @@ CREDENTIALS = {
 def pytest_make_parametrize_id(val: Any) -> str | None:
     """Name a case by what it holds, where pytest would only count."""
     if isinstance(val, (dict, list, tuple, set, bytes)):
-        text = ascii(val)
+        # Without addresses in memory, so that a case has the same name in each process.
+        text = re.sub(r" at 0x[0-9a-f]+", "", ascii(val))
         return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
     return getattr(val, "case", None)
 
