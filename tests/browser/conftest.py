@@ -32,9 +32,8 @@ def sandbox():
         yield running
 
 
-@pytest.fixture
-def outside():
-    """Yield a web server that no page may ask, and what it was asked."""
+@pytest.fixture(scope="module")
+def _outside():
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -57,6 +56,14 @@ def outside():
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def outside(_outside):
+    """Yield a web server that no page may ask, and what this test asked it."""
+    _origin, asked = _outside
+    asked.clear()
+    return _outside
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -13,31 +14,52 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from django_turbosmtp.sandbox import Sandbox
 from tests.browser.conftest import take_shot
 
 SITE = Path(__file__).with_name("site.py")
 
 
+@pytest.fixture(scope="module")
+def site_sandbox():
+    """Where the site below sends."""
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(site_sandbox, tmp_path_factory, _outside):
+    """Yield the address of a site that has sent a few messages, to be read alone."""
+    with run_site(site_sandbox, tmp_path_factory.mktemp("site"), _outside) as url:
+        yield url
+
+
 @pytest.fixture
-def site(sandbox, tmp_path, outside):
-    """Yield the address of a running site that has sent a few messages."""
+def own_site(sandbox, tmp_path, _outside):
+    """Yield the address of another, to be changed."""
+    with run_site(sandbox, tmp_path, _outside) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def run_site(sandbox, folder, outside):
     sandbox.add_fault("500", match="lost@")
     sandbox.add_fault("nocredit", match="refused@", times=1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    arguments = [str(tmp_path / "db.sqlite3"), sandbox.send_url(), port, outside[0]]
+    arguments = [str(folder / "db.sqlite3"), sandbox.send_url(), port, outside[0]]
     url = f"http://127.0.0.1:{port}"
     with (
-        (tmp_path / "log").open("w") as log,
+        (folder / "log").open("w") as log,
         subprocess.Popen(
             [sys.executable, SITE, *arguments], stdout=log, stderr=log, env=os.environ
         ) as process,
     ):
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while not answers(f"{url}/favicon.ico"):
-                assert process.poll() is None, (tmp_path / "log").read_text()
+                assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             yield url
@@ -53,7 +75,7 @@ def answers(url):
     return True
 
 
-def test_did_the_customer_get_it(site, sandbox, page, size, scheme):
+def test_did_the_customer_get_it(site, site_sandbox, page, size, scheme):
     log_in(page, site)
     page.get_by_text("Your order is on its way").wait_for()
     for status in ("sent", "unknown", "rejected", "invalid", "failed"):
@@ -69,7 +91,7 @@ def test_did_the_customer_get_it(site, sandbox, page, size, scheme):
     page.get_by_role("link", name="Your order is on its way").click()
     page.get_by_text("Jane Doe <jane@example.org>").first.wait_for()
     text = page.locator("#content").inner_text()
-    mid = sandbox.messages[0].mid
+    mid = site_sandbox.messages[0].mid
     for found in (mid, "turboSMTP accepted it", "rejected", "Prices (café).pdf"):
         assert found in text
     wait_for_frame(page)
@@ -114,7 +136,9 @@ def test_a_hostile_message_does_nothing(site, outside, page, size, scheme):
     take_shot(page, size, scheme, "log-pictures")
 
 
-def test_a_preview_opened_by_itself_does_nothing(site, outside, page):
+@pytest.mark.parametrize("scheme", ["light"])
+@pytest.mark.parametrize("size", ["desktop"])
+def test_a_preview_opened_by_itself_does_nothing(site, outside, page, size, scheme):
     _origin, asked = outside
     log_in(page, site)
     page.get_by_role("link", name="Your order is on its way").click()
@@ -139,8 +163,8 @@ def test_a_person(site, page, size, scheme):
     page.get_by_text("turboSMTP accepted it.", exact=True).wait_for()
 
 
-def test_sending_again_by_keyboard_alone(site, sandbox, page, size, scheme):
-    log_in(page, site)
+def test_sending_again_by_keyboard_alone(own_site, sandbox, page, size, scheme):
+    log_in(page, own_site)
     press(page, "Your invoice")
     page.get_by_text("has no credit left").wait_for()
     take_shot(page, size, scheme, "log-refused")
@@ -275,7 +299,7 @@ def test_from_right_to_left(site, browser, size, scheme):
     context.close()
 
 
-def test_without_scripts(site, browser, size, scheme):
+def test_without_scripts(site, browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     log_in(page, site, "dashboard/")
