@@ -27,6 +27,10 @@ def _check_credential(value: Any) -> str:
         return "is empty."
     if value != value.strip() or any(ord(c) < 32 or ord(c) > 126 for c in value):
         return "has white space around it or characters that no credential has."
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return "has quotation marks around it, as a .env file may: leave them out."
+    if " #" in value:
+        return "goes on with ' #', as a comment in a .env file does: leave that out."
     return ""
 
 

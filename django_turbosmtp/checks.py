@@ -10,6 +10,9 @@ W003      (--deploy) SEND_URL is this machine: nothing leaves it
 W004      (--deploy) RECIPIENT_GUARD keeps mail from its recipients
 W005      (--deploy) the app is installed, and no mailer uses its backend
 W006      (--database) the log's tables are missing
+W007      a mailer has keys beside OPTIONS, which Django ignores
+W008      there are MAILERS, and this Django does not know them
+W009      SEND_URL has no path, and turboSMTP's API one
 ========  ==================================================================
 """
 
@@ -24,8 +27,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 
-from django_turbosmtp._compat import list_mailers
-from django_turbosmtp._values import is_loopback
+from django_turbosmtp._compat import HAS_MAILERS, list_mailers
+from django_turbosmtp._values import KEYS, is_loopback
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.conf import (
     OPTION_NAMES,
@@ -120,6 +123,21 @@ def check_use(
                 id="turbosmtp.W001",
             )
         )
+    found += _find_ignored()
+    for alias, options in mailers:
+        url = _read_value(options, "SEND_URL")
+        if not url or KEYS["SEND_URL"].complain(url):
+            continue
+        if not urlsplit(url).path.strip("/"):
+            where = "" if alias is None else f"MAILERS[{alias!r}]: "
+            found.append(
+                Warning(
+                    f"{where}SEND_URL is {url!r}, without a path: mail is posted to"
+                    " /mail/send there.",
+                    hint="That of turboSMTP and of the sandbox ends in /api/v2.",
+                    id="turbosmtp.W009",
+                )
+            )
     senders = ["DEFAULT_FROM_EMAIL"]
     if settings.ADMINS or settings.MANAGERS:
         senders.append("SERVER_EMAIL")
@@ -141,6 +159,34 @@ def check_use(
             )
         )
     return found
+
+
+def _find_ignored() -> Iterator[CheckMessage]:
+    """Yield what stands in the settings and is read by nobody."""
+    if not HAS_MAILERS:
+        if getattr(settings, "MAILERS", None):
+            yield Warning(
+                "MAILERS is set, which Django before 6.1 does not know: mail goes the"
+                " way of EMAIL_BACKEND.",
+                hint="Set EMAIL_BACKEND and TURBOSMTP, or use Django 6.1.",
+                id="turbosmtp.W008",
+            )
+        return
+    from django_turbosmtp.backends import is_our_backend
+
+    for alias, config in list_mailers().items():
+        if alias is None or not is_our_backend(config.get("BACKEND", "")):
+            continue
+        for name in sorted(map(str, config.keys() - {"BACKEND", "OPTIONS"})):
+            known = name.lower() in OPTION_NAMES
+            yield Warning(
+                f"MAILERS[{alias!r}] has a key beside BACKEND and OPTIONS, which Django"
+                " ignores" + (f": {name!r}." if known else "."),
+                hint=f"Put it into OPTIONS, as {name.lower()!r}."
+                if known
+                else "Put it into OPTIONS, or remove it.",
+                id="turbosmtp.W007",
+            )
 
 
 def check_deployment(

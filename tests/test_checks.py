@@ -32,6 +32,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "E010": ({**GOOD, "CONSUMER_KEY": 5}, "int, not a string"),
     "E010 empty": ({**GOOD, "CONSUMER_KEY": ""}, "is empty"),
     "E011": ({**GOOD, "CONSUMER_SECRET": "hunter2-secret\n"}, "white space"),
+    "E011 quotes": ({**GOOD, "CONSUMER_SECRET": '"hunter2"'}, "quotation marks"),
+    "E011 comment": ({**GOOD, "CONSUMER_SECRET": "hunter2 # live"}, "as a comment"),
     "E012": ({**GOOD, "AUTHUSER": "a\nb"}, "white space"),
     "E013": ({**GOOD, "AUTHPASS": ""}, "empty"),
     "E013 bytes": ({**GOOD, "AUTHPASS": "hunter2\udcff"}, "not valid Unicode"),
@@ -203,7 +205,40 @@ def test_deployment_without_our_backend(settings: Any) -> None:
     assert found(include_deployment_checks=True).keys() == {"W005"}
 
 
+@pytest.mark.parametrize("path", ["", "/"])
+def test_a_send_url_without_a_path(sending: Any, path: str) -> None:
+    sending.TURBOSMTP = {**GOOD, "SEND_URL": f"http://127.0.0.1:8025{path}"}
+    assert "ends in /api/v2" in found()["W009"]
+    sending.TURBOSMTP = {**GOOD, "SEND_URL": "http://127.0.0.1:8025/api/v2"}
+    assert found() == {}
+
+
+if not HAS_MAILERS:
+
+    def test_mailers_that_this_django_does_not_know(sending: Any) -> None:
+        sending.TURBOSMTP = GOOD
+        sending.MAILERS = {"default": {"BACKEND": BACKEND}}
+        assert "EMAIL_BACKEND" in found()["W008"]
+
+
 if HAS_MAILERS:
+
+    def test_keys_beside_options(sending: Any) -> None:
+        sending.TURBOSMTP = GOOD
+        sending.MAILERS = {
+            "default": {"BACKEND": BACKEND, "CONSUMER_KEY": "hunter2"},
+            "news": {"BACKEND": BACKEND, "hunter2": 1},
+            "smtp": {
+                "BACKEND": "django.core.mail.backends.dummy.EmailBackend",
+                "TIMEOUT": 1,
+            },
+        }
+        assert found().keys() == {"W007"}
+        texts = [f"{m.msg} {m.hint}" for m in run_checks(tags=["turbosmtp"])]
+        assert len(texts) == 2
+        assert "'CONSUMER_KEY'. Put it into OPTIONS, as 'consumer_key'." in texts[0]
+        assert "MAILERS['news']" in texts[1]
+        assert "hunter2" not in "".join(texts)
 
     def test_options_of_each_mailer(sending: Any) -> None:
         sending.TURBOSMTP = GOOD
