@@ -276,6 +276,26 @@ def test_the_readme_s_second_account_sends(monkeypatch):
         assert sandbox.total_accepted == 1
 
 
+@pytest.mark.parametrize("key", [None, "mine"])
+def test_the_readme_s_settings_work_in_any_shell(monkeypatch, key):
+    for name in ("TURBOSMTP_CONSUMER_KEY", "TURBOSMTP_CONSUMER_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+        if key:
+            monkeypatch.setenv(name, key)
+    names = {}
+    exec(find_block(README, "INSTALLED_APPS"), names)
+    settings = names["TURBOSMTP"]
+    with override_settings(TURBOSMTP=settings):
+        loaded = conf.load()
+    assert loaded.credentials().user == (key or "sandbox-key")
+    if key:
+        assert loaded.send_url == conf.SEND_HOSTS[2, "global"]
+    else:
+        with Sandbox() as sandbox:
+            wanted = re.sub(r":\d+", ":8025", sandbox.send_url())
+        assert loaded.send_url == wanted
+
+
 def test_the_snippets_about_tests_are_tests_that_pass(turbosmtp_outbox):
     """Under the backend that the runner has put in place, as a reader's would."""
     path, names = ROOT / "docs" / "testing.rst", {"__name__": "tests"}
