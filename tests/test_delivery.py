@@ -545,3 +545,13 @@ def test_a_clock_that_stands_still_makes_no_wait_endless(
     messages = [new() for _ in range(6)]
 
     assert EmailBackend().send_messages(messages) == 6
+
+
+def test_where_nobody_listens_it_says_how_to_start_the_sandbox(project: Any) -> None:
+    with socket.socket() as taken:
+        # Bound and not listening: what connects is refused.
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/api/v2"
+        project.TURBOSMTP = {**project.TURBOSMTP, "SEND_URL": url, "MAX_RETRIES": 0}
+        with pytest.raises(ConnectionFailed, match="manage.py turbosmtp_sandbox"):
+            EmailBackend().send_messages([new()])

@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError, LocationValueError
 from django_turbosmtp import __version__
 from django_turbosmtp._interrupts import Interrupted, raise_interrupt, walk_chain
 from django_turbosmtp._secrets import list_forms, redact, shows_no_locals
+from django_turbosmtp._values import is_loopback
 from django_turbosmtp.api.pool import Adapter
 from django_turbosmtp.api.results import Response, parse_json
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
@@ -148,8 +149,10 @@ class Session:
             ) from cause
         if setting:
             raise _refuse(host, setting)
+        hint = "" if proxy else _suggest_sandbox(url, cause)
         raise ConnectionFailed(
-            f"No request could be sent to {host} ({why}); turboSMTP has not got it.",
+            f"No request could be sent to {host} ({why}); turboSMTP has not got it."
+            f"{hint}",
             connected=body is not None and body.started,
         ) from cause
 
@@ -210,6 +213,14 @@ def _redact(cause: OSError | None, proxy: str | None) -> OSError | None:
     forms = list_forms([password, unquote(password), basic])
     text = str(cause)
     return cause if redact(text, forms) == text else OSError(redact(text, forms))
+
+
+def _suggest_sandbox(url: str, cause: Exception | None) -> str:
+    """Return what to do where nobody listens on this machine, else ""."""
+    host = urlsplit(url).hostname or ""
+    if isinstance(cause, ConnectionRefusedError) and is_loopback(host):
+        return " Is it the sandbox? Start it: python manage.py turbosmtp_sandbox"
+    return ""
 
 
 def _refuse(host: str, setting: str) -> ConnectionFailed:
