@@ -29,7 +29,7 @@ from django_turbosmtp.exceptions import TurboSMTPError
 from django_turbosmtp.guard import build_guard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from django_turbosmtp.api.session import Session
     from django_turbosmtp.conf import Settings
@@ -137,11 +137,11 @@ class EmailBackend(BaseEmailBackend):
             keep=self._keep,
         )
 
-    def lets_through(self, recipients: Sequence[Recipient]) -> bool:
-        """Tell whether RECIPIENT_GUARD lets a message go to just these recipients."""
-        from django_turbosmtp.delivery.again import are_let_through
+    def require_waiting(self, row: Message) -> list[Recipient]:
+        """Return whom `send_again` would send to; raise what it raises."""
+        from django_turbosmtp.delivery.again import require_waiting
 
-        return are_let_through(recipients, self._keep)
+        return require_waiting(row, self._keep)
 
     def _build_client(self) -> Client:
         session = self._session or self._share_session()

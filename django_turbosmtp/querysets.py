@@ -17,7 +17,14 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_turbosmtp.models import Message, Recipient, Status, Tag, shorten_subject
+from django_turbosmtp.models import (
+    Message,
+    Payload,
+    Recipient,
+    Status,
+    Tag,
+    shorten_subject,
+)
 
 if TYPE_CHECKING:
     import datetime
@@ -133,6 +140,13 @@ def _starts_with(field: str, prefix: str, alias: str) -> Q:
         return Q(**{f"{field}__gte": prefix, f"{field}__lt": prefix + "\U0010ffff"})
     lookup = "istartswith" if vendor == "mysql" else "startswith"
     return Q(**{f"{field}__{lookup}": prefix})
+
+
+def read_payload(message: Message) -> bytes:
+    """Return the JSON that left, without credentials; b"" where it is not kept."""
+    pieces = Payload.objects.using(message._state.db).filter(message=message.pk)
+    data = pieces.order_by("position").values_list("data", flat=True)
+    return b"".join(bytes(piece) for piece in data)
 
 
 def count_up_to(queryset: QuerySet[Any], limit: int) -> int:

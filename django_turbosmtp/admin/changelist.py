@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 #: Read by no column of ours.
-_NOT_LISTED = ("headers", "metadata", "why_mime", "altered")
+NOT_LISTED = ("headers", "metadata", "why_mime", "altered")
 
 
 class LogChangeList(ChangeList):
@@ -21,7 +21,7 @@ class LogChangeList(ChangeList):
         self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
     ) -> QuerySet[Any]:
         """Return the messages found, without what is long."""
-        return super().get_queryset(request, exclude_parameters).defer(*_NOT_LISTED)
+        return super().get_queryset(request, exclude_parameters).defer(*NOT_LISTED)
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """Return the order asked for, in the direction of the index as a whole."""

@@ -20,7 +20,7 @@ from django_turbosmtp.admin.words import (
     describe_duration,
     describe_fate,
 )
-from django_turbosmtp.models import Attachment, Attempt, Content, Kind, Recipient
+from django_turbosmtp.models import Attachment, Attempt, Content, Recipient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,6 @@ class Reader:
 
 def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str, Any]:
     """Return one page of recipients, and the links to the others."""
-    kinds: dict[str, Any] = dict(Kind.choices)
     rows: QuerySet[Recipient] = message.recipients.order_by("position")
     pages = Paginator(range(message.recipient_count), RECIPIENTS)
     page = pages.get_page(page).number
@@ -54,7 +53,7 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
         "recipients": [
             {
                 "status": show_status(row.status),
-                "kind": kinds.get(row.kind, row.kind),
+                "kind": row.get_kind_display(),
                 "shown": row.shown or row.address,
                 "address": row.address,
                 "mid": row.mid,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 
-from django_turbosmtp.models import Attachment, Content, Message, Payload
+from django_turbosmtp.models import Attachment, Content, Message
+from django_turbosmtp.querysets import read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,9 +122,7 @@ def build_eml(message: Message) -> bytes | None:
 
 
 def _read_mime(message: Message) -> bytes | None:
-    pieces = Payload.objects.using(message._state.db).filter(message=message.pk)
-    data = pieces.order_by("position").values_list("data", flat=True)
-    text = b"".join(bytes(piece) for piece in data)
+    text = read_payload(message)
     mime = json.loads(text).get("mime_raw") if text else None
     return mime.encode() if isinstance(mime, str) else None
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, Value
 from django.db.models.functions import Coalesce
 
+from django_turbosmtp.admin.changelist import NOT_LISTED
 from django_turbosmtp.admin.memory import remember
 from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.admin.words import describe_fate_for
-from django_turbosmtp.models import Kind, Message, Recipient
+from django_turbosmtp.models import Message, Recipient
 from django_turbosmtp.querysets import clean_address, filter_address
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Show so many messages on a page.
 MESSAGES = 50
-
-_NOT_SHOWN = ("headers", "metadata", "why_mime", "altered", "tags")
 
 
 def describe_person(
@@ -37,7 +36,7 @@ def describe_person(
     ``page`` counts from 1; ``queryset`` are the messages that the reader may see.
     """
     address = clean_address(address)
-    messages = filter_address(queryset.defer(*_NOT_SHOWN), address)
+    messages = filter_address(queryset.defer(*NOT_LISTED, "tags"), address)
     paginator = LogPaginator(messages.order_by("-created_at", "-id"), MESSAGES)
     shown = paginator.get_page(page)
     hers: dict[Any, list[Recipient]] = {}
@@ -95,14 +94,13 @@ def _count_statuses(address: str, messages: QuerySet[Message]) -> list[dict[str,
 def _describe_row(
     message: Message, hers: list[Recipient], build_url: Callable[..., str]
 ) -> dict[str, Any]:
-    kinds: dict[str, Any] = dict(Kind.choices)
     # In two lists, say, of a message that could not be sent.
     first = hers[0] if hers else None
     return {
         "url": build_url("change", message.pk),
         "subject": message.subject,
         "status": show_status(first.status if first else message.status),
-        "kind": kinds.get(first.kind, first.kind) if first else "",
+        "kind": first.get_kind_display() if first else "",
         "fate": describe_fate_for(first.status if first else "", message),
         "time": show_time(message.created_at),
     }

@@ -11,16 +11,12 @@ from django.utils.translation import gettext as _
 
 from django_turbosmtp._compat import HAS_MAILERS, get_mailer
 from django_turbosmtp.backends import EmailBackend
-from django_turbosmtp.delivery.again import list_waiting
+from django_turbosmtp.delivery.again import NotSentAgain
 from django_turbosmtp.models import Message, Outcome, Payload, Status
 from django_turbosmtp.querysets import STUCK
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
-
-
-class CannotResend(Exception):  # noqa: N818 - nothing failed
-    """A message cannot be sent again; the text says why."""
 
 
 def add_payload(queryset: QuerySet[Message]) -> QuerySet[Message]:
@@ -32,27 +28,27 @@ def add_payload(queryset: QuerySet[Message]) -> QuerySet[Message]:
 def find_mailer(alias: str) -> EmailBackend:
     """Return our backend of this mailer, or that of the settings for "".
 
-    Raise `CannotResend` where there is none.
+    Raise `NotSentAgain` where there is none.
     """
     try:
         found = get_mailer(alias) if HAS_MAILERS and alias else EmailBackend()
-    except ImproperlyConfigured:
-        found = None
+    except ImproperlyConfigured as error:
+        raise NotSentAgain(str(error)) from None
     if not isinstance(found, EmailBackend):
-        raise CannotResend(_("The settings have no turboSMTP mailer “%s”.") % alias)
+        raise NotSentAgain(_("The settings have no turboSMTP mailer “%s”.") % alias)
     return found
 
 
 def find_backend(message: Message) -> EmailBackend:
     """Return the backend that the message went through, as it is set up now.
 
-    Raise `CannotResend` where there is none, or another by now.
+    Raise `NotSentAgain` where there is none, or another by now.
     """
     found = find_mailer(message.mailer)
     if not found.settings.log:
-        raise CannotResend(_("LOG is off: nothing would tell what became of it."))
+        raise NotSentAgain(_("LOG is off: nothing would tell what became of it."))
     if found.settings.api_version != message.api_version:
-        raise CannotResend(
+        raise NotSentAgain(
             _("It was written for API version %d, which is not the one in use now.")
             % message.api_version
         )
@@ -60,19 +56,17 @@ def find_backend(message: Message) -> EmailBackend:
 
 
 def require_resendable(message: Any) -> EmailBackend:
-    """Return the backend to send a message again with; raise `CannotResend`.
+    """Return the backend to send a message again with; raise `NotSentAgain`.
 
     ``message`` is one of `add_payload`.
     """
     if not message.has_payload:
-        raise CannotResend(_explain_no_payload(message))
+        raise NotSentAgain(_explain_no_payload(message))
     if is_under_way(message):
-        raise CannotResend(_("It is being sent."))
+        raise NotSentAgain(_("It is being sent."))
     backend = find_backend(message)
-    if backend.settings.recipient_guard is not None and not backend.lets_through(
-        list_waiting(message)
-    ):
-        raise CannotResend(_("RECIPIENT_GUARD does not let it go to its recipients."))
+    if backend.settings.recipient_guard is not None:
+        backend.require_waiting(message)
     return backend
 
 

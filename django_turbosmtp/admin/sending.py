@@ -12,11 +12,11 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 
 from django_turbosmtp.admin.pages import ReadingPages
-from django_turbosmtp.admin.resend import CannotResend, find_mailer, require_resendable
+from django_turbosmtp.admin.resend import find_mailer, require_resendable
 from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.admin.testmail import TestMailForm, build_test_mail
 from django_turbosmtp.admin.words import describe_fate
-from django_turbosmtp.delivery.again import NotSentAgain, list_waiting
+from django_turbosmtp.delivery.again import NotSentAgain
 from django_turbosmtp.exceptions import TurboSMTPError
 from django_turbosmtp.models import Message, Outcome
 
@@ -46,14 +46,15 @@ class SendingPages(ReadingPages):
         back = self._build_url("change", pk)
         try:
             backend = require_resendable(message)
-        except CannotResend as reason:
+            recipients = backend.require_waiting(message)
+        except NotSentAgain as reason:
             self.message_user(request, str(reason), messages.ERROR)
             return HttpResponseRedirect(back)
         if request.method == "POST":
             return HttpResponseRedirect(self._send_again(request, message, backend))
         context = {
             "message": message,
-            "recipients": list_waiting(message),
+            "recipients": recipients,
             "may_have_arrived": message.outcome in {Outcome.UNKNOWN, ""},
             "status": show_status(message.status),
             "time": show_time(message.created_at),
@@ -67,7 +68,7 @@ class SendingPages(ReadingPages):
         """Send a message again, say what became of it, and return where to look."""
         try:
             job = backend.send_again(message)
-        except NotSentAgain as reason:
+        except (NotSentAgain, ImproperlyConfigured) as reason:
             text = _("Nothing was sent. %s") % reason
             self.message_user(request, text, messages.ERROR)
             return self._build_url("change", message.pk)
@@ -99,7 +100,7 @@ class SendingPages(ReadingPages):
         message = build_test_mail(data["to"], request.get_host())
         try:
             find_mailer(data.get("mailer", "")).send_messages([message])
-        except (CannotResend, ImproperlyConfigured, TurboSMTPError) as error:
+        except (NotSentAgain, ImproperlyConfigured, TurboSMTPError) as error:
             text = _("The test mail: %s") % error
             self.message_user(request, text, messages.ERROR)
         else:
@@ -121,7 +122,7 @@ class SendingPages(ReadingPages):
         if request.user.has_perm("turbosmtp.resend_message"):
             try:
                 require_resendable(message)
-            except CannotResend as reason:
+            except NotSentAgain as reason:
                 no_resend = str(reason)
             else:
                 url = self._build_url("resend", message.pk)

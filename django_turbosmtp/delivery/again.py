@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from django_turbosmtp.addresses import Mailbox
 from django_turbosmtp.constants import ACCEPTED
@@ -22,10 +23,11 @@ from django_turbosmtp.delivery.jobs import Job, Request
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.delivery.transmit import Transmitter
 from django_turbosmtp.message import Attributes, TurboSMTPStatus
-from django_turbosmtp.models import Content, Payload, Recipient, Resend, Status
+from django_turbosmtp.models import Content, Kind, Payload, Recipient, Resend, Status
 from django_turbosmtp.payload import Recipient as Addressee
 from django_turbosmtp.payload import Translation
 from django_turbosmtp.payload.attachments import Part
+from django_turbosmtp.querysets import read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,22 +39,32 @@ if TYPE_CHECKING:
 
 
 class NotSentAgain(Exception):  # noqa: N818 - nothing failed
-    """Nothing was sent; the text says why."""
+    """Nothing is sent, or was; the text says why, in the reader's language."""
 
 
-def list_waiting(row: Message) -> list[Recipient]:
-    """Return the recipients that did not certainly get it, and were not left out."""
-    done = [Status.SENT, Status.REJECTED]
-    rows: Any = row.recipients.exclude(status__in=done)
-    return list(rows.order_by("position"))
+def require_waiting(row: Message, keep: Keep | None) -> list[Recipient]:
+    """Return the recipients that a message goes to when it is sent again.
+
+    Those that did not certainly get it, and were not left out. Raise `NotSentAgain`
+    where there is none, where ``keep`` (RECIPIENT_GUARD) would have another, and where
+    the one request of the message would reach somebody who got it.
+    """
+    rows: Any = row.recipients.exclude(status=Status.REJECTED).order_by("position")
+    recipients: list[Recipient] = list(rows)
+    waiting = [one for one in recipients if one.status != Status.SENT]
+    if not waiting:
+        raise NotSentAgain(_("None of its recipients waits for it."))
+    if len(waiting) < len(recipients) and not _is_blind(recipients):
+        raise NotSentAgain(_("Some of its recipients got it, and would get it twice."))
+    mailboxes = [_read_mailbox(recipient) for recipient in waiting]
+    if keep and any(keep(mailbox) != mailbox for mailbox in mailboxes):
+        raise NotSentAgain(_("RECIPIENT_GUARD does not let it go to its recipients."))
+    return waiting
 
 
-def are_let_through(recipients: Sequence[Recipient], keep: Keep | None) -> bool:
-    """Tell whether RECIPIENT_GUARD lets a message go to just these recipients."""
-    if keep is None:
-        return True
-    mailboxes = [_read_mailbox(recipient) for recipient in recipients]
-    return all(keep(mailbox) == mailbox for mailbox in mailboxes)
+def _is_blind(recipients: Sequence[Recipient]) -> bool:
+    """Tell whether a message has blind copies alone: then each had its own request."""
+    return all(recipient.kind == Kind.BCC for recipient in recipients)
 
 
 def send_again(
@@ -71,11 +83,7 @@ def send_again(
     Whatever became of the send itself stands in the job.
     """
     alias = row._state.db
-    recipients = list_waiting(row)
-    if not recipients:
-        raise NotSentAgain("None of its recipients waits for it.")
-    if not are_let_through(recipients, keep):
-        raise NotSentAgain("RECIPIENT_GUARD does not let it go to its recipients.")
+    recipients = require_waiting(row, keep)
     fields = _read_payload(row)
     job = _build_job(row, fields, recipients)
     recorder = Recorder(settings)
@@ -83,11 +91,11 @@ def send_again(
     with transaction.atomic(using=alias, durable=True):
         recorder.begin([job])
         if not recorder.has_written(job):
-            raise NotSentAgain("The log could not be written.")
+            raise NotSentAgain(_("The log could not be written."))
         Resend.objects.using(alias).create(message_id=job.id, original=row)
         payload = Payload.objects.using(alias)
         if not payload.filter(message=row.pk).update(message=job.id):
-            raise NotSentAgain("It has been sent again already.")
+            raise NotSentAgain(_("It has been sent again already."))
     mark_unknown([job])
     try:
         Transmitter(client, settings).send(job.requests)
@@ -102,10 +110,9 @@ def send_again(
 
 def _read_payload(row: Message) -> dict[str, Any]:
     """Return the wire fields as they left, attachments as `Part`."""
-    pieces: Any = row.payload.order_by("position").values_list("data", flat=True)
-    text = b"".join(bytes(piece) for piece in pieces)
+    text = read_payload(row)
     if not text:
-        raise NotSentAgain("The log does not keep it whole.")
+        raise NotSentAgain(_("The log does not keep it whole."))
     fields: dict[str, Any] = json.loads(text)
     if "attachments" in fields:
         fields["attachments"] = [
@@ -152,7 +159,7 @@ def _build_requests(
         Addressee(kind=recipient.kind, mailbox=_read_mailbox(recipient))  # type: ignore[arg-type]
         for recipient in recipients
     ]
-    if any(addressee.kind != "bcc" for addressee in addressees):
+    if not _is_blind(recipients):
         yield Request(fields=fields, recipients=addressees)
         return
     # Blind copies alone: a request for each, of which the log keeps the first.

@@ -273,6 +273,7 @@ def test_nothing_bars_anybody(site, page, size, scheme):
             for problem in found.response["violations"]
         ]
         assert problems == [], f"{name}: {problems}"
+        take_shot(page, size, scheme, f"page-{name}")
 
 
 @pytest.mark.parametrize("scheme", ["light"])

@@ -168,6 +168,20 @@ def test_refused_again_it_can_be_sent_once_more(
     assert len(wire.seen) == 3
 
 
+def test_who_got_it_does_not_get_it_twice(wire: Any, admin_client: Client) -> None:
+    """Of one request, as soon as something tells that it reached one of them."""
+    wire.answer = say(500, "lost")
+    row = send(new(to=["a@example.org"], cc=["c@example.org"], bcc=["b@example.org"]))
+    row.recipients.filter(address="a@example.org").update(status="sent")
+    _, said = resend(admin_client, row)
+    assert said == "Some of its recipients got it, and would get it twice."
+    row.recipients.update(status="sent")
+    _, said = resend(admin_client, row)
+    assert said == "None of its recipients waits for it."
+    assert len(wire.seen) == 1
+    assert row.payload.count() == 1
+
+
 def test_an_unknown_outcome_warns(wire: Any, admin_client: Client) -> None:
     wire.answer = say(500, "lost")
     row = send(new())
