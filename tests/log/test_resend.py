@@ -228,6 +228,26 @@ def test_two_at_once_send_it_once(wire: Any, django_user_model: Any) -> None:
     assert Message.objects.filter(outcome="accepted").count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_row_is_committed_first_with_a_transaction_for_each_request(
+    wire: Any, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    row = send(new())
+    seen: list[bool] = []
+
+    def look(handler: Any, body: bytes) -> None:
+        # In another thread, and so with a connection of its own.
+        seen.append(Message.objects.filter(status="sending").exists())
+        connections.close_all()
+        ACCEPT(handler, body)
+
+    wire.answer = look
+    again, _ = resend(admin_client, row)
+    assert seen == [True]
+    assert again.outcome == "accepted"
+
+
 def test_a_get_request_sends_nothing(wire: Any, admin_client: Client) -> None:
     row = send(new())
     for _ in range(2):
