@@ -49,10 +49,10 @@ def send(server: Any, answer: Answer | None = None) -> Any:
     return message.turbosmtp_status
 
 
-def log_in() -> Any:
+def log_in(password: str = "hunter2-password") -> Any:
     settings = load()
     session = share_session(settings.api_url, pool_size=1)
-    return Client(session, settings, None).login("me@example.com", "hunter2-password")
+    return Client(session, settings, None).login("me@example.com", password)
 
 
 def _show(value: Any) -> str:

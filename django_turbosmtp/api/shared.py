@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies
 
-from django_turbosmtp._secrets import shows_no_locals
+from django_turbosmtp._secrets import Secret, shows_no_locals
 from django_turbosmtp._values import is_loopback
 from django_turbosmtp.api import pool
 from django_turbosmtp.api.session import Session, find_host
@@ -50,7 +50,9 @@ def share_session(url: str, *, pool_size: int) -> Session:
         proxies = {k: v for k, v in proxies.items() if is_loopback(find_host(v))}
     # What requests does: a company's own authority is no ambient credential.
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    key = (parts.scheme, parts.netloc, pool_size, bundle, *sorted(proxies.items()))
+    # A proxy's URL may have a password.
+    hidden = ((name, Secret(proxy)) for name, proxy in sorted(proxies.items()))
+    key = (parts.scheme, parts.netloc, pool_size, bundle, *hidden)
     session = _shared.get(key)
     if session is None:
         _close_idle()
