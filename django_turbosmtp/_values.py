@@ -1,12 +1,14 @@
 """What each setting may be: for every key a check id, and what finds a value wrong.
 
 A complaint is a text to stand behind ``TURBOSMTP[key]``, "" for a good value. None of
-them shows a value that may be a secret.
+them shows a value that may be a secret, of whatever key: they are pasted into the wrong
+place, too.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +18,32 @@ from django.utils.module_loading import import_string
 
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._text import find_surrogate
+
+#: Show no longer text than this in a complaint: it may be a secret in a wrong place.
+_LONGEST_SHOWN = 8
+
+
+def describe_value(value: object) -> str:
+    """Return a value as it can be shown, whatever somebody pasted there."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        if len(value) <= _LONGEST_SHOWN:
+            return repr(value)
+        return f"a string of {len(value)} characters"
+    if isinstance(value, (list, tuple)) and not any(
+        isinstance(part, (str, bytes)) for part in value
+    ):
+        return f"({', '.join(map(describe_value, value))})"
+    return f"a {type(value).__name__}"
+
+
+def describe_url(url: str) -> str:
+    """Return a URL without what may be a secret: login, path and query."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        return describe_value(url)
+    return repr(f"{scheme}://{re.split('[/?#]', rest)[0].rpartition('@')[2]}")
 
 
 def _check_credential(value: Any) -> str:
@@ -46,14 +74,18 @@ def _check_password(value: Any) -> str:
 
 
 def _check_bool(value: Any) -> str:
-    return "" if isinstance(value, bool) else f"is {value!r}, not True or False."
+    return (
+        ""
+        if isinstance(value, bool)
+        else f"is {describe_value(value)}, not True or False."
+    )
 
 
 def _build_integer_check(minimum: int) -> Callable[[Any], str]:
     def complain(value: Any) -> str:
         if isinstance(value, int) and not isinstance(value, bool) and value >= minimum:
             return ""
-        return f"is {value!r}, not a whole number from {minimum} up."
+        return f"is {describe_value(value)}, not a whole number from {minimum} up."
 
     return complain
 
@@ -70,7 +102,7 @@ def _check_timeout(value: Any) -> str:
     ):
         return ""
     return (
-        f"is {value!r}, not a number of seconds above 0, or two of them:"
+        f"is {describe_value(value)}, not a number of seconds above 0, or two of them:"
         " (connect, read)."
     )
 
@@ -86,17 +118,18 @@ def _check_url(value: Any) -> str:
         return "is not a URL: its host or port cannot be read."
     if parts.username or parts.password:
         return "holds a user name or password: turboSMTP answers such requests 401."
+    shown = describe_url(value)
     if parts.scheme not in {"https", "http"} or not parts.hostname or " " in value:
-        return f"is {value!r}, not a URL that begins with https:// and names a host."
+        return f"is {shown}, not a URL that begins with https:// and names a host."
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         return (
-            f"is {value!r}: plain http would show the credentials and every mail"
+            f"is {shown}: plain http would show the credentials and every mail"
             " on the way; it is allowed to this machine only. Use https."
         )
     if parts.query or parts.fragment:
-        return f"is {value!r}: a base URL has no '?' and no '#'."
+        return f"is {shown} and more: a base URL has no '?' and no '#'."
     if parts.path.rstrip("/").endswith("/mail/send"):
-        return f"is {value!r}: leave '/mail/send' out, it is added."
+        return f"ends in '/mail/send' ({shown}): leave that out, it is added."
     return ""
 
 
@@ -142,7 +175,7 @@ def _check_guard(value: Any) -> str:
         and all(isinstance(e, str) and ("." in e or "@" in e) for e in value)
     ):
         return ""
-    return f"is {value!r}, not {wanted}"
+    return f"is {describe_value(value)}, not {wanted}"
 
 
 def _check_callable(value: Any) -> str:
@@ -150,6 +183,8 @@ def _check_callable(value: Any) -> str:
         return ""
     if not isinstance(value, str):
         return f"is a {type(value).__name__}, not a function or the path of one."
+    if "." not in value or not all(map(str.isidentifier, value.split("."))):
+        return f"is {describe_value(value)}, not the path of a function."
     try:
         found = import_string(value)
     except ImportError as error:
@@ -163,7 +198,8 @@ def _check_alias(value: Any) -> str:
     if not isinstance(value, str):
         return f"is a {type(value).__name__}, not an alias of DATABASES."
     if value not in connections:
-        return f"is {value!r}, which is no alias of DATABASES."
+        known = ", ".join(map(repr, connections))
+        return f"is {describe_value(value)}, no alias of DATABASES; known: {known}."
     return ""
 
 
@@ -187,7 +223,7 @@ def _build_choice_check(*allowed: object) -> Callable[[Any], str]:
     def complain(value: Any) -> str:
         if any(type(value) is type(choice) and value == choice for choice in allowed):
             return ""
-        return f"is {value!r}; allowed: {', '.join(map(repr, allowed))}."
+        return f"is {describe_value(value)}; allowed: {', '.join(map(repr, allowed))}."
 
     return complain
 

@@ -28,7 +28,7 @@ from django.core.mail import EmailMessage
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 
 from django_turbosmtp._compat import HAS_MAILERS, list_mailers
-from django_turbosmtp._values import KEYS, is_loopback
+from django_turbosmtp._values import KEYS, describe_url, is_loopback
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.conf import (
     OPTION_NAMES,
@@ -73,7 +73,7 @@ def check_settings(
         where = "" if alias is None else f"MAILERS[{alias!r}]: "
         own = {name: v for name, v in options.items() if name in OPTION_NAMES}
         try:
-            problems = find_problems(merge_options(own), own)
+            problems = find_problems(merge_options(own), own, alias=alias)
         except ImproperlyConfigured as error:
             text = str(error).removesuffix(" (turbosmtp.E001)")
             return [Error(text, id="turbosmtp.E001")]
@@ -132,8 +132,8 @@ def check_use(
             where = "" if alias is None else f"MAILERS[{alias!r}]: "
             found.append(
                 Warning(
-                    f"{where}SEND_URL is {url!r}, without a path: mail is posted to"
-                    " /mail/send there.",
+                    f"{where}SEND_URL is {describe_url(url)}, without a path: mail is"
+                    " posted to /mail/send there.",
                     hint="That of turboSMTP and of the sandbox ends in /api/v2.",
                     id="turbosmtp.W009",
                 )
@@ -201,7 +201,8 @@ def check_deployment(
         if isinstance(url, str) and is_loopback(urlsplit(url).hostname or ""):
             found.append(
                 Warning(
-                    f"{where}SEND_URL is {url!r}, this machine: no mail leaves it.",
+                    f"{where}SEND_URL is {describe_url(url)}, this machine: no mail"
+                    " leaves it.",
                     hint="Remove SEND_URL and API_URL to send through turboSMTP.",
                     id="turbosmtp.W003",
                 )
@@ -236,11 +237,14 @@ def check_tables(
 
     A warning, since ``migrate`` itself runs the checks of a database first.
     """
-    aliases = {
-        _read_value(options, "LOG_USING") or router.db_for_write(Message)
-        for _, options in list(_find_our_mailers()) or [(None, {})]
-        if _read_value(options, "LOG") is not False
-    }
+    aliases = set()
+    for _, options in list(_find_our_mailers()) or [(None, {})]:
+        alias = _read_value(options, "LOG_USING")
+        # A wrong one has a check of its own.
+        if _read_value(options, "LOG") is not False and not KEYS["LOG_USING"].complain(
+            alias
+        ):
+            aliases.add(alias or router.db_for_write(Message))
     found: list[CheckMessage] = []
     for alias in sorted(aliases.intersection(databases or ())):
         try:

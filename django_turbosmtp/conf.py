@@ -83,6 +83,8 @@ class Settings:
     authuser: Credential = field(default=None, repr=False)
     authpass: Credential = field(default=None, repr=False)
     alias: str | None = None
+    #: The names of the two credentials, and where they were given, for errors.
+    login_source: str = ""
 
     @shows_no_locals
     def credentials(self) -> Credentials:
@@ -151,11 +153,15 @@ def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_problems(
-    raw: Mapping[str, Any], options: Mapping[str, Any] | None = None
+    raw: Mapping[str, Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    alias: str | None = None,
 ) -> list[Problem]:
     """Return all that is wrong with settings as `merge_options` gives them.
 
-    ``options`` are the mailer's own, and only say where a wrong value stands.
+    ``options`` are the backend's own, those of the mailer ``alias`` if it is one of
+    MAILERS; both only say where a wrong value stands.
     """
     problems = []
     for key, value in raw.items():
@@ -164,17 +170,20 @@ def find_problems(
         elif value is None and key in _NONE_IS_UNSET:
             continue
         elif complaint := KEYS[key].complain(value):
-            text = f"{_name_place(key, options or {})} {complaint}"
+            text = f"{_name_place(key, options or {}, alias)} {complaint}"
             problems.append(Problem(id=KEYS[key].check_id, text=text))
     version_is_wrong = KEYS["API_VERSION"].complain(raw.get("API_VERSION", 2))
     if not version_is_wrong:
-        problems += _find_combined_problems(raw, options or {})
+        problems += _find_combined_problems(raw, options or {}, alias)
     return problems
 
 
-def _name_place(key: str, options: Mapping[str, Any]) -> str:
+def _name_place(key: str, options: Mapping[str, Any], alias: str | None) -> str:
     name = key.lower()
-    return f"OPTIONS[{name!r}]" if name in options else f"TURBOSMTP[{key!r}]"
+    if name not in options:
+        return f"TURBOSMTP[{key!r}]"
+    # Only a mailer of MAILERS has OPTIONS, and only Django 6.1 and later has MAILERS.
+    return f"The argument {name!r}" if alias is None else f"OPTIONS[{name!r}]"
 
 
 def _report_unknown_key(key: object) -> Problem:
@@ -199,7 +208,7 @@ def suggest_key(key: object, *, option: bool = False) -> str:
 
 
 def _find_combined_problems(
-    raw: Mapping[str, Any], options: Mapping[str, Any]
+    raw: Mapping[str, Any], options: Mapping[str, Any], alias: str | None
 ) -> list[Problem]:
     version = raw.get("API_VERSION", 2)
     problems = []
@@ -218,7 +227,8 @@ def _find_combined_problems(
         problems.append(
             Problem(
                 id="turbosmtp.E004",
-                text=f"OPTIONS has {given.lower()!r} and no {missing[0].lower()!r}.",
+                text=f"{'The backend' if alias is None else 'OPTIONS'} has"
+                f" {given.lower()!r} and no {missing[0].lower()!r}.",
                 hint="A pair is not completed from TURBOSMTP: that is another account.",
             )
         )
@@ -257,11 +267,12 @@ def load(
     InvalidMailer) for the first thing that is wrong.
     """
     options = dict(options or {})
-    if username is not None or password is not None:
+    login_was_passed = username is not None or password is not None
+    if login_was_passed:
         pair = CREDENTIALS[1 if merge_options(options).get("API_VERSION") == 1 else 2]
         options |= {pair[0].lower(): username, pair[1].lower(): password}
     raw = merge_options(options)
-    if problems := find_problems(raw, options):
+    if problems := find_problems(raw, options, alias=alias):
         first = problems[0]
         raise build_configuration_error(
             " ".join(filter(None, [first.text, first.hint, f"({first.id})"])),
@@ -281,7 +292,16 @@ def load(
     send_url = values.get("send_url") or SEND_HOSTS.get((version, region), "")
     values["send_url"] = send_url.rstrip("/")
     values["api_url"] = (values.get("api_url") or API_HOSTS[version]).rstrip("/")
-    return Settings(alias=alias, **values)
+    pair = CREDENTIALS[version]
+    source = "TURBOSMTP"
+    if login_was_passed:
+        source = "the arguments auth_user and auth_password"
+    elif any(options.get(key.lower()) is not None for key in pair):
+        source = "the backend's arguments"
+        if alias is not None:
+            source = f"MAILERS[{alias!r}]['OPTIONS']"
+    login_source = f"{' and '.join(pair)} (from {source})"
+    return Settings(alias=alias, login_source=login_source, **values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,8 +194,11 @@ class OutcomeUnknown(TurboSMTPError, OSError):
     """The request left, and no readable answer came: it may have been accepted.
 
     Never send such a message again by hand or by program before the outcome is
-    settled: it would arrive twice. The cause holds what came back, if anything.
+    settled: it would arrive twice. ``reference_id``: what to look for in turboSMTP's
+    dashboard (str). The cause holds what came back, if anything.
     """
+
+    reference_id: str = ""
 
 
 class RecipientsRefused(TurboSMTPError):

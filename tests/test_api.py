@@ -123,7 +123,7 @@ def test_evidence_of_an_error(server: Any) -> None:
 def test_error_types_of_v1(code: int, error: type[APIError]) -> None:
     data = {"errorCode": code, "message": "m"}
     response = Response(status_code=200, headers={}, text="", data=data)
-    assert type(build_error(response)) is error
+    assert type(build_error(response, place="x", login="y")) is error
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ class Client:
         self._api_url = settings.api_url
         self._timeout = settings.timeout
         self._credentials = credentials
+        self._login_source = settings.login_source
+        self._mailer = f", mailer {settings.alias!r}" if settings.alias else ""
         self._secrets: list[str] = []
         if credentials:
             # The account of v1 is an address, and part of turboSMTP's own words.
@@ -74,7 +76,7 @@ class Client:
         response = _redact(answer, self._secrets)
         if response.status_code == 200 and _says_ok(response):
             return SendResult(message_id=_read_message_id(response), response=response)
-        raise _build_refusal(response)
+        raise self._build_refusal(response)
 
     def login(self, email: str, password: str, *, no_expire: bool = False) -> Login:
         """Return an authorization key for the account.
@@ -103,13 +105,17 @@ class Client:
         except OutcomeUnknown as error:
             # Logging in twice does no harm.
             raise ConnectionFailed(
-                f"No answer to the login came from {urlsplit(self._api_url).netloc}."
+                f"No answer to the login came from {self._name_place(self._api_url)}."
             ) from error.__cause__
         data = response.data
         key = data.get("auth") if isinstance(data, dict) else None
         if response.status_code == 200 and isinstance(key, str) and key:
             return Login(key=Secret(key))
-        raise build_error(_redact(response, list_forms([password])))
+        raise build_error(
+            _redact(response, list_forms([password])),
+            place=self._name_place(self._api_url),
+            login="the e-mail address and password given",
+        )
 
     def _request(
         self,
@@ -124,7 +130,34 @@ class Client:
             headers=headers,
             body=None if body is None else Transmission(body),
             timeout=self._timeout,
+            place=self._name_place(url),
         )
+
+    def _name_place(self, url: str) -> str:
+        """Return the host, and the mailer where Django has several, for errors."""
+        return urlsplit(url).netloc + self._mailer
+
+    def _build_refusal(self, response: Response) -> Exception:
+        """Return what to raise for an answer to a send that does not say OK.
+
+        Only an answer that turboSMTP itself gives before it takes a message is a
+        refusal. A gateway answers 5xx when it loses the upstream midway, and a redirect
+        may follow a request that was served.
+        """
+        error = build_error(
+            response,
+            place=self._name_place(self._send_url),
+            login=self._login_source,
+        )
+        status = response.status_code
+        # A 503 can be tried again only where it says when.
+        if 400 <= status < 500 or (status == 503 and error.retryable):
+            return error
+        unknown = OutcomeUnknown(
+            f"No readable answer says whether the message was accepted. {error}"
+        )
+        unknown.__cause__ = error
+        return unknown
 
 
 def _says_ok(response: Response) -> bool:
@@ -134,25 +167,6 @@ def _says_ok(response: Response) -> bool:
 def _read_message_id(response: Response) -> str | None:
     digits = str(response.data.get("mid"))
     return digits if digits.isascii() and digits.isdecimal() else None
-
-
-def _build_refusal(response: Response) -> Exception:
-    """Return what to raise for an answer to a send that does not say OK.
-
-    Only an answer that turboSMTP itself gives before it takes a message is a refusal.
-    A gateway answers 5xx when it loses the upstream midway, and a redirect may follow
-    a request that was served.
-    """
-    error = build_error(response)
-    status = response.status_code
-    # A 503 can be tried again only where it says when.
-    if 400 <= status < 500 or (status == 503 and error.retryable):
-        return error
-    unknown = OutcomeUnknown(
-        f"No readable answer says whether the message was accepted. {error}"
-    )
-    unknown.__cause__ = error
-    return unknown
 
 
 def _redact(response: Response, forms: list[str]) -> Response:

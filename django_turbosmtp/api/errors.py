@@ -48,8 +48,7 @@ _LOGIN_MESSAGES = {
 }
 _NO_CREDIT = "nocredit"
 _HINTS: dict[type[APIError], str] = {
-    AuthenticationError: "Check the credentials in TURBOSMTP and that the account is"
-    " active.",
+    AuthenticationError: "Check {login} and that the account is active.",
     NoCredit: "Buy credit in turboSMTP's dashboard.",
     Forbidden: "The account's plan may not include this.",
     NotFound: "Check SEND_URL and API_URL.",
@@ -58,8 +57,12 @@ _MAX_TEXT = 500
 _MAX_ANSWER = 2_000
 
 
-def build_error(response: Response) -> APIError:
-    """Return the exception that says what an answer other than success says."""
+def build_error(response: Response, *, place: str, login: str) -> APIError:
+    """Return the exception that says what an answer other than success says.
+
+    ``place``: who answered, and for whom. ``login``: what the credentials are called,
+    and where they come from. Both are for the reader alone.
+    """
     data = response.data if isinstance(response.data, Mapping) else {}
     errors = tuple(_find_texts(response.data))
     # Older servers say "error" for it, in a 401.
@@ -68,8 +71,8 @@ def build_error(response: Response) -> APIError:
     cls = _choose_class(response, errors, code)
     words = "; ".join(errors)[:_MAX_TEXT] or _describe(response)
     details = str(data.get("details") or "")
-    text = f"turboSMTP answered {response.status_code}: {words}"
-    hint = _HINTS.get(cls, "")
+    text = f"turboSMTP answered {response.status_code} ({place}): {words}"
+    hint = _HINTS.get(cls, "").format(login=login)
     extra: dict[str, Any] = {}
     if issubclass(cls, (RateLimited, ServerError)):
         extra["retry_after"] = read_retry_after(response)

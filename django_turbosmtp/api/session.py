@@ -98,12 +98,14 @@ class Session:
         *,
         headers: Mapping[str, str],
         timeout: tuple[float, float],
+        place: str,
         body: Transmission | None = None,
     ) -> Response:
         """Return the answer of one request, read whole; redirects are not followed.
 
-        ``timeout``: seconds to connect, and for the whole of the answer. Raise
-        `ConnectionFailed` where no whole request left, else `OutcomeUnknown`.
+        ``timeout``: seconds to connect, and for the whole of the answer. ``place``:
+        what errors call the other side. Raise `ConnectionFailed` where no whole
+        request left, else `OutcomeUnknown`.
         """
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url, prepared.hooks = method, url, {}
@@ -116,7 +118,7 @@ class Session:
             prepared.headers["Content-Length"] = str(len(body))
         proxy = select_proxy(url, self._proxies)
         if proxy and not _is_usable(proxy):
-            raise _refuse(urlsplit(url).netloc, _BAD_PROXY)
+            raise _refuse(place, _BAD_PROXY)
         try:
             return _read(
                 self._own_adapter().send(
@@ -137,21 +139,21 @@ class Session:
             raise
         # Raised outside the handler, so that the request, its headers and the frames
         # that hold them do not travel along as the context of our error.
-        host, why = urlsplit(url).netloc, _describe(cause)
+        why = _describe(cause)
         if through := find_host(proxy or ""):
-            host += f" through the proxy {through}"
+            place += f" through the proxy {through}"
         if isinstance(cause, ConnectionError) and body is not None and body.started:
             self._single_use_until = time.monotonic() + SINGLE_USE_SECONDS
         if body is not None and body.complete:
             raise OutcomeUnknown(
-                f"The request reached {host}, but no answer came back ({why}):"
+                f"The request reached {place}, but no answer came back ({why}):"
                 " turboSMTP may have accepted it."
             ) from cause
         if setting:
-            raise _refuse(host, setting)
+            raise _refuse(place, setting)
         hint = "" if proxy else _suggest_sandbox(url, cause)
         raise ConnectionFailed(
-            f"No request could be sent to {host} ({why}); turboSMTP has not got it."
+            f"No request could be sent to {place} ({why}); turboSMTP has not got it."
             f"{hint}",
             connected=body is not None and body.started,
         ) from cause
@@ -223,10 +225,10 @@ def _suggest_sandbox(url: str, cause: Exception | None) -> str:
     return ""
 
 
-def _refuse(host: str, setting: str) -> ConnectionFailed:
+def _refuse(place: str, setting: str) -> ConnectionFailed:
     """Return the error of a setting that no further try can be sent with either."""
     error = ConnectionFailed(
-        f"Nothing can be sent to {host}: {setting}. turboSMTP has not got the message."
+        f"Nothing can be sent to {place}: {setting}. turboSMTP has not got the message."
     )
     error.retryable = False
     return error

@@ -58,6 +58,8 @@ def _conclude(job: Job) -> list[Request]:
                 if request.attempts
                 else build_not_tried(None)
             )
+        if isinstance(request.error, OutcomeUnknown):
+            _say_what_to_do(request.error, request, status.reference_id or "")
         status.set_recipients(
             request.addresses,
             request.state,
@@ -79,9 +81,30 @@ def _conclude(job: Job) -> list[Request]:
     return failed
 
 
+def _say_what_to_do(error: OutcomeUnknown, request: Request, reference_id: str) -> None:
+    error.reference_id = reference_id
+    # API v1 has no field for it (docs/wire.rst, "Fields").
+    known_there = "reference_id" in request.fields
+    sought = f"the reference id {reference_id}" if known_there else "its recipients"
+    text = (
+        f"{error} Do not send it again before that is known: look in turboSMTP's"
+        f" dashboard for {sought}."
+    )
+    error.args = (text,)
+
+
 def _report(job: Job, failed: Sequence[Request]) -> None:
     status = job.status
-    if not failed:
+    retried = next((r for r in job.requests if len(r.tries) > 1), None)
+    if not failed and retried:
+        logger.info(
+            "%s: accepted as %s at the %s. try, after: %s",
+            status.reference_id,
+            status.message_id,
+            len(retried.tries),
+            retried.tries[-2].error,
+        )
+    elif not failed:
         logger.debug("%s: accepted as %s.", status.reference_id, status.message_id)
     elif job.error is None:
         logger.error(

@@ -1,0 +1,169 @@
+"""What errors tell: which mailer, which host, whose credentials, what to do next."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import EmailMessage, get_connection
+
+from django_turbosmtp._compat import HAS_MAILERS, get_mailer
+from django_turbosmtp._values import KEYS
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.exceptions import (
+    AuthenticationError,
+    ConnectionFailed,
+    OutcomeUnknown,
+)
+from django_turbosmtp.sandbox import Sandbox
+from tests.conftest import BACKEND
+from tests.messages import new
+
+WRONG_LOGIN = {"consumer_key": "a-wrong-key", "consumer_secret": "hunter2-secret"}
+
+
+def give_the_mailer_its_login(project: Any) -> Any:
+    project.MAILERS = {"news": {"BACKEND": BACKEND, "OPTIONS": WRONG_LOGIN}}
+    return get_mailer("news")
+
+
+def give_turbosmtp_its_login(project: Any) -> Any:
+    project.TURBOSMTP |= {key.upper(): value for key, value in WRONG_LOGIN.items()}
+    return get_connection() if not HAS_MAILERS else get_mailer("default")
+
+
+def give_arguments(project: Any) -> Any:
+    return EmailBackend(**WRONG_LOGIN)
+
+
+def pass_auth_user(project: Any) -> Any:
+    return EmailBackend(username="a-wrong-key", password="hunter2-secret")
+
+
+SOURCES = {
+    give_turbosmtp_its_login: "from TURBOSMTP",
+    give_arguments: "from the backend's arguments",
+    pass_auth_user: "from the arguments auth_user and auth_password",
+}
+if HAS_MAILERS:
+    SOURCES[give_the_mailer_its_login] = "from MAILERS['news']['OPTIONS']"
+
+
+@pytest.mark.parametrize("api_version", [2])
+@pytest.mark.parametrize("give", SOURCES)
+def test_wrong_credentials(give: Any, project: Any, sandbox: Sandbox) -> None:
+    connection = give(project)
+    with pytest.raises(AuthenticationError) as caught:
+        connection.send_messages([new()])
+    text = str(caught.value)
+    host = sandbox.send_url(2).split("/")[2]
+    assert host in text
+    assert f"CONSUMER_KEY and CONSUMER_SECRET ({SOURCES[give]})" in text
+    alias = getattr(connection, "alias", None)
+    assert ("mailer" in text) == (alias is not None)
+    if alias:
+        assert f"mailer {alias!r}" in text
+
+
+@pytest.mark.parametrize("api_version", [1])
+def test_wrong_credentials_of_v1(project: Any, sandbox: Sandbox) -> None:
+    project.TURBOSMTP |= {"AUTHUSER": "other@example.com"}
+    with pytest.raises(AuthenticationError, match=r"AUTHUSER and AUTHPASS \(from TUR"):
+        EmailBackend().send_messages([new()])
+
+
+def test_no_connection_names_the_mailer(project: Any) -> None:
+    project.TURBOSMTP |= {"SEND_URL": "http://127.0.0.1:9/api/v2", "MAX_RETRIES": 0}
+    with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:9 \(Conn"):
+        EmailBackend().send_messages([new()])
+    if HAS_MAILERS:
+        with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:9, mailer 'default'"):
+            get_mailer("default").send_messages([new()])
+
+
+@pytest.mark.parametrize("fault", ["500", "lost_answer"])
+def test_an_unknown_outcome_says_what_to_do(
+    fault: str, project: Any, sandbox: Sandbox, api_version: int
+) -> None:
+    sandbox.add_fault(fault)
+    message = new()
+    message.reference_id = "order-17"
+    with pytest.raises(OutcomeUnknown) as caught:
+        EmailBackend().send_messages([message])
+    text = str(caught.value)
+    assert caught.value.reference_id == "order-17"
+    assert text.count("Do not send it again before that is known") == 1
+    # API v1 has no field that would show it there.
+    sought = "its recipients" if api_version == 1 else "the reference id order-17"
+    assert text.endswith(f"look in turboSMTP's dashboard for {sought}.")
+
+
+def test_a_message_without_a_reference_id_has_one_to_look_for(
+    project: Any, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault("500")
+    message = new()
+    with pytest.raises(OutcomeUnknown) as caught:
+        EmailBackend().send_messages([message])
+    assert caught.value.reference_id == message.turbosmtp_status.reference_id
+
+
+def test_a_retry_leaves_a_record(
+    project: Any, sandbox: Sandbox, caplog: Any, short_waits: None
+) -> None:
+    caplog.set_level(logging.INFO, "django_turbosmtp")
+    sandbox.add_fault("429", times=2)
+    EmailBackend().send_messages([new()])
+    (record,) = caplog.records
+    assert "at the 3. try, after: turboSMTP answered 429" in record.getMessage()
+
+
+@pytest.mark.parametrize("key", [*KEYS, "PASSWORD"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hunter2-secret",
+        "https://hunter2@example.com/api",
+        "https://example.com/api?key=hunter2",
+        "http://example.com/hunter2-secret",
+        ["hunter2-secret"],
+        ("hunter2-secret", 2),
+        {"redirect": "hunter2-secret"},
+        b"hunter2-secret",
+    ],
+)
+def test_what_is_pasted_into_a_wrong_place_is_not_shown(
+    key: str, value: Any, project: Any, api_version: int
+) -> None:
+    project.TURBOSMTP |= {key: value}
+    shown = run_checks(tags=["turbosmtp"], include_deployment_checks=True)
+    shown += run_checks(tags=["turbosmtp"], databases=["default"])
+    assert "hunter2" not in str([(m.msg, m.hint) for m in shown])
+    try:
+        shown_by_backend = repr(EmailBackend().settings)
+    except ImproperlyConfigured as error:
+        shown_by_backend = str(error)
+    assert "hunter2" not in shown_by_backend
+
+
+@pytest.mark.parametrize("option", ["timeout", "consumer_key"])
+def test_django_without_options_hears_of_none(option: str, project: Any) -> None:
+    """Only MAILERS have OPTIONS."""
+    with pytest.raises(ImproperlyConfigured) as caught:
+        EmailBackend(**{option: -1 if option == "timeout" else "half"})
+    assert "OPTIONS" not in str(caught.value)
+    assert option in str(caught.value)
+
+
+def test_a_message_of_its_own_error_stays(project: Any, sandbox: Sandbox) -> None:
+    """Each error of a batch has its own message's reference id."""
+    sandbox.add_fault("500", times=None)
+    messages: list[EmailMessage] = [new(), new(), new()]
+    with pytest.raises(OutcomeUnknown) as caught:
+        EmailBackend(max_connections=1).send_messages(messages)
+    assert [error.reference_id for _, error in caught.value.failures] == [  # type: ignore[attr-defined]
+        message.turbosmtp_status.reference_id for message in messages
+    ]
