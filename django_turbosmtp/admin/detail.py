@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.admin.utils import display_for_field, label_for_field, lookup_field
 from django.core.paginator import Paginator
 from django.db.models import Case, F, TextField, Value, When
-from django.db.models.functions import Length
+from django.db.models.functions import Left, Length
 from django.utils.translation import gettext as _
 
 from django_turbosmtp.admin.people import list_pages
@@ -21,6 +21,7 @@ from django_turbosmtp.admin.words import (
     describe_fate,
 )
 from django_turbosmtp.models import Attachment, Attempt, Content, Recipient
+from django_turbosmtp.sandbox.inbox.preview import names_remote_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 #: Show so many recipients on a page.
 RECIPIENTS = 100
+
+#: Look for remote pictures in this many characters of HTML.
+_LOOKED_AT = 200_000
 
 TABS = ("html", "text", "headers", "wire")
 
@@ -92,9 +96,10 @@ def describe_content(
         "wire": _("Wire JSON"),
     }
     contents = Content.objects.using(message._state.db).filter(pk=message.pk)
-    # The text stands first where there is no HTML.
+    # The text stands first where there is no HTML, of which the frame shows the rest.
+    beginning = Value("") if tab == "headers" else Left("html", _LOOKED_AT)
     first = Case(
-        When(html="", then=F("text")), default=Value(""), output_field=TextField()
+        When(html="", then=F("text")), default=beginning, output_field=TextField()
     )
     wanted = F(tab) if tab in {"text", "wire"} else first
     kept = (
@@ -114,6 +119,9 @@ def describe_content(
         "panel": panel,
         "headers": list(headers.items()),
         "pictures": pictures,
+        "names_pictures": bool(
+            kept and current == "html" and names_remote_pictures(kept[1])
+        ),
         "may_read": reader.may_read,
         "not_kept": _(
             "Not kept: LOG_BODY was off, or it is older than BODY_RETENTION_DAYS."

@@ -59,6 +59,9 @@ class Response:
     manner: Manner = "answer"
     # Seconds before anything leaves, or over which a slow answer is dripped.
     wait: float = 0.0
+    # Of a send: whether the message was accepted, and the fault that was ordered.
+    accepted: bool = False
+    fault: str = ""
 
     @property
     def recorded_status(self) -> int | None:

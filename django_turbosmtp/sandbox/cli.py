@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp.sandbox.inbox.control import mask_account
 from django_turbosmtp.sandbox.server import CONSUMER_KEYS, USERS, Sandbox
 
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--authuser", default=user, help="accepted by API v1 (%(default)s)")
     add("--authpass", default=password, help="its password (%(default)s)")
     add(
+        "--account",
+        type=_parse_account,
+        action="append",
+        default=[],
+        metavar="KEY:SECRET",
+        help="accepted too, by API v1 if KEY is an e-mail address; repeatable",
+    )
+    add(
         "--latency",
         type=_parse_seconds,
         default=0.0,
@@ -60,12 +69,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: dict[str, Any], write: Callable[[str], object] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM; return the exit code."""
     write = write or _print
+    consumer_keys = {options["consumer_key"]: options["consumer_secret"]}
+    users = {options["authuser"]: options["authpass"]}
+    for user, password in options["account"]:
+        known = users if "@" in user else consumer_keys
+        if known.setdefault(user, password) != password:
+            shown = mask_account(user)
+            return _fail(f"the account {shown!r} is given twice, with two secrets.")
     try:
         sandbox = Sandbox(
             options["host"],
             options["port"],
-            consumer_keys={options["consumer_key"]: options["consumer_secret"]},
-            users={options["authuser"]: options["authpass"]},
+            consumer_keys=consumer_keys,
+            users=users,
             latency=options["latency"],
             max_messages=options["max_messages"],
             log=None if options["quiet"] else write,
@@ -121,6 +137,9 @@ def _announce(
             url=sandbox.url,
         )
     )
+    if options["account"]:
+        names = ", ".join(mask_account(user) for user, _ in options["account"])
+        write(f"Accepted too: {names}, each with its own secret.\n")
     if options["port_file"] is not None:
         port = sandbox.url.rpartition(":")[2]
         # In one step, so that a reader never finds half a number.
@@ -128,6 +147,14 @@ def _announce(
         draft = target.with_name(target.name + ".new")
         draft.write_text(port, encoding="ascii")
         draft.replace(target)
+
+
+def _parse_account(text: str) -> tuple[str, str]:
+    user, _, password = text.partition(":")
+    if not user or not password:
+        # What was given may be a secret.
+        raise argparse.ArgumentTypeError("not KEY:SECRET, with a colon between them")
+    return user, password
 
 
 def _parse_seconds(text: str) -> float:

@@ -7,7 +7,7 @@ import logging
 import socket
 import struct
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from django_turbosmtp.sandbox.answers import (
     refuse,
 )
 from django_turbosmtp.sandbox.inbox import control, pages
-from django_turbosmtp.sandbox.state.store import Headers, RequestRecord
+from django_turbosmtp.sandbox.state.store import Headers, Refused, RequestRecord
 from django_turbosmtp.sandbox.strictjson import read_refusal, read_subject_and_to
 from django_turbosmtp.sandbox.vendor import api
 
@@ -90,6 +90,8 @@ class Handler(BaseHTTPRequestHandler):
             # Before the answer leaves: whoever has it finds the record.
             if self.path.startswith("/api/"):
                 self._record(response, started, len(body))
+            if self._is_send and not response.accepted:
+                self._keep_refused(response, body)
         self._transmit(response)
         if unread:
             self._drain()
@@ -109,10 +111,8 @@ class Handler(BaseHTTPRequestHandler):
     def _respond(self) -> tuple[Response, bytes]:
         self._check_host()
         length = self._body_length()
-        path = self.path.partition("?")[0]
-        is_send = path in api.SEND_PATHS and self.command == "POST"
-        if is_send and self.state.faults.take(None) is not None:
-            return Response(manner="reset"), b""
+        if self._is_send and self.state.faults.take(None) is not None:
+            return Response(manner="reset", fault="reset_before_body"), b""
         body = self.rfile.read(length) if length else b""
         if len(body) < length:
             return Response(manner="drop"), body
@@ -124,9 +124,14 @@ class Handler(BaseHTTPRequestHandler):
             connection=self.server.connection_id(self.request),
         )
         response = self._route(request)
-        if is_send:
+        if self._is_send:
             _log_send(self.state, request, response)
         return response, body
+
+    @property
+    def _is_send(self) -> bool:
+        path = self.path.partition("?")[0]
+        return path in api.SEND_PATHS and self.command == "POST"
 
     def _route(self, request: Request) -> Response:
         if request.path.startswith("/api/"):
@@ -183,6 +188,19 @@ class Handler(BaseHTTPRequestHandler):
                 body_bytes=size,
             )
         )
+
+    def _keep_refused(self, response: Response, body: bytes) -> None:
+        subject, to = read_subject_and_to(body)
+        refused = Refused(
+            received_at=datetime.now(UTC),
+            api_version=api.SEND_PATHS[self.path.partition("?")[0]],
+            status=response.recorded_status,
+            reason="" if response.status < 400 else read_refusal(response.body),
+            fault=response.fault,
+            subject=subject,
+            to=to,
+        )
+        self.state.store.add_refused(refused)
 
     def _transmit(self, response: Response) -> None:
         slow = response.manner in {"slow_headers", "slow_body"}
@@ -244,5 +262,6 @@ def _log_send(state: State, request: Request, response: Response) -> None:
     subject, to = read_subject_and_to(request.body)
     status = response.recorded_status or "no answer"
     now = datetime.now().astimezone().strftime("%H:%M:%S")
-    reason = read_refusal(response.body) if response.status >= 400 else ""
+    # repr() keeps control characters away from the terminal.
+    reason = f": {read_refusal(response.body)!r}" if response.status >= 400 else ""
     state.log(f"{now} {status} {subject!r} to {to!r}{reason}")

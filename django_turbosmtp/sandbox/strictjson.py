@@ -77,12 +77,12 @@ def read_subject_and_to(body: bytes) -> tuple[str, str]:
 
 
 def read_refusal(body: bytes) -> str:
-    """Return what a log line shows of a refusing answer."""
+    """Return the words of a refusing answer of the sandbox's, "" for none."""
     value = json.loads(body) if body else {}
-    found = value.get("errors") or value.get("message")
+    found = value.get("errors") or value.get("message") or ""
     text = "; ".join(map(str, found)) if isinstance(found, list) else str(found)
-    # repr() keeps control characters away from the terminal.
-    return f": {_shorten(repr(text), 200)}"
+    details = value.get("details")
+    return _shorten(f"{text} ({details})" if details else text, 500)
 
 
 def _shorten(value: Any, limit: int = 80) -> str:

@@ -14,14 +14,14 @@ from tests.browser.hostile import build_hostile_html, picture
 KEYS = {"consumerKey": "sandbox-key", "consumerSecret": "sandbox-secret"}
 
 
-def send(sandbox, **fields):
+def send(sandbox, wanted=200, **fields):
     port = int(sandbox.url.rpartition(":")[2])
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     body = {"from": "Shop <shop@example.com>", "to": "jane@example.org"} | fields
     headers = {"Content-Type": "application/json", **KEYS}
     connection.request("POST", "/api/v2/mail/send", json.dumps(body), headers)
     answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
+    assert answer.status == wanted, answer.read()
     connection.close()
 
 
@@ -122,6 +122,7 @@ def test_tabs_by_keyboard(sandbox, outside, page, size, scheme):
 
 def test_faults_and_clearing(sandbox, page, size, scheme):
     send(sandbox, subject="One")
+    send(sandbox, subject="Two", to="nobody", wanted=400)
     page.goto(f"{sandbox.url}/faults")
     page.get_by_role("button", name="lost_answer").click()
     page.get_by_label("Fault", exact=True).select_option("429")
@@ -137,6 +138,10 @@ def test_faults_and_clearing(sandbox, page, size, scheme):
     page.wait_for_load_state()
     assert sandbox.latency == 0.5
     page.get_by_role("link", name="Inbox").click()
+    take_shot(page, size, scheme, "inbox-refused")
+    page.get_by_role("link", name="Clear inbox").click()
+    assert len(sandbox.messages) == 1
+    take_shot(page, size, scheme, "inbox-clear")
     page.get_by_role("button", name="Clear inbox").click()
     page.get_by_text("No message yet").wait_for()
     assert sandbox.messages == []

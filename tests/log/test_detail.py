@@ -166,7 +166,7 @@ def test_tabs(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
         new(
             body="The text",
             headers={"X-Order": "2041"},
-            alternatives=[("<p>The HTML</p>", "text/html")],
+            alternatives=[("<p><img src='https://x.org/a.png'></p>", "text/html")],
         )
     )
     assert "Remote pictures are not loaded." in read(admin_client, row)
@@ -174,6 +174,15 @@ def test_tabs(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
     assert "X-Order 2041" in read(admin_client, row, tab="headers")
     assert '"reference_id"' in read(admin_client, row, tab="wire")
     assert "Remote pictures are not loaded." in read(admin_client, row, tab="nonsense")
+
+
+def test_no_word_of_remote_pictures_where_there_are_none(
+    logged: Any, sandbox: Sandbox, admin_client: Client
+) -> None:
+    row = send(new(alternatives=[("<a href='https://x.org/'>x</a>", "text/html")]))
+    text = read(admin_client, row)
+    assert "Remote pictures" not in text
+    assert "HTML" in text
 
 
 def test_without_html_the_text_is_first(

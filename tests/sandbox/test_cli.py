@@ -105,6 +105,21 @@ def test_options(tmp_path):
     assert "'hi'" not in out
 
 
+def test_several_accounts(tmp_path):
+    options = ["--account", "news-key:news:secret", "--account", "me@x.com:hunter2"]
+    with running(tmp_path, MODULE, *options) as (process, port):
+        assert send(port) == 200
+        news = {"consumerKey": "news-key", "consumerSecret": "news:secret"}
+        assert send(port, news) == 200
+        assert send(port, news | {"consumerSecret": "sandbox-secret"}) == 401
+        process.terminate()
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (0, "")
+    assert "Accepted too: news…, me@x.com, each with its own secret." in out
+    assert "hunter2" not in out
+    assert "news:secret" not in out
+
+
 def test_the_settings_can_be_pasted(tmp_path):
     with running(tmp_path, MODULE) as (process, port):
         process.terminate()
@@ -132,6 +147,9 @@ def test_says_that_the_port_is_taken(sandbox, capsys):
         (["--port", "70000"], 1, "cannot listen"),
         (["--latency", "-1"], 2, "from 0 to 3600"),
         (["--max-messages", "0"], 2, "at least 1"),
+        (["--account", "no-colon"], 2, "KEY:SECRET, with a colon"),
+        (["--account", "key:"], 2, "KEY:SECRET, with a colon"),
+        (["--account", "sandbox-key:other"], 1, "given twice"),
     ],
 )
 def test_bad_options(arguments, code, text):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import re
 
 import pytest
 
+from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.sandbox.inbox.faultpage import _MEANINGS
 from django_turbosmtp.sandbox.state.faults import KINDS
+from tests.sandbox.conftest import closing
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 PNG = (
@@ -152,6 +155,96 @@ def test_an_empty_inbox_says_how_to_fill_it(sandbox, client):
     assert "Clear inbox" not in text
 
 
+class TestRefused:
+    def test_says_why(self, sandbox, client):
+        client.send(to="nobody", subject="<b>Invoice")
+        client.raw(b"{}", consumerSecret="wrong")
+        client.send(subject="Fine")
+        text = client.get("/").text
+        assert "1 message, 2 refused" in text
+        assert "Refused, answered 400" in text
+        assert "&lt;b&gt;Invoice" in text
+        assert "&#x27;nobody&#x27; &#x27;to&#x27; email not valid" in text
+        assert "Refused, answered 401" in text
+        assert "Wrong credentials specified (Unknown key or wrong secret)" in text
+        assert text.index("Fine") < text.index("answered 401") < text.index("Invoice")
+        assert "wrong-secret" not in text
+
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [
+            ("429", "answered 429"),
+            ("html", "answered 200"),
+            ("reset_after_body", "not answered"),
+            ("reset_before_body", "not answered"),
+        ],
+    )
+    def test_a_fault_says_that_it_was_ordered(self, kind, words, sandbox, client):
+        sandbox.add_fault(kind)
+        try:
+            client.send(subject="Invoice")
+        except OSError:
+            client.connection.close()
+        text = client.get("/").text
+        assert f"Refused, {words}" in text
+        assert f"the fault {kind} was ordered" in text
+
+    @pytest.mark.parametrize("kind", ["lost_answer", "no_mid", "close", "latency"])
+    def test_what_was_accepted_is_not_among_them(self, kind, sandbox, client):
+        sandbox.add_fault(kind, seconds=0)
+        try:
+            client.send()
+        except (OSError, http.client.HTTPException):
+            client.connection.close()
+        assert (len(sandbox.messages), sandbox.refused) == (1, [])
+
+    def test_a_body_that_was_not_read(self, sandbox, client):
+        client.raw(b"x", Content_Length=str(2**30))
+        (refused,) = sandbox.refused
+        assert refused.status == 413
+        assert "must not exceed" in refused.reason
+
+    def test_can_be_found(self, sandbox, client):
+        client.send(to="nobody", subject="Invoice")
+        client.send(to="nobody", subject="Welcome")
+        text = client.get("/?q=INVOICE").text
+        assert "1 of 2 messages found" in text
+        assert "Welcome" not in text
+
+    def test_are_kept_within_the_bound(self):
+        with Sandbox(max_messages=3) as small, closing(small) as client:
+            for number in range(5):
+                client.send(to="nobody", subject=str(number))
+            assert [refused.subject for refused in small.refused] == ["2", "3", "4"]
+
+    def test_as_json(self, client):
+        client.send(to="nobody", subject="Invoice")
+        answer = client.get("/sandbox/refused").json
+        assert answer["count"] == 1
+        (refused,) = answer["results"]
+        assert (refused["status"], refused["to"]) == (400, "nobody")
+
+
+@pytest.mark.parametrize(
+    ("html", "found"),
+    [
+        ("<p>https://example.com/a.png", False),
+        ("<a href='https://example.com/'>x</a>", False),
+        ("<img src='cid:logo@example.com'>", False),
+        ("<img src='data:image/png;base64,AAAA'>", False),
+        ("<img alt=x src='https://example.com/a.png'>", True),
+        ("<IMG SRC = //example.com/a.png>", True),
+        ("<img src='&#104;ttp://example.com/a.png'>", True),
+        ("<td background=http://example.com/a.png>", True),
+        ("<p style='background: url( https://example.com/a.png)'>", True),
+    ],
+)
+def test_remote_pictures_are_named_where_there_are_some(html, found, sandbox, client):
+    client.send(html_content=html)
+    text = client.get(f"/messages/{sandbox.latest.mid}").text
+    assert ("Remote pictures are blocked" in text) == found
+
+
 @pytest.mark.parametrize(
     "query",
     ["INVOICE", "jane@", "blind@", "shop@example", "ref-77", "body%20text", "markup"],
@@ -245,10 +338,16 @@ class TestForms:
         assert (own.status, own.headers["Location"]) == (303, "/")
         assert sandbox.messages == []
 
-    def test_refuse_get(self, sandbox, client):
+    def test_clearing_asks_first(self, sandbox, client):
         client.send()
-        assert client.get(f"/clear?token={self.token(client)}").status == 404
-        assert len(sandbox.messages) == 1
+        client.send(to="nobody")
+        answer = client.get(f"/clear?token={self.token(client)}")
+        assert "1 message and 1 refused request will be forgotten" in answer.text
+        assert (len(sandbox.messages), len(sandbox.refused)) == (1, 1)
+        assert 'href="/clear"' in client.get("/").text
+        client.form("/clear", f"token={self.token(client)}")
+        assert (len(sandbox.messages), len(sandbox.refused)) == (0, 0)
+        assert 'href="/clear"' not in client.get("/").text
 
     def test_faults(self, sandbox, client):
         token = self.token(client)

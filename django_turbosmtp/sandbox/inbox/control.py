@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -56,6 +57,11 @@ def route(state: State, request: Request) -> Response:
         case ["GET", "messages", mid, "attachments", number]:
             info, content = find_file(_find(state, mid), number)
             return download(content, info.name, info.type)
+        case ["GET", "refused"]:
+            results = [asdict(refused) for refused in reversed(state.refused)]
+            for result in results:
+                result["received_at"] = result["received_at"].isoformat()
+            return _answer_json({"count": len(results), "results": results})
         case ["GET", "faults"]:
             return _answer_json({"faults": [f.as_dict() for f in state.faults.active]})
         case ["POST", "faults"]:

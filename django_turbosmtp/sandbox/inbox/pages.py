@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 from django_turbosmtp.sandbox.answers import Refusal, Request, Response
 from django_turbosmtp.sandbox.inbox import faultpage, preview, render
 from django_turbosmtp.sandbox.inbox.control import mask_account, shorten_fields
+from django_turbosmtp.sandbox.state.store import Received, Refused
 
 if TYPE_CHECKING:
     from django_turbosmtp.sandbox.state import State
-    from django_turbosmtp.sandbox.state.store import Received
 
 #: No inbox has as many pages; Python refuses to read a number of 5,000 digits.
 _TOO_MANY_DIGITS = 10
@@ -42,6 +42,8 @@ def route(state: State, request: Request) -> Response:
     match request.method, *request.segments:
         case ["GET", ""]:
             return _show_inbox(state, request)
+        case ["GET", "clear"]:
+            return _ask_to_clear(state)
         case ["POST", "clear"]:
             render.read_form(state, request)
             state.store.clear(requests=False)
@@ -72,8 +74,10 @@ def _find(state: State, mid: str) -> Received:
 def _show_inbox(state: State, request: Request) -> Response:
     query = request.query.get("q", "").strip()
     refresh = request.query.get("refresh") == _REFRESH_SECONDS
-    kept = state.messages
-    found = [r for r in reversed(kept) if _contains(r, query.casefold())]
+    kept, refused = state.messages, state.refused
+    entries: list[Received | Refused] = [*kept, *refused]
+    entries.sort(key=lambda entry: entry.received_at, reverse=True)
+    found = [entry for entry in entries if _contains(entry, query.casefold())]
     pages = max(1, -(-len(found) // PER_PAGE))
     asked = request.query.get("page", "")
     if not (asked.isascii() and asked.isdigit()):
@@ -83,9 +87,14 @@ def _show_inbox(state: State, request: Request) -> Response:
     shown = found[(number - 1) * PER_PAGE : number * PER_PAGE]
     context = {
         "section": "inbox",
-        "rows": [_describe_row(received) for received in shown],
+        "rows": [
+            _describe_row(entry)
+            if isinstance(entry, Received)
+            else _describe_refused(entry)
+            for entry in shown
+        ],
         "query": query,
-        "summary": _summarise(len(found), len(kept), state.total_accepted, query),
+        "summary": _summarise(len(found), len(kept), len(refused), state, query),
         "refresh": _REFRESH_SECONDS if refresh else "",
         "toggle_url": _build_link(q=query, refresh="" if refresh else _REFRESH_SECONDS),
         "reload_url": _build_link(q=query, refresh=_REFRESH_SECONDS if refresh else ""),
@@ -94,17 +103,30 @@ def _show_inbox(state: State, request: Request) -> Response:
         if number < pages
         else "",
         "page": f"Page {number} of {pages}" if pages > 1 else "",
-        "any": bool(kept),
-        "token": state.form_token,
+        "any": bool(kept or refused),
         "send_url": state.send_url(2),
         "faults": _format_count(len(state.faults.active), "fault"),
     }
     return render.render_page("inbox.html", context)
 
 
-def _contains(received: Received, wanted: str) -> bool:
+def _ask_to_clear(state: State) -> Response:
+    context = {
+        "section": "inbox",
+        "messages": _format_count(len(state.messages), "message"),
+        "refused": state.refused
+        and _format_count(len(state.refused), "refused request"),
+        "token": state.form_token,
+    }
+    return render.render_page("clear.html", context)
+
+
+def _contains(received: Received | Refused, wanted: str) -> bool:
     if not wanted:
         return True
+    if isinstance(received, Refused):
+        texts = (received.subject, received.to, received.reason, received.fault)
+        return any(wanted in text.casefold() for text in texts)
     details = received.details
     places = (
         details.subject,
@@ -132,6 +154,24 @@ def _describe_row(received: Received) -> dict[str, Any]:
         "files": _format_count(files, "attachment") if files else "",
         "account": mask_account(received.account),
         "api": f"API v{received.api_version}",
+    }
+
+
+def _describe_refused(refused: Refused) -> dict[str, Any]:
+    status = f"answered {refused.status}" if refused.status else "not answered"
+    reason = refused.reason or (
+        "no answer left" if refused.status is None else "an answer nobody can read"
+    )
+    if refused.fault:
+        reason += f": the fault {refused.fault} was ordered"
+    return {
+        "refused": status,
+        "reason": reason,
+        "subject": refused.subject.strip() or "(no subject)",
+        "recipients": refused.to,
+        "time": _format_time(refused),
+        "iso": refused.received_at.isoformat(),
+        "api": f"API v{refused.api_version}",
     }
 
 
@@ -170,6 +210,7 @@ def _show_message(received: Received, request: Request) -> Response:
             "raw_url": f"/sandbox{base}/raw",
             "json_url": f"/sandbox{base}",
             "has_html": bool(details.html),
+            "has_remote": preview.names_remote_pictures(details.html),
             "headers": details.headers,
         }
         | _describe_panel(received, tab)
@@ -230,18 +271,20 @@ def _name_first(addresses: list[str]) -> str:
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 
-def _summarise(found: int, kept: int, accepted: int, query: str) -> str:
-    if query:
-        return f"{found} of {_format_count(kept, 'message')} found"
+def _summarise(found: int, kept: int, refused: int, state: State, query: str) -> str:
     text = _format_count(kept, "message")
-    return text if accepted == kept else f"{text} kept of {accepted} accepted"
+    if query:
+        return f"{found} of {_format_count(kept + refused, 'message')} found"
+    if state.total_accepted != kept:
+        text += f" kept of {state.total_accepted} accepted"
+    return f"{text}, {refused} refused" if refused else text
 
 
 def _format_count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _format_time(received: Received) -> str:
+def _format_time(received: Received | Refused) -> str:
     return received.received_at.astimezone().strftime("%d %b %Y, %H:%M:%S")
 
 

@@ -25,6 +25,17 @@ _LINK = re.compile(r"<(/?)link\b", re.IGNORECASE)
 # SVG is left out: opened by itself it is a document with scripts.
 _IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 
+#: What a browser would fetch from another server for the look of a message.
+_REMOTE = re.compile(
+    r"(?:\b(?:src|srcset|background|poster)\s*=|\burl\()\s*[\"']?\s*(?:https?:)?//",
+    re.IGNORECASE,
+)
+
+
+def names_remote_pictures(text: str) -> bool:
+    """Tell whether HTML may show pictures from other servers."""
+    return _REMOTE.search(html.unescape(text)) is not None
+
 
 def show_document(received: Received, *, remote: bool) -> Response:
     """Return the HTML under a policy that lets nothing out."""

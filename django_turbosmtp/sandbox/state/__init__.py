@@ -3,6 +3,14 @@
 from django_turbosmtp.sandbox.state.accounts import Accounts
 from django_turbosmtp.sandbox.state.faults import Fault
 from django_turbosmtp.sandbox.state.state import State
-from django_turbosmtp.sandbox.state.store import Received, RequestRecord, Store
+from django_turbosmtp.sandbox.state.store import Received, Refused, RequestRecord, Store
 
-__all__ = ["Accounts", "Fault", "Received", "RequestRecord", "State", "Store"]
+__all__ = [
+    "Accounts",
+    "Fault",
+    "Received",
+    "Refused",
+    "RequestRecord",
+    "State",
+    "Store",
+]

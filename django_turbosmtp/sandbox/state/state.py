@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django_turbosmtp.sandbox.state.accounts import Accounts
-    from django_turbosmtp.sandbox.state.store import Received, RequestRecord, Store
+    from django_turbosmtp.sandbox.state.store import (
+        Received,
+        Refused,
+        RequestRecord,
+        Store,
+    )
 
 
 class State:
@@ -66,6 +71,11 @@ class State:
         """The newest message."""
         messages = self.store.messages
         return messages[-1] if messages else None
+
+    @property
+    def refused(self) -> list[Refused]:
+        """The kept sends that were not accepted, oldest first."""
+        return self.store.refused
 
     @property
     def requests(self) -> list[RequestRecord]:

@@ -50,6 +50,23 @@ class RequestRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refused:
+    """One send that was not accepted, as far as it could be read.
+
+    ``status``: None where no answer left. ``reason``: the answer's words. ``fault``:
+    the kind of the fault that was ordered, "" for a refusal in earnest.
+    """
+
+    received_at: datetime
+    api_version: int
+    status: int | None
+    reason: str
+    fault: str
+    subject: str
+    to: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Received:
     """One accepted message."""
 
@@ -110,6 +127,8 @@ class Store:
         self._messages: deque[Received] = deque()
         self._by_mid: dict[str, Received] = {}
         self._requests: deque[RequestRecord] = deque()
+        # Short texts alone: no bytes of them are counted.
+        self._refused: deque[Refused] = deque(maxlen=max_messages)
         self._max_requests = max_requests
         self._request_bytes = 0
         self._max_messages = max_messages
@@ -162,15 +181,27 @@ class Store:
         with self._lock:
             return list(self._requests)
 
+    def add_refused(self, refused: Refused) -> None:
+        """Keep a send that was not accepted, dropping the oldest beyond the bound."""
+        with self._lock:
+            self._refused.append(refused)
+
+    @property
+    def refused(self) -> list[Refused]:
+        """The kept sends that were not accepted, oldest first."""
+        with self._lock:
+            return list(self._refused)
+
     def get(self, mid: str) -> Received | None:
         """Return the message with these digits, if it is still kept."""
         with self._lock:
             return self._by_mid.get(mid)
 
     def clear(self, *, requests: bool = True) -> None:
-        """Forget the messages and, unless told otherwise, the request log."""
+        """Forget messages and refusals and, unless told otherwise, the request log."""
         with self._lock:
             self._messages.clear()
+            self._refused.clear()
             self._by_mid.clear()
             self._bytes = 0
             self.total_accepted = 0

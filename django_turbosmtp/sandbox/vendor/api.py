@@ -58,17 +58,19 @@ def send(state: State, request: Request, *, version: int) -> Response:
     fault = state.faults.take(request.body)
     mid = state.store.next_mid()
     if fault is not None and not fault.accepts:
-        return disguise(fault, Response(), url=state.url, mid=mid)
+        answer = disguise(fault, Response(), url=state.url, mid=mid)
+        return replace(answer, fault=fault.kind)
+    accepted = True
     try:
         answer = _accept(state, request, version=version, mid=mid)
     except Refusal as refusal:
-        answer = refusal.response
+        accepted, answer = False, refusal.response
         if fault is None or fault.accept:
             return answer
     if fault is not None:
         answer = disguise(fault, answer, url=state.url, mid=mid)
     # The delay comes after acceptance, as it does when an answer is late.
-    return replace(answer, wait=answer.wait + state.latency)
+    return replace(answer, wait=answer.wait + state.latency, accepted=accepted)
 
 
 def _accept(state: State, request: Request, *, version: int, mid: int) -> Response:
