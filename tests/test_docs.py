@@ -3,15 +3,21 @@
 import argparse
 import ast
 import dataclasses
+import logging
+import logging.config
 import os
 import re
+import sys
+import tomllib
+import types
 import unittest
 from pathlib import Path
 
 import django
 import pytest
 from django.db import connections
-from django.test import override_settings
+from django.test import Client, override_settings
+from django.urls import path as route
 from docutils import nodes
 from docutils.core import publish_doctree, publish_string
 from docutils.writers import get_writer_class
@@ -26,7 +32,17 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(django_turbosmtp.__file__).parent
 README = ROOT / "README.rst"
 SETTINGS = ROOT / "docs" / "settings.rst"
-DOCUMENTS = [README, ROOT / "CHANGELOG.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+DOCS = ROOT / "docs"
+#: Pages that hold another file, for the site alone.
+HOLDERS = {"index", "changelog", "licence"}
+DOCUMENTS = [
+    README,
+    ROOT / "CHANGELOG.rst",
+    *sorted(path for path in DOCS.glob("*.rst") if path.stem not in HOLDERS),
+]
+SENDING, ACCOUNTS, OUTCOMES = (
+    DOCS / f"{name}.rst" for name in ("sending", "accounts", "outcomes")
+)
 BACKEND = "django_turbosmtp.backends.EmailBackend"
 DJANGO_61 = django.VERSION >= (6, 1)
 MAIL = (
@@ -95,9 +111,43 @@ def test_lines_fit(path):
 @every_document
 def test_links_into_the_repository_lead_somewhere(path):
     for reference in doctree(path).findall(nodes.reference):
-        target = reference.get("refuri", "")
+        target, _, anchor = reference.get("refuri", "").partition("#")
         if target and not target.startswith(("http", "mailto:")):
-            assert (path.parent / target).is_file(), target
+            file = path.parent / target
+            assert file.is_file(), target
+            assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def anchors(path):
+    sections = doctree(path).findall(nodes.section)
+    return {name for section in sections for name in section["ids"]}
+
+
+def test_on_pypi_every_link_leads_to_a_page_of_the_site():
+    """As hatch-fancy-pypi-readme changes the README for the wheel."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    hook = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    text = README.read_text("utf-8")
+    for change in hook["substitutions"]:
+        text = re.sub(change["pattern"], change["replacement"], text)
+    site = "https://django-turbosmtp.readthedocs.io/en/stable/"
+    found = re.findall(r"`__|<([^<>\s]+)>`_", text)
+    links = [link for link in found if link]
+    assert len(links) > 15
+    for link in links:
+        assert link.startswith(site), link
+        page, _, anchor = link.removeprefix(site).partition("#")
+        file = DOCS / page.replace(".html", ".rst")
+        assert file.is_file(), link
+        assert not anchor or anchor in anchors(file), link
+
+
+def test_every_page_is_in_the_contents_of_the_site():
+    contents = (DOCS / "index.rst").read_text("utf-8").split()
+    pages = {path.stem for path in DOCS.glob("*.rst")} - {"index"}
+    assert pages <= set(contents)
+    linked = set(re.findall(r"docs/(\w+)\.rst", README.read_text("utf-8")))
+    assert pages - HOLDERS == linked
 
 
 @every_document
@@ -135,12 +185,6 @@ def test_settings_table_has_every_key_with_its_default():
     assert list(table) == list(conf.KEYS)
 
 
-def test_the_readme_s_short_table_names_real_keys():
-    keys = [key for row in rows_of(README, header="Key") for key in row[0].split()]
-    assert len(keys) > 5
-    assert set(keys) <= set(conf.KEYS)
-
-
 def test_every_check_is_listed_once():
     pattern = r"turbosmtp\.[EW]\d{3}"
     code = "".join((PACKAGE / name).read_text("utf-8") for name in CHECKED)
@@ -163,7 +207,7 @@ def test_the_tree_of_errors_is_whole():
     }
     tree = next(
         block.astext()
-        for block in doctree(README).findall(nodes.literal_block)
+        for block in doctree(OUTCOMES).findall(nodes.literal_block)
         if block.astext().startswith("TurboSMTPError")
     )
     assert names <= set(re.findall(r"\w+", tree))
@@ -208,7 +252,9 @@ def test_settings_snippets_load(block, monkeypatch):
     with override_settings(TURBOSMTP=names["TURBOSMTP"]):
         for alias, mailer in mailers.items():
             assert mailer["BACKEND"] == BACKEND
-            loaded = conf.load(mailer.get("OPTIONS", {}), alias=alias)
+            options = dict(mailer.get("OPTIONS", {}))
+            options.pop("fail_silently", None)  # Django's own, and the backend's
+            loaded = conf.load(options, alias=alias)
             assert loaded.credentials().user
 
 
@@ -232,12 +278,12 @@ def sandbox_settings(sandbox):
     }
 
 
-def test_the_readme_s_message_is_sent_and_its_status_is_as_described():
-    status = find_block(README, "message.turbosmtp_status")
+def test_the_message_is_sent_and_its_status_is_as_described():
+    status = find_block(SENDING, "message.turbosmtp_status")
     with Sandbox() as sandbox:
         with override_settings(TURBOSMTP=sandbox_settings(sandbox), **MAIL):
             names = {}
-            exec(find_block(README, "message.tags"), names)
+            exec(find_block(SENDING, "message.tags"), names)
             exec(status, names)
         received = sandbox.latest
     assert received.reference_id == "order-4711"
@@ -253,7 +299,7 @@ def test_the_readme_s_message_is_sent_and_its_status_is_as_described():
         eval(line.strip(), names)
 
 
-def test_the_readme_s_second_account_sends(monkeypatch):
+def test_the_second_account_sends(monkeypatch):
     with Sandbox() as sandbox:
         # The site's own credentials are others, and wrong ones here.
         settings = sandbox_settings(sandbox) | {"CONSUMER_KEY": "another"}
@@ -261,13 +307,13 @@ def test_the_readme_s_second_account_sends(monkeypatch):
             monkeypatch.setenv("NEWSLETTER_KEY", "sandbox-key")
             monkeypatch.setenv("NEWSLETTER_SECRET", "sandbox-secret")
             names = {"os": os}
-            exec(find_block(README, '"newsletter"'), names)
+            exec(find_block(ACCOUNTS, '"newsletter"'), names)
             mail = {"MAILERS": names["MAILERS"]}
             block = "from django.core.mail import send_mail\n"
             block += "send_mail('S', 'T', None, ['a@example.com'], using='newsletter')"
         else:
             mail = MAIL
-            block = find_block(README, "get_connection(")
+            block = find_block(ACCOUNTS, "get_connection(")
             for name in ("key", "secret"):
                 given = f'consumer_{name}="sandbox-{name}"'
                 block = block.replace(f'consumer_{name}="..."', given)
@@ -310,14 +356,73 @@ def test_the_snippets_about_tests_are_tests_that_pass(turbosmtp_outbox):
     assert find_block(path, "pytest_plugins").split('"')[1] == fixtures.__name__
 
 
+@pytest.fixture
+def error_mails(monkeypatch, settings):
+    """A site whose one view fails, and which mails that to its admin."""
+
+    def fail(request):
+        raise LookupError("the view failed")
+
+    urls = types.ModuleType("failing_urls")
+    urls.urlpatterns = [route("", fail)]
+    shop = types.ModuleType("shop.mail")
+    exec(find_block(DOCS / "logging.rst", "class ErrorMailBackend"), vars(shop))
+    monkeypatch.setitem(sys.modules, "failing_urls", urls)
+    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.mail", shop)
+    monkeypatch.setattr(logging.getLogger("django"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("django.request"), "propagate", True)
+    names = {}
+    exec(find_block(DOCS / "logging.rst", '"mail_admins"'), names)
+    if not DJANGO_61:
+        handler = names["LOGGING"]["handlers"]["mail_admins"]
+        assert handler.pop("using") == "errors"
+        handler["email_backend"] = "shop.mail.ErrorMailBackend"
+        del names["MAILERS"]
+    settings.DEBUG = False
+    settings.ROOT_URLCONF = "failing_urls"
+    settings.SERVER_EMAIL = "server@example.com"
+    settings.ADMINS = ["a@b.org" if django.VERSION >= (6,) else ("A", "a@b.org")]
+    settings.MIDDLEWARE = []
+    for name, value in (MAIL | names).items():
+        if name in {"MAILERS", "EMAIL_BACKEND"}:
+            setattr(settings, name, value)
+    return names["LOGGING"]
+
+
+def test_an_error_mail_that_fails_stays_silent_and_is_quick(error_mails, settings):
+    with Sandbox() as sandbox:
+        settings.TURBOSMTP = sandbox_settings(sandbox)
+        logging.config.dictConfig(error_mails)
+        sandbox.add_fault("429", times=1)
+        client = Client(raise_request_exception=False)
+        assert client.get("/").status_code == 500
+        assert (len(sandbox.requests), sandbox.messages) == (1, [])
+        assert client.get("/").status_code == 500
+        assert "the view failed" in sandbox.latest.fields["content"]
+
+
+if DJANGO_61:
+
+    def test_without_a_mailer_of_its_own_it_escapes(error_mails, settings):
+        """What docs/logging.rst warns of."""
+        del error_mails["handlers"]["mail_admins"]["using"]
+        with Sandbox() as sandbox:
+            settings.TURBOSMTP = sandbox_settings(sandbox) | {"MAX_RETRIES": 0}
+            logging.config.dictConfig(error_mails)
+            sandbox.add_fault("429", times=1)
+            with pytest.raises(exceptions.RateLimited):
+                Client(raise_request_exception=False).get("/")
+
+
 @pytest.mark.parametrize("subject", ["DRAFT of a mail", "A mail"])
-def test_the_readme_s_receivers_work(subject):
+def test_the_receivers_work(subject):
     from django.core.mail import EmailMessage
 
     from django_turbosmtp.signals import post_send, pre_send
 
     names = {}
-    exec(find_block(README, "@receiver(pre_send)"), names)
+    exec(find_block(SENDING, "@receiver(pre_send)"), names)
     try:
         with Sandbox() as sandbox:
             with override_settings(TURBOSMTP=sandbox_settings(sandbox), **MAIL):
