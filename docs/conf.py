@@ -26,6 +26,7 @@ html_copy_source = False
 nitpicky = True
 # Quotes stand as they are typed: most are Python.
 smartquotes = False
+highlight_language = "none"
 
 _logger = logging.getLogger(__name__)
 #: Files beside the README that have a page of their own here.

@@ -1,4 +1,4 @@
-"""A site with a few messages in its log: ``site.py DATABASE SEND_URL PORT OUTSIDE``.
+"""A site with messages in its log: ``site.py DATABASE SEND_URL PORT OUTSIDE CONTENT``.
 
 A process of its own, as every site is.
 """
@@ -16,7 +16,7 @@ POLICY = (
 )
 
 
-def main(database: str, send_url: str, port: str, outside: str) -> None:
+def main(database: str, send_url: str, port: str, outside: str, content: str) -> None:
     """Make the database, send, and serve until the process is ended."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
@@ -52,7 +52,13 @@ def main(database: str, send_url: str, port: str, outside: str) -> None:
 
     django.setup()
     call_command("migrate", verbosity=0)
-    fill(outside)
+    from django.contrib.auth import get_user_model
+
+    get_user_model().objects.create_superuser("admin", password="password")
+    if content == "shop":
+        send_as_a_shop()
+    else:
+        send_each_kind(outside)
     call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
 
 
@@ -67,15 +73,13 @@ def add_policy(get_response: Any) -> Any:
     return respond
 
 
-def fill(outside: str) -> None:
-    """Make the admin, and send a message of each kind."""
-    from django.contrib.auth import get_user_model
+def send_each_kind(outside: str) -> None:
+    """Send a message of each kind, one of them hostile."""
     from django.core.mail import EmailMultiAlternatives
 
     from django_turbosmtp.backends import EmailBackend
     from tests.browser.hostile import build_hostile_html
 
-    get_user_model().objects.create_superuser("admin", password="password")
     message = EmailMultiAlternatives(
         "Your order is on its way",
         "Thank you, Jane.\n\nYour shop",
@@ -98,6 +102,61 @@ def fill(outside: str) -> None:
         )
     ]
     EmailBackend(fail_silently=True).send_messages([message, *others])
+
+
+#: Tag, subject and HTML of what the shop below sends; ``{}`` is a number.
+SHOP = [
+    (
+        "orders",
+        "Your order {} is confirmed",
+        "<h2>Thank you</h2><p>We pack it now.</p>",
+    ),
+    ("shipping", "Your parcel {} is on its way", "<h2>On its way</h2><p>Until Friday."),
+    ("accounts", "Confirm your address", "<h2>Welcome</h2><p>One click is left.</p>"),
+    (
+        "newsletter",
+        "What is new this week",
+        "<h2>New this week</h2><p>Tea and cups.</p>",
+    ),
+]
+
+
+def send_as_a_shop() -> None:
+    """Send a week's mail of a small shop, of which a few did not get through."""
+    from datetime import timedelta
+
+    from django.core.mail import EmailMultiAlternatives
+    from django.utils import timezone
+
+    from django_turbosmtp.backends import EmailBackend
+    from django_turbosmtp.models import Message
+
+    names = ["jane", "ali", "maria", "li", "noor", "tom", "ines", "kofi", "anna"]
+    messages = []
+    for number in range(90):
+        tag, subject, html = SHOP[number % 7 % 4]
+        to = f"{names[number % 9]}@example.org"
+        if number in {7, 88}:
+            to = "lost@example.org"
+        elif number in {33, 60, 86}:
+            to = "nobody"
+        message = EmailMultiAlternatives(
+            subject.format(4700 + number),
+            "Thank you.",
+            "Example Shop <shop@example.org>",
+            [to],
+            alternatives=[(html, "text/html")],
+        )
+        message.tags = [tag]
+        message.metadata = {"order": 4700 + number}
+        messages.append(message)
+    EmailBackend(fail_silently=True, max_connections=1).send_messages(messages)
+    now = timezone.now()
+    for number, row in enumerate(Message.objects.order_by("-created_at", "-id")):
+        # More by day than by night, and a little less every day back.
+        row.created_at = now - timedelta(hours=number * 1.7 + number % 5)
+        row.concluded_at = row.created_at + timedelta(milliseconds=80 + number)
+        row.save()
 
 
 if __name__ == "__main__":

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from django_turbosmtp.sandbox import Sandbox
 from tests.browser.conftest import take_shot
-
-SITE = Path(__file__).with_name("site.py")
+from tests.browser.running import log_in, run_site
 
 
 @pytest.fixture(scope="module")
@@ -39,40 +29,6 @@ def own_site(sandbox, tmp_path, _outside):
     """Yield the address of another, to be changed."""
     with run_site(sandbox, tmp_path, _outside) as url:
         yield url
-
-
-@contextlib.contextmanager
-def run_site(sandbox, folder, outside):
-    sandbox.add_fault("500", match="lost@")
-    sandbox.add_fault("nocredit", match="refused@", times=1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    arguments = [str(folder / "db.sqlite3"), sandbox.send_url(), port, outside[0]]
-    url = f"http://127.0.0.1:{port}"
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            [sys.executable, SITE, *arguments], stdout=log, stderr=log, env=os.environ
-        ) as process,
-    ):
-        try:
-            deadline = time.monotonic() + 60
-            while not answers(f"{url}/favicon.ico"):
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
-
-
-def answers(url):
-    try:
-        urllib.request.urlopen(url, timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_did_the_customer_get_it(site, site_sandbox, page, size, scheme):
@@ -101,13 +57,6 @@ def test_did_the_customer_get_it(site, site_sandbox, page, size, scheme):
 def wait_for_frame(page):
     page.frame_locator("iframe").get_by_role("heading").first.wait_for()
     page.locator("iframe").scroll_into_view_if_needed()
-
-
-def log_in(page, site, path=""):
-    page.goto(f"{site}/admin/turbosmtp/message/{path}")
-    page.get_by_label("Username:").fill("admin")
-    page.get_by_label("Password:").fill("password")
-    page.get_by_role("button", name="Log in").click()
 
 
 def test_a_hostile_message_does_nothing(site, outside, page, size, scheme):
