@@ -14,6 +14,7 @@ from django.core.files.storage import storages
 from django.db import models
 from django.utils.functional import LazyObject
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from django_turbosmtp._compat import uuid7
 from django_turbosmtp.constants import (
@@ -62,7 +63,7 @@ class Outcome(models.TextChoices):
 class Kind(models.TextChoices):
     """The list of the message that a recipient stands in."""
 
-    TO = "to", _("to")
+    TO = "to", pgettext_lazy("recipient", "to")
     CC = "cc", _("cc")
     BCC = "bcc", _("bcc")
 
@@ -131,7 +132,7 @@ class Message(models.Model):
     )
     mailer = models.CharField(_("mailer"), max_length=100, blank=True)
     api_version = models.PositiveSmallIntegerField(_("API version"))
-    from_email = models.TextField(_("from"), blank=True)
+    from_email = models.TextField(pgettext_lazy("sender", "from"), blank=True)
     subject = models.TextField(_("subject"), blank=True)
     subject_start = SubjectStartField(
         _("beginning of the subject"),

@@ -15,7 +15,7 @@ from django.db import connections
 from django.db.models import Exists, OuterRef, Q, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from django_turbosmtp.models import (
     Message,
@@ -42,11 +42,17 @@ MAX_KNOWN = 100
 
 #: Statuses that mean the same to who asks "did the customer get it?".
 STATUS_GROUPS = {
-    "accepted": (_("Accepted"), [Status.SENT]),
-    "failed": (_("Failed"), [Status.FAILED, Status.INVALID, Status.REJECTED]),
-    "unknown": (_("Unknown"), [Status.UNKNOWN]),
-    "waiting": (_("On its way"), [Status.SENDING, Status.QUEUED]),
-    "cancelled": (_("Cancelled"), [Status.CANCELLED]),
+    "accepted": (pgettext_lazy("messages", "Accepted"), [Status.SENT]),
+    "failed": (
+        pgettext_lazy("messages", "Failed"),
+        [Status.FAILED, Status.INVALID, Status.REJECTED],
+    ),
+    "unknown": (pgettext_lazy("messages", "Unknown"), [Status.UNKNOWN]),
+    "waiting": (
+        pgettext_lazy("messages", "On its way"),
+        [Status.SENDING, Status.QUEUED],
+    ),
+    "cancelled": (pgettext_lazy("messages", "Cancelled"), [Status.CANCELLED]),
 }
 
 

@@ -8,9 +8,7 @@ from django.utils import formats, timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
-from django.utils.timesince import timesince
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext_lazy
 
 from django_turbosmtp.models import Status
 
@@ -33,6 +31,16 @@ _LOOKS = {
 
 _MAX_ERROR = 120
 
+#: Seconds of a unit, and how many of it ago. Whole phrases, for languages inflect.
+_AGES = (
+    (31_536_000, ngettext_lazy("%d year ago", "%d years ago")),
+    (2_592_000, ngettext_lazy("%d month ago", "%d months ago")),
+    (86_400, ngettext_lazy("%d day ago", "%d days ago")),
+    (3_600, ngettext_lazy("%d hour ago", "%d hours ago")),
+    (60, ngettext_lazy("%d minute ago", "%d minutes ago")),
+    (1, ngettext_lazy("%d second ago", "%d seconds ago")),
+)
+
 
 def show_status(status: str) -> SafeString:
     """Return a status as word and icon."""
@@ -47,16 +55,18 @@ def show_status(status: str) -> SafeString:
     )
 
 
+def _describe_age(seconds: float) -> str:
+    """Return how long ago it was in the largest unit, "" for what is to come."""
+    if seconds < 0:
+        return ""
+    passed = max(1, int(seconds))
+    unit, words = next(age for age in _AGES if passed >= age[0])
+    return words % (passed // unit)
+
+
 def show_time(moment: datetime.datetime) -> str:
     """Return how long ago a moment was, and the moment itself."""
-    now = timezone.now()
-    seconds = (now - moment).total_seconds()
-    if seconds < 0:
-        age = ""
-    elif seconds < 60:
-        age = ngettext("%d second ago", "%d seconds ago", int(seconds)) % int(seconds)
-    else:
-        age = _("%(time)s ago") % {"time": timesince(moment, now, depth=1)}
+    age = _describe_age((timezone.now() - moment).total_seconds())
     return format_html(
         '<time datetime="{}">{} <span class="turbosmtp-exact">{}</span></time>',
         moment.isoformat(),

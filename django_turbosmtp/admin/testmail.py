@@ -8,7 +8,7 @@ from django import forms
 from django.core.mail import EmailMultiAlternatives
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from django_turbosmtp._compat import list_mailers
 from django_turbosmtp.backends import is_our_backend
@@ -23,7 +23,7 @@ class TestMailForm(forms.Form):
     # Not a test, whatever pytest makes of its name.
     __test__ = False
 
-    to = forms.EmailField(label=gettext_lazy("To"))
+    to = forms.EmailField(label=pgettext_lazy("recipient", "To"))
     mailer = forms.ChoiceField(label=gettext_lazy("Mailer"))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
