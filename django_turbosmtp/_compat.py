@@ -64,6 +64,15 @@ def list_mailers() -> dict[str | None, dict[str, Any]]:
         return {None: {"BACKEND": settings.EMAIL_BACKEND}}
 
 
+def chooses_mailer() -> bool:
+    """Tell whether the settings say how mail is sent, or leave it to Django."""
+    smtp = "django.core.mail.backends.smtp.EmailBackend"
+    configs = list_mailers()
+    if None in configs:
+        return configs[None]["BACKEND"] != smtp or settings.EMAIL_HOST != "localhost"
+    return bool(configs)
+
+
 def list_mailers_before_tests() -> dict[str, dict[str, Any]] | None:
     """Return MAILERS as it was before a test runner replaced the backends in it.
 

@@ -8,7 +8,8 @@ W001      API v1 was retired by the vendor on 2024-06-30 (docs/wire.rst)
 W002      DEFAULT_FROM_EMAIL or SERVER_EMAIL is no address that can be sent from
 W003      (--deploy) SEND_URL is this machine: nothing leaves it
 W004      (--deploy) RECIPIENT_GUARD keeps mail from its recipients
-W005      (--deploy) the app is installed, and no mailer uses its backend
+W005      the app is installed, and no mailer uses its backend (with --deploy only
+          where another one was chosen)
 W006      (--database) the log's tables are missing
 W007      a mailer has keys beside OPTIONS, which Django ignores
 W008      there are MAILERS, and this Django does not know them
@@ -27,7 +28,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 
-from django_turbosmtp._compat import HAS_MAILERS, list_mailers
+from django_turbosmtp._compat import HAS_MAILERS, chooses_mailer, list_mailers
 from django_turbosmtp._values import KEYS, describe_url, is_loopback
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.conf import (
@@ -123,6 +124,9 @@ def check_use(
                 id="turbosmtp.W001",
             )
         )
+    if not mailers and not chooses_mailer():
+        # Forgotten. Another one, on a developer's machine, is a choice.
+        found.append(_report_no_mailer())
     found += _find_ignored()
     for alias, options in mailers:
         url = _read_value(options, "SEND_URL")
@@ -215,17 +219,19 @@ def check_deployment(
                     id="turbosmtp.W004",
                 )
             )
-    if not mailers:
-        found.append(
-            Warning(
-                "django_turbosmtp is installed, and no mailer uses its backend: mail"
-                " does not go through turboSMTP.",
-                hint="Set EMAIL_BACKEND, or a BACKEND in MAILERS on Django 6.1 and"
-                " later, to 'django_turbosmtp.backends.EmailBackend'.",
-                id="turbosmtp.W005",
-            )
-        )
+    if not mailers and chooses_mailer():
+        found.append(_report_no_mailer())
     return found
+
+
+def _report_no_mailer() -> CheckMessage:
+    setting = "a BACKEND in MAILERS" if HAS_MAILERS else "EMAIL_BACKEND"
+    return Warning(
+        "django_turbosmtp is installed, and no mailer uses its backend: mail does not"
+        " go through turboSMTP.",
+        hint=f"Set {setting} to 'django_turbosmtp.backends.EmailBackend'.",
+        id="turbosmtp.W005",
+    )
 
 
 def check_tables(

@@ -202,6 +202,24 @@ def test_deployment(sending: Any) -> None:
 
 
 def test_deployment_without_our_backend(settings: Any) -> None:
+    assert found() == {}
+    assert found(include_deployment_checks=True).keys() == {"W005"}
+
+
+def test_a_forgotten_backend(settings: Any) -> None:
+    """Where nothing says how mail is sent, as after half of the README's steps."""
+    if HAS_MAILERS:
+        settings.MAILERS = {}
+    else:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    assert found().keys() == {"W005"}
+    assert "django_turbosmtp.backends.EmailBackend" in found()["W005"]
+    assert ("MAILERS" in found()["W005"]) == HAS_MAILERS
+    if HAS_MAILERS:
+        # What startproject writes is a choice: mail is seen on the console.
+        path = "django.core.mail.backends.console.EmailBackend"
+        settings.MAILERS = {"default": {"BACKEND": path}}
+        assert found() == {}
     assert found(include_deployment_checks=True).keys() == {"W005"}
 
 
