@@ -87,8 +87,8 @@ def _say_what_to_do(error: OutcomeUnknown, request: Request, reference_id: str) 
     known_there = "reference_id" in request.fields
     sought = f"the reference id {reference_id}" if known_there else "its recipients"
     text = (
-        f"{error} Do not send it again before that is known: look in turboSMTP's"
-        f" dashboard for {sought}."
+        f"{str(error).rstrip('.')}. Do not send it again before that is known: look in"
+        f" turboSMTP's dashboard for {sought}."
     )
     error.args = (text,)
 
