@@ -20,5 +20,6 @@ class TurboSMTPConfig(AppConfig):
 
         register(checks.check_settings, checks.TAG)
         register(checks.check_use, checks.TAG)
+        register(checks.check_webhook, checks.TAG)
         register(checks.check_deployment, checks.TAG, deploy=True)
         register(checks.check_tables, Tags.database)

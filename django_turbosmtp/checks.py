@@ -27,6 +27,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
+from django.urls import NoReverseMatch, reverse
 
 from django_turbosmtp._compat import HAS_MAILERS, chooses_mailer, list_mailers
 from django_turbosmtp._values import KEYS, describe_url, is_loopback
@@ -35,6 +36,7 @@ from django_turbosmtp.conf import (
     OPTION_NAMES,
     find_problems,
     merge_options,
+    read_webhook_secrets,
     suggest_key,
 )
 from django_turbosmtp.exceptions import InvalidAddress, MessageError
@@ -191,6 +193,29 @@ def _find_ignored() -> Iterator[CheckMessage]:
                 else "Put it into OPTIONS, or remove it.",
                 id="turbosmtp.W007",
             )
+
+
+def check_webhook(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Report a webhook that turns everybody away."""
+    try:
+        address = reverse("turbosmtp:webhook")
+        closed = not read_webhook_secrets()
+    except (NoReverseMatch, ImproperlyConfigured):
+        # Not included; or wrong, which has a check of its own.
+        return []
+    if not closed:
+        return []
+    return [
+        Error(
+            f"The event webhook is at {address}, and there is no WEBHOOK_SECRET: it"
+            " turns away whatever turboSMTP tells.",
+            hint="Set TURBOSMTP['WEBHOOK_SECRET'] to \"user:password\", and the same in"
+            " turboSMTP's dashboard.",
+            id="turbosmtp.E034",
+        )
+    ]
 
 
 def check_deployment(

@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
-from django_turbosmtp._compat import build_configuration_error
+from django_turbosmtp._compat import build_configuration_error, list_mailers
 from django_turbosmtp._interrupts import raise_as_it_was
 from django_turbosmtp._secrets import Secret, hide, shows_no_locals
 from django_turbosmtp._values import KEYS
@@ -302,6 +302,24 @@ def load(
             source = f"MAILERS[{alias!r}]['OPTIONS']"
     login_source = f"{' and '.join(pair)} (from {source})"
     return Settings(alias=alias, login_source=login_source, **values)
+
+
+@shows_no_locals
+def read_webhook_secrets() -> list[Secret]:
+    """Return every ``user:password`` that the webhook takes, of all mailers.
+
+    Raise ImproperlyConfigured for a wrong one.
+    """
+    raw = merge_options({})
+    options = [mailer.get("OPTIONS") or {} for mailer in list_mailers().values()]
+    given = [raw.get("WEBHOOK_SECRET"), *(o.get("webhook_secret") for o in options)]
+    secrets: dict[Secret, None] = {}
+    for value in given:
+        if complaint := KEYS["WEBHOOK_SECRET"].complain(value):
+            raise build_configuration_error(f"TURBOSMTP['WEBHOOK_SECRET'] {complaint}")
+        entries = [value] if isinstance(value, str) else value or ()
+        secrets |= dict.fromkeys(map(Secret, entries))
+    return list(secrets)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ names the fields in ``altered``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.conf import settings
 from django.core.files.storage import storages
@@ -47,6 +47,39 @@ class Status(models.TextChoices):
     FAILED = "failed", _("failed")
     UNKNOWN = "unknown", _("unknown")
     CANCELLED = "cancelled", _("cancelled")
+    # What events tell, in the order in which they can follow each other.
+    DEFERRED = "deferred", _("deferred")
+    DELIVERED = "delivered", _("delivered")
+    BOUNCED = "bounced", _("bounced")
+    SCANNED = "scanned", _("opened by a machine, likely")
+    OPENED = "opened", _("opened")
+    CLICKED = "clicked", _("clicked")
+    UNSUBSCRIBED = "unsubscribed", _("unsubscribed")
+    COMPLAINED = "complained", _("complained")
+
+
+#: Higher is later and tells more. Events may come in any order and twice: a status is
+#: only ever raised. Those without a rank are ours, and any event goes beyond them.
+RANKS: Final[dict[str, int]] = {
+    status: rank
+    for rank, status in enumerate(
+        [
+            Status.SENT,
+            Status.DEFERRED,
+            Status.DELIVERED,
+            Status.REJECTED,
+            Status.BOUNCED,
+            Status.SCANNED,
+            Status.OPENED,
+            Status.CLICKED,
+            Status.UNSUBSCRIBED,
+            Status.COMPLAINED,
+        ]
+    )
+}
+
+#: turboSMTP has the message: never again by itself, and by hand only after a look.
+TAKEN: Final = frozenset(RANKS) - {Status.REJECTED}
 
 
 class Outcome(models.TextChoices):
@@ -255,6 +288,69 @@ class Recipient(models.Model):
 
     def __str__(self) -> str:
         return self.shown or self.address
+
+
+class Event(models.Model):
+    """One thing that turboSMTP's webhook told; see `events.TrackingEvent`.
+
+    ``message`` and ``position`` are None as long as the log has no such row.
+    ``digest``: the same for the same event, so that it is kept once.
+    """
+
+    id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
+    digest = models.CharField(max_length=40, unique=True, editable=False)
+    message = models.ForeignKey(
+        Message, models.CASCADE, null=True, related_name="events"
+    )
+    #: Of the recipient in the message.
+    position = models.PositiveIntegerField(_("position"), null=True)
+    event_type = models.CharField(_("event"), max_length=16)
+    occurred_at = models.DateTimeField(_("time"))
+    received_at = models.DateTimeField(_("received at"))
+    event_id = models.CharField(_("event id"), max_length=255, blank=True)
+    mid = models.CharField(_("message id"), max_length=40, blank=True)
+    reference_id = models.CharField(
+        _("reference id"), max_length=MAX_REFERENCE_LENGTH, blank=True
+    )
+    address = models.CharField(_("address"), max_length=MAX_ADDRESS_LENGTH, blank=True)
+    reject_reason = models.CharField(_("reason"), max_length=16, blank=True)
+    bounce_kind = models.CharField(_("kind of bounce"), max_length=16, blank=True)
+    answer = models.TextField(_("answer"), blank=True)
+    user_agent = models.TextField(_("program"), blank=True)
+    click_url = models.TextField(_("link"), blank=True)
+    is_machine = models.BooleanField(_("likely a machine"), default=False)
+    raw = models.JSONField(_("as it came"), default=dict)
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.address}"
+
+
+class Unmatched(models.Model):
+    """An event whose message has no row yet, or never will. Apart, since few are."""
+
+    # Without a constraint of the database, so that events are deleted at once.
+    event = models.OneToOneField(
+        Event,
+        models.DO_NOTHING,
+        primary_key=True,
+        db_constraint=False,
+        related_name="unmatched",
+    )
+    mid = models.CharField(max_length=40, blank=True, db_index=True)
+    reference_id = models.CharField(
+        max_length=MAX_REFERENCE_LENGTH, blank=True, db_index=True
+    )
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class Tag(models.Model):

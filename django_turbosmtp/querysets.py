@@ -18,9 +18,12 @@ from django.utils import timezone
 from django.utils.translation import pgettext_lazy
 
 from django_turbosmtp.models import (
+    Attempt,
+    Event,
     Message,
     Payload,
     Recipient,
+    Resend,
     Status,
     Tag,
     shorten_subject,
@@ -40,9 +43,29 @@ STUCK = timedelta(minutes=15)
 #: Name at most this many mailers, and this many tags.
 MAX_KNOWN = 100
 
-#: Statuses that mean the same to who asks "did the customer get it?".
+#: Statuses that mean the same to who asks "did the customer get it?". Each stands in
+#: one of them: a message is counted by the furthest that is known of it.
 STATUS_GROUPS = {
-    "accepted": (pgettext_lazy("messages", "Accepted"), [Status.SENT]),
+    "accepted": (
+        pgettext_lazy("messages", "Accepted"),
+        [Status.SENT, Status.DEFERRED],
+    ),
+    "delivered": (
+        pgettext_lazy("messages", "Delivered"),
+        [Status.DELIVERED, Status.SCANNED],
+    ),
+    "opened": (
+        pgettext_lazy("messages", "Opened"),
+        [Status.OPENED, Status.CLICKED, Status.UNSUBSCRIBED],
+    ),
+    "bounced": (
+        pgettext_lazy("messages", "Bounced"),
+        [Status.BOUNCED],
+    ),
+    "complained": (
+        pgettext_lazy("messages", "Reported as spam"),
+        [Status.COMPLAINED],
+    ),
     "failed": (
         pgettext_lazy("messages", "Failed"),
         [Status.FAILED, Status.INVALID, Status.REJECTED],
@@ -71,11 +94,12 @@ def filter_attention(
 ) -> QuerySet[Message]:
     """Return the messages that somebody should look at.
 
-    They failed, nobody knows whether they arrived, or they are stuck in "sending".
+    They failed or bounced, nobody knows whether they arrived, or they are stuck in
+    "sending".
     """
     # Whole minutes, so that what was counted a moment ago was the same.
     before = (now or timezone.now()).replace(second=0, microsecond=0) - STUCK
-    needing = [Status.FAILED, Status.INVALID, Status.UNKNOWN]
+    needing = [Status.FAILED, Status.INVALID, Status.UNKNOWN, Status.BOUNCED]
     stuck = Q(status=Status.SENDING, created_at__lt=before)
     return queryset.filter(Q(status__in=needing) | stuck)
 
@@ -153,6 +177,16 @@ def read_payload(message: Message) -> bytes:
     pieces = Payload.objects.using(message._state.db).filter(message=message.pk)
     data = pieces.order_by("position").values_list("data", flat=True)
     return b"".join(bytes(piece) for piece in data)
+
+
+def add_relations(queryset: QuerySet[Message]) -> QuerySet[Message]:
+    """Annotate whether a message has tries, events and resends: few have."""
+    alias = queryset.db
+    return queryset.annotate(
+        has_tries=Exists(Attempt.objects.using(alias).filter(message=OuterRef("pk"))),
+        has_events=Exists(Event.objects.using(alias).filter(message=OuterRef("pk"))),
+        has_resends=Exists(Resend.objects.using(alias).filter(original=OuterRef("pk"))),
+    )
 
 
 def count_up_to(queryset: QuerySet[Any], limit: int) -> int:

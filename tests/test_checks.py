@@ -84,6 +84,14 @@ WRONG: dict[str, tuple[Any, str]] = {
 }
 
 
+urlpatterns: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def without_webhook(settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.test_checks"
+
+
 @pytest.fixture
 def sending(settings: Any) -> Any:
     """A project that sends through us; its mail goes nowhere here."""
@@ -204,6 +212,16 @@ def test_deployment(sending: Any) -> None:
 def test_deployment_without_our_backend(settings: Any) -> None:
     assert found() == {}
     assert found(include_deployment_checks=True).keys() == {"W005"}
+
+
+@pytest.mark.parametrize("secret", [None, [], ...])
+def test_a_webhook_that_is_closed(sending: Any, secret: Any) -> None:
+    sending.TURBOSMTP = GOOD if secret is ... else {**GOOD, "WEBHOOK_SECRET": secret}
+    assert found() == {}
+    sending.ROOT_URLCONF = "tests.urls"
+    assert "/turbosmtp/webhook/" in found()["E034"]
+    sending.TURBOSMTP = {**GOOD, "WEBHOOK_SECRET": "hunter2:password"}
+    assert found() == {}
 
 
 def test_a_forgotten_backend(settings: Any) -> None:

@@ -2,10 +2,11 @@
 
 from django.contrib import admin
 from django.http import HttpResponse
-from django.urls import path
+from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("turbosmtp/", include("django_turbosmtp.urls")),
     # Every browser asks for it.
     path("favicon.ico", lambda request: HttpResponse(status=204)),
 ]

@@ -18,13 +18,14 @@ from django_turbosmtp.admin.words import (
     describe_attempt,
     describe_attempts,
     describe_duration,
+    describe_event,
     describe_fate,
 )
 from django_turbosmtp.models import Attachment, Attempt, Content, Recipient
 from django_turbosmtp.sandbox.inbox.preview import names_remote_pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from django.db.models import QuerySet
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 #: Show so many recipients on a page.
 RECIPIENTS = 100
+
+#: Show so many events of a message.
+EVENTS = 200
 
 #: Look for remote pictures in this many characters of HTML.
 _LOOKED_AT = 200_000
@@ -71,7 +75,9 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
 
 def describe_tries(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
     """Return the attempts, in plain words and with what came back."""
-    rows: QuerySet[Attempt] = message.tries.order_by("position")
+    rows: Iterable[Attempt] = ()
+    if getattr(message, "has_tries", True):
+        rows = message.tries.order_by("position")
     found = [
         {
             "words": describe_attempt(row),
@@ -83,6 +89,28 @@ def describe_tries(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
         for row in rows
     ]
     return found or [{"words": describe_attempts(message), "said": message.error}]
+
+
+def describe_events(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
+    """Return what became of it after it was accepted, in order of time."""
+    if not getattr(message, "has_events", True):
+        return []
+    rows = message.events.order_by("occurred_at", "id")[:EVENTS]
+    return [
+        {
+            "words": describe_event(row),
+            "when": show_time(row.occurred_at),
+            "address": row.address if message.recipient_count > 1 else "",
+            "answer": row.answer,
+            "program": row.user_agent,
+            "url": row.click_url,
+            # As it came, it has the subject; and an unknown one may have anything.
+            "raw": json.dumps(row.raw, indent=2, ensure_ascii=False)
+            if may_read
+            else "",
+        }
+        for row in rows
+    ]
 
 
 def describe_content(
@@ -151,6 +179,8 @@ def describe_attachments(message: Message, reader: Reader) -> list[dict[str, Any
 
 def describe_resends(message: Message) -> list[dict[str, Any]]:
     """Return the messages that repeat this one, the newest first."""
+    if not getattr(message, "has_resends", True):
+        return []
     found: Any = message.resends.select_related("message").order_by()[:20]
     rows = sorted(
         (link.message for link in found), key=lambda row: row.created_at, reverse=True

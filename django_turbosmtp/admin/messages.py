@@ -141,6 +141,7 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
                 message, request.GET.get("tab"), pictures=pictures, reader=reader
             ),
             "attempts": detail.describe_tries(message, may_read=reader.may_read),
+            "events": detail.describe_events(message, may_read=reader.may_read),
             "attachments": detail.describe_attachments(message, reader),
             "resends": detail.describe_resends(message),
             "fieldsets": list(

@@ -28,6 +28,7 @@ from django_turbosmtp.admin.people import describe_person
 from django_turbosmtp.admin.preview import build_preview
 from django_turbosmtp.admin.resend import add_payload
 from django_turbosmtp.models import Content, Message
+from django_turbosmtp.querysets import add_relations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +150,7 @@ class ReadingPages(_Base):
         self._require(request, *permissions)
         try:
             rows = self.get_queryset(request).select_related("resend_of")
-            message = add_payload(rows).get(pk=key)
+            message = add_relations(add_payload(rows)).get(pk=key)
         except (Message.DoesNotExist, ValidationError):
             if not allowed:
                 raise PermissionDenied from None

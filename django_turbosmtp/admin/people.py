@@ -101,6 +101,8 @@ def _describe_row(
         "subject": message.subject,
         "status": show_status(first.status if first else message.status),
         "kind": first.get_kind_display() if first else "",
-        "fate": describe_fate_for(first.status if first else "", message),
+        "fate": describe_fate_for(
+            first.status if first else "", message, first.mid if first else ""
+        ),
         "time": show_time(message.created_at),
     }

@@ -27,6 +27,14 @@ _LOOKS = {
     Status.INVALID: ("✕", "bad"),
     Status.REJECTED: ("⊘", "bad"),
     Status.CANCELLED: ("⊖", "plain"),
+    Status.DEFERRED: ("↻", "doubt"),
+    Status.DELIVERED: ("✓", "good"),
+    Status.BOUNCED: ("↩", "bad"),
+    Status.SCANNED: ("✓", "good"),
+    Status.OPENED: ("◉", "good"),
+    Status.CLICKED: ("➚", "good"),
+    Status.UNSUBSCRIBED: ("⊖", "doubt"),
+    Status.COMPLAINED: ("⚑", "bad"),
 }
 
 _MAX_ERROR = 120

@@ -14,7 +14,7 @@ from django_turbosmtp.querysets import STUCK
 if TYPE_CHECKING:
     import datetime
 
-    from django_turbosmtp.models import Attempt, Message
+    from django_turbosmtp.models import Attempt, Event, Message
 
 _MAY_HAVE_ARRIVED = gettext_lazy(
     "Nobody knows whether turboSMTP accepted it: it may have arrived. Ask the recipient"
@@ -46,10 +46,57 @@ _REFUSALS = {
 }
 
 
+#: What an event says of a recipient, by the status it raised her to.
+_TOLD = {
+    Status.DEFERRED: gettext_lazy(
+        "The recipient's server asked to wait; turboSMTP goes on trying."
+    ),
+    Status.DELIVERED: gettext_lazy("The recipient's server took it."),
+    Status.BOUNCED: gettext_lazy(
+        "The recipient's server refused it: it did not arrive."
+    ),
+    Status.SCANNED: gettext_lazy(
+        "It arrived, and was opened by a program, likely by no person."
+    ),
+    Status.OPENED: gettext_lazy("It was opened."),
+    Status.CLICKED: gettext_lazy("A link in it was followed."),
+    Status.UNSUBSCRIBED: gettext_lazy("The recipient does not want such mail."),
+    Status.COMPLAINED: gettext_lazy("The recipient reported it as spam."),
+}
+
+#: What the kind of a bounce means, and what to do.
+_BOUNCES = {
+    "no_mailbox": gettext_lazy("There is no such mailbox."),
+    "no_domain": gettext_lazy("There is no such domain."),
+    "full": gettext_lazy("The mailbox is full."),
+    "blocked": gettext_lazy("The recipient's server does not take mail from here."),
+    "spam": gettext_lazy("The recipient's server took it for spam."),
+    "too_large": gettext_lazy("It is too large for the recipient's server."),
+    "slow": gettext_lazy("The recipient's server was not reached in time."),
+}
+
+_EVENTS = {
+    "queued": gettext_lazy("turboSMTP accepted it."),
+    "rejected": gettext_lazy("turboSMTP did not send it."),
+    "unknown": gettext_lazy("turboSMTP told something that is not known here."),
+    **{status.value: words for status, words in _TOLD.items()},
+}
+
+
+def describe_event(event: Event) -> str:
+    """Return what happened, as a sentence, and a second one where it went wrong."""
+    name = Status.SCANNED if event.is_machine else event.event_type
+    words = _EVENTS.get(name, _EVENTS["unknown"])
+    why = _BOUNCES.get(event.bounce_kind)
+    return f"{words} {why}" if why else str(words)
+
+
 def describe_fate(message: Message, now: datetime.datetime | None = None) -> str:
     """Return what became of a message, and what to do, as sentences."""
     if message.status in {Status.SENDING, Status.QUEUED}:
         return _describe_waiting(message, now or timezone.now())
+    if message.recipient_count == 1 and message.status in _TOLD:
+        return str(_TOLD[Status(message.status)])
     match message.outcome:
         case Outcome.ACCEPTED if message.error:
             return _("turboSMTP accepted it for some recipients, not for all.")
@@ -66,10 +113,14 @@ def describe_fate(message: Message, now: datetime.datetime | None = None) -> str
             return str(reason) if reason else _("It was not sent.")
 
 
-def describe_fate_for(status: str, message: Message) -> str:
-    """Return what became of a message for the recipient with this status."""
+def describe_fate_for(status: str, message: Message, mid: str = "") -> str:
+    """Return what became of a message for the recipient with this status and id."""
+    if status in _TOLD:
+        return str(_TOLD[Status(status)])
     if message.outcome == Outcome.ACCEPTED:
         match status:
+            case Status.REJECTED if mid:
+                return str(_EVENTS["rejected"])
             case Status.SENT:
                 return _("turboSMTP accepted it.")
             case Status.REJECTED:

@@ -23,7 +23,15 @@ from django_turbosmtp.delivery.jobs import Job, Request
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.delivery.transmit import Transmitter
 from django_turbosmtp.message import Attributes, TurboSMTPStatus
-from django_turbosmtp.models import Content, Kind, Payload, Recipient, Resend, Status
+from django_turbosmtp.models import (
+    TAKEN,
+    Content,
+    Kind,
+    Payload,
+    Recipient,
+    Resend,
+    Status,
+)
 from django_turbosmtp.payload import Recipient as Addressee
 from django_turbosmtp.payload import Translation
 from django_turbosmtp.payload.attachments import Part
@@ -51,7 +59,7 @@ def require_waiting(row: Message, keep: Keep | None) -> list[Recipient]:
     """
     rows: Any = row.recipients.exclude(status=Status.REJECTED).order_by("position")
     recipients: list[Recipient] = list(rows)
-    waiting = [one for one in recipients if one.status != Status.SENT]
+    waiting = [one for one in recipients if one.status not in TAKEN]
     if not waiting:
         raise NotSentAgain(_("None of its recipients waits for it."))
     if len(waiting) < len(recipients) and not _is_blind(recipients):

@@ -16,9 +16,11 @@ from django_turbosmtp.models import (
     Attachment,
     Attempt,
     Content,
+    Event,
     Message,
     Payload,
     Recipient,
+    Unmatched,
 )
 
 if TYPE_CHECKING:
@@ -107,8 +109,18 @@ def erase(address: str, alias: str) -> Erased:
             anonymised += len(shared)
             Message.objects.using(alias).filter(pk__in=alone).only("pk").delete()
             _anonymise(shared, address, alias)
+    _forget_unmatched(address, alias)
     remove_unused_files(alias)
     return Erased(deleted=deleted, anonymised=anonymised)
+
+
+def _forget_unmatched(address: str, alias: str) -> None:
+    """Remove what was told of her about messages that the log has not got."""
+    hers = Unmatched.objects.using(alias).filter(event__address=address)
+    keys = list(hers.values_list("pk", flat=True))
+    with transaction.atomic(using=alias):
+        Unmatched.objects.using(alias).filter(pk__in=keys).delete()
+        Event.objects.using(alias).filter(pk__in=keys).delete()
 
 
 def _anonymise(ids: set[UUID], address: str, alias: str) -> None:
@@ -118,6 +130,10 @@ def _anonymise(ids: set[UUID], address: str, alias: str) -> None:
     attachments.update(name=ERASED, stored=None)
     recipients = Recipient.objects.using(alias).filter(message__in=ids)
     recipients.filter(address=address).update(address=ERASED, shown=ERASED)
+    events = Event.objects.using(alias).filter(message__in=ids)
+    events.filter(address=address).delete()
+    # Of the others: as it came, it has the subject.
+    events.update(raw={})
     messages = Message.objects.using(alias).filter(pk__in=ids)
     messages.filter(first_recipient__iexact=address).update(first_recipient=ERASED)
     messages.filter(from_email__icontains=address).update(from_email=ERASED)
@@ -143,6 +159,11 @@ def _describe(message: Message, address: str) -> dict[str, Any]:
         )
         if hers and message.recipient_count == 1
         else [],
+        "events": list(
+            message.events.filter(address=address).values(
+                "occurred_at", "event_type", "answer", "user_agent", "click_url", "raw"
+            )
+        ),
         "text": content.text if content else None,
         "html": content.html if content else None,
         "attachments": [

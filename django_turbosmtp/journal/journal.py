@@ -146,6 +146,10 @@ class Journal:
                 statements.update_recipients(there, self._alias)
                 statements.insert_payloads(kept, self._alias)
                 statements.insert_attempts(there, kept, self._alias, self._width)
+        if there and self._settings.webhook_secret:
+            transaction.on_commit(
+                lambda: _join_events(there, self._alias), self._alias, robust=True
+            )
         if failure is not None:
             raise failure
 
@@ -213,6 +217,15 @@ class Journal:
 
     def _may_narrow(self, error: DatabaseError) -> bool:
         return _is_about_text(error) and self._width != WIDTHS[-1]
+
+
+def _join_events(conclusions: Sequence[Conclusion], alias: str) -> None:
+    """Join what the webhook told of these messages before their rows were there."""
+    from django_turbosmtp.journal.track import join_events
+
+    mids = {result.mid for c in conclusions for result in c.results if result.mid}
+    references = {c.entry.reference_id for c in conclusions if not c.mid}
+    join_events(sorted(mids), sorted(references), alias)
 
 
 def is_inherited(connection: BaseDatabaseWrapper) -> bool:

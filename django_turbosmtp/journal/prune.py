@@ -14,10 +14,12 @@ from django_turbosmtp.models import (
     Attachment,
     Attempt,
     Content,
+    Event,
     Message,
     Payload,
     Recipient,
     Tag,
+    Unmatched,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ def prune(
     )
     # Payloads of messages whose content is gone already.
     _remove_in_chunks(Payload, "message_id", body_days, alias, _remove_bodies)
+    _remove_in_chunks(Unmatched, "event_id", days, alias, _remove_unmatched)
     _remove_in_chunks(
         Attachment, "message_id", body_days, alias, _forget_files, stored__isnull=False
     )
@@ -125,7 +128,7 @@ def _choose_size(size: int, seconds: float) -> int:
 
 
 def _remove_messages(first: UUID, last: UUID, alias: str) -> None:
-    for model in (Payload, Content, Attachment, Recipient, Attempt, Tag):
+    for model in (Payload, Content, Attachment, Recipient, Attempt, Tag, Event):
         model._default_manager.using(alias).filter(
             message_id__gte=first, message_id__lte=last
         ).delete()
@@ -141,6 +144,12 @@ def _remove_bodies(first: UUID, last: UUID, alias: str) -> None:
     Attempt.objects.using(alias).filter(
         message_id__gte=first, message_id__lte=last
     ).update(answer="")
+
+
+def _remove_unmatched(first: UUID, last: UUID, alias: str) -> None:
+    Unmatched.objects.using(alias).filter(event__gte=first, event__lte=last).delete()
+    events = Event.objects.using(alias).filter(message=None)
+    events.filter(pk__gte=first, pk__lte=last).delete()
 
 
 def _forget_files(first: UUID, last: UUID, alias: str) -> None:

@@ -10,7 +10,16 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections
-from django.db.models import CharField, Model, OuterRef, Subquery
+from django.db.models import (
+    Case,
+    CharField,
+    F,
+    Model,
+    OuterRef,
+    Subquery,
+    Value,
+    When,
+)
 from django.db.models.expressions import RawSQL
 
 from django_turbosmtp.constants import ACCEPTED, SENDING
@@ -85,14 +94,18 @@ def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -
     for group in same.values():
         for part in _cut_by_values(group, alias):
             messages.filter(pk__in=[c.entry.id for c in part]).update(
-                status=part[0].status,
+                # An event of the webhook may have come first, and told more.
+                status=Case(
+                    When(status=SENDING, then=Value(part[0].status)),
+                    default=F("status"),
+                ),
                 outcome=part[0].outcome,
                 attempts=part[0].attempts,
                 concluded_at=part[0].concluded_at,
                 mid=_choose_mid(part, alias),
             )
     if others:
-        messages.bulk_update(
+        messages.filter(status=SENDING).bulk_update(
             [_build_outcome(c, width) for c in others], _OUTCOME_FIELDS
         )
 
@@ -162,7 +175,7 @@ def _update_one_by_one(conclusions: Sequence[Conclusion], alias: str) -> None:
         for conclusion in conclusions
         for result in conclusion.results
     }
-    recipients = Recipient.objects.using(alias)
+    recipients = Recipient.objects.using(alias).filter(status=SENDING)
     rows = []
     ids = [conclusion.entry.id for conclusion in conclusions]
     for row in recipients.filter(message__in=ids).only("message_id", "position"):

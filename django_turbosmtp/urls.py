@@ -1,0 +1,14 @@
+"""Include it: ``path("turbosmtp/", include("django_turbosmtp.urls"))``."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from django_turbosmtp.webhooks import webhook
+
+app_name = "turbosmtp"
+urlpatterns = [
+    path("webhook/", webhook, name="webhook"),
+    # The same address where a site includes this at its root.
+    path("turbosmtp/webhook/", webhook, name="webhook_at_root"),
+]

@@ -1,0 +1,629 @@
+"""The webhook: who gets in, what is stored, and what becomes of the statuses."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import logging
+import random
+import time
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import DatabaseError, connection, transaction
+from django.test import Client, override_settings
+
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.delivery.record import Recorder
+from django_turbosmtp.events import EVENT_TYPES, read_event
+from django_turbosmtp.journal.track import _build_rows
+from django_turbosmtp.models import (
+    RANKS,
+    Event,
+    Message,
+    Payload,
+    Recipient,
+    Status,
+    Unmatched,
+)
+from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.signals import tracking
+from django_turbosmtp.webhooks import MAX_BODY_BYTES
+from tests.messages import new
+
+pytestmark = pytest.mark.django_db
+
+URL = "/turbosmtp/webhook/"
+SECRET = "hunter2:password"
+
+
+@pytest.fixture
+def tracked(logged: Any, settings: Any) -> Any:
+    """A project whose log is on, and whose webhook is open."""
+    settings.TURBOSMTP |= {"WEBHOOK_SECRET": SECRET}
+    return settings
+
+
+def build_login(pair: str = SECRET, scheme: str = "Basic") -> str:
+    return f"{scheme} {base64.b64encode(pair.encode()).decode()}"
+
+
+def post(body: Any, login: str | None = None, **headers: str) -> Any:
+    if not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    headers["Authorization"] = build_login() if login is None else login
+    if login == "":
+        del headers["Authorization"]
+    return Client(enforce_csrf_checks=True).post(
+        URL, body, content_type="application/json", headers=headers
+    )
+
+
+def tell(*events: dict[str, Any]) -> None:
+    answer = post(list(events))
+    assert answer.status_code == 200, answer.content
+
+
+_numbers = itertools.count(1)
+
+
+def build(status: str, row: Message | None = None, **changes: Any) -> dict[str, Any]:
+    """Return an event as turboSMTP posts it."""
+    number = next(_numbers)
+    event = {
+        "id": str(number),
+        "mid": row.mid if row else "5520621607",
+        "status": status,
+        "email": row.first_recipient if row else "x@y.com",
+        "subject": None,
+        "timestamp": 1_790_000_000 + number,
+    }
+    return {name: v for name, v in (event | changes).items() if v is not ...}
+
+
+def send(*messages: Any, **options: Any) -> list[Message]:
+    EmailBackend(fail_silently=True, **options).send_messages(list(messages) or [new()])
+    return list(Message.objects.order_by("created_at", "id"))
+
+
+def statuses(row: Message) -> list[str]:
+    return list(row.recipients.order_by("position").values_list("status", flat=True))
+
+
+class TestWhoGetsIn:
+    @pytest.mark.parametrize("secret", [None, [], ""])
+    def test_without_a_secret_it_is_closed(self, secret: Any, tracked: Any) -> None:
+        if secret == "":
+            del tracked.TURBOSMTP["WEBHOOK_SECRET"]
+        else:
+            tracked.TURBOSMTP |= {"WEBHOOK_SECRET": secret}
+        for login in ("", build_login(), build_login(":")):
+            assert post(build("OPENED"), login).status_code == 403
+        assert Event.objects.count() == 0
+
+    @pytest.mark.parametrize(
+        ("login", "reason"),
+        [
+            ("", "There are no credentials"),
+            (build_login("hunter2:wrong"), "are wrong"),
+            (build_login("hunter2:password "), "are wrong"),
+            (build_login("hunter2"), "are wrong"),
+            (build_login(""), "are wrong"),
+            (build_login(scheme="Bearer"), "not HTTP Basic"),
+            ("Basic", "are wrong"),
+            ("Basic !!!", "cannot be read"),
+            ("Basic \u00e9", "cannot be read"),
+            ("hunter2:password", "not HTTP Basic"),
+        ],
+    )
+    def test_wrong(self, login: str, reason: str, tracked: Any, caplog: Any) -> None:
+        answer = post(build("OPENED"), login)
+        assert answer.status_code == 401
+        assert answer["WWW-Authenticate"].startswith("Basic")
+        assert Event.objects.count() == 0
+        assert reason in caplog.text
+        assert "hunter2" not in caplog.text + answer.text
+        assert "aHVudGVyMg" not in caplog.text  # in Base64
+
+    @pytest.mark.parametrize("pair", [SECRET, "new:secret", "with:colons:in:it"])
+    def test_several_while_rotating(self, pair: str, tracked: Any) -> None:
+        secrets = ["new:secret", SECRET, "with:colons:in:it"]
+        tracked.TURBOSMTP |= {"WEBHOOK_SECRET": secrets}
+        assert post(build("OPENED"), build_login(pair)).status_code == 200
+        assert post(build("OPENED"), build_login("old:one")).status_code == 401
+
+    def test_the_right_ones_are_logged_without_their_value(
+        self, tracked: Any, caplog: Any
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "django_turbosmtp.webhooks")
+        tell(build("OPENED"))
+        assert "the right credentials" in caplog.text
+        assert "hunter2" not in caplog.text
+
+    @pytest.mark.parametrize("method", ["get", "head"])
+    def test_a_person_is_told_that_the_address_is_right(
+        self, method: str, tracked: Any
+    ) -> None:
+        del tracked.TURBOSMTP["WEBHOOK_SECRET"]
+        answer = getattr(Client(), method)(URL)
+        assert answer.status_code == 200
+        if method == "get":
+            assert answer.text == "This is the event webhook. turboSMTP posts here.\n"
+
+    @pytest.mark.parametrize("method", ["put", "patch", "delete", "options"])
+    def test_nothing_else(self, method: str, tracked: Any) -> None:
+        answer = getattr(Client(), method)(
+            URL, json.dumps(build("OPENED")), headers={"Authorization": build_login()}
+        )
+        assert answer.status_code == 405
+        assert answer["Allow"] == "GET, HEAD, POST"
+        assert Event.objects.count() == 0
+
+    def test_middleware_that_wants_a_login_lets_it_through(self, tracked: Any) -> None:
+        tracked.MIDDLEWARE = [
+            *tracked.MIDDLEWARE,
+            "django.contrib.auth.middleware.LoginRequiredMiddleware",
+        ]
+        tell(build("OPENED"))
+        assert Event.objects.count() == 1
+
+
+class TestBodies:
+    @pytest.mark.parametrize("body", [b"", b"{", b"5", b"a=b", b"[" * 50_000, b"\xff"])
+    def test_malformed(self, body: bytes, tracked: Any) -> None:
+        assert post(body).status_code == 400
+        assert Event.objects.count() == 0
+
+    def test_too_large(self, tracked: Any) -> None:
+        assert post(b" " * (MAX_BODY_BYTES + 1)).status_code == 413
+
+    def test_larger_than_django_lets_forms_be(self, tracked: Any) -> None:
+        tracked.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+        tell(*(build("OPENED") for _ in range(20)))
+        assert Event.objects.count() == 20
+
+    def test_a_bad_event_keeps_nobody_out(self, tracked: Any) -> None:
+        bad = [None, 5, "x", [], {}, {"status": "NEW WORD"}, {"mid": {}}]
+        tell(*bad, build("OPENED"), *bad)  # type: ignore[arg-type]
+        assert Event.objects.filter(event_type="opened").count() == 1
+        kept = Event.objects.filter(event_type="unknown").values_list("raw", flat=True)
+        assert sorted(map(str, kept)) == sorted(
+            "null" if part is None else str(part) for part in bad
+        )
+
+    def test_hostile_bodies(self, tracked: Any) -> None:
+        """Whatever comes, no 5xx, and a good event beside it is there."""
+        picked = random.Random(7)
+        values = [
+            *(None, True, -1, 0, 2**70, 1e300, "", "x" * 3000, "\0", "\ud800", "🚚"),
+            *("'; DROP TABLE", "a@b", {}, [], {"0": "\0"}, [[1]], {"response": 5}),
+            *("9" * 60, "NaN", "1790000000", "\u2028", "a" * 400 + "@x.org"),
+        ]
+        names = [*build("OPENED"), "Timestamp", "reason", "useragent", "ip", "url"]
+        names += ["reference_id", "attempt", "\0", ""]
+        for number in range(150):
+            event = {name: picked.choice(values) for name in names}
+            event["status"] = picked.choice([*EVENT_TYPES, "x", *values])
+            good = build("DELIVERED", id=f"good-{number}")
+            text = json.dumps([event, good]).encode("utf-8", "surrogatepass")
+            answer = post(text)
+            assert answer.status_code == 200, event
+            assert Event.objects.filter(event_id=f"good-{number}").exists(), event
+
+
+class TestStatuses:
+    @pytest.mark.parametrize(
+        ("status", "wanted"),
+        [
+            ("PROCESSED", "sent"),
+            ("DEFERRED", "deferred"),
+            ("DELIVERED", "delivered"),
+            ("DROPPED", "rejected"),
+            ("BOUNCED", "bounced"),
+            ("OPENED", "opened"),
+            ("CLICKED", "clicked"),
+            ("UNSUBSCRIBED", "unsubscribed"),
+            ("REPORT", "complained"),
+            ("SPAM", "complained"),
+            ("NEW", "sent"),
+        ],
+    )
+    def test_each(
+        self, status: str, wanted: str, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        [row] = send()
+        tell(build(status, row))
+        row.refresh_from_db()
+        assert (row.status, statuses(row)) == (wanted, [wanted])
+        event = Event.objects.get()
+        assert (event.message_id, event.position) == (row.pk, 0)
+        assert not Unmatched.objects.exists()
+
+    def test_in_every_order_and_twice(self, tracked: Any, sandbox: Sandbox) -> None:
+        words = ["PROCESSED", "DEFERRED", "DELIVERED", "OPENED"]
+        for order in itertools.permutations(words):
+            Message.objects.all().delete()
+            [row] = send()
+            events = {word: build(word, row) for word in words}
+            for word in order:
+                tell(events[word])
+                tell(events[word])
+            row.refresh_from_db()
+            assert (row.status, statuses(row)) == ("opened", ["opened"]), order
+            assert Event.objects.count() == 4
+            tell(*events.values())
+            assert Event.objects.count() == 4
+
+    def test_a_bounce_after_delivery_shows(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        [row] = send()
+        tell(build("DELIVERED", row))
+        tell(build("BOUNCED", row))
+        tell(build("DEFERRED", row))
+        row.refresh_from_db()
+        assert row.status == "bounced"
+
+    def test_a_machine_that_opens(self, tracked: Any, sandbox: Sandbox) -> None:
+        [row] = send()
+        tell(build("OPENED", row, useragent="Mozilla/5.0"))
+        assert statuses(row) == ["scanned"]
+        tell(build("OPENED", row, useragent="Mozilla/5.0 (iPhone)"))
+        assert statuses(row) == ["opened"]
+        tell(build("CLICKED", row, useragent="Barracuda"))
+        assert statuses(row) == ["opened"]
+
+    def test_one_recipient_s_event_is_hers_alone(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        [row] = send(new(to=["a@x.org", "B <B@x.org>"], cc=["c@x.org"]))
+        tell(build("OPENED", row, email="a@x.org"))
+        assert statuses(row) == ["opened", "sent", "sent"]
+        tell(build("DELIVERED", row, email="b@X.org"))
+        tell(build("DELIVERED", row, email="c@x.org"))
+        row.refresh_from_db()
+        assert statuses(row) == ["opened", "delivered", "delivered"]
+        assert row.status == "delivered"
+        tell(build("BOUNCED", row, email="c@x.org"))
+        row.refresh_from_db()
+        assert statuses(row) == ["opened", "delivered", "bounced"]
+        assert row.status == "bounced"
+        tell(build("OPENED", row, email="nobody@x.org"))
+        assert statuses(row) == ["opened", "delivered", "bounced"]
+        # Kept with the message all the same.
+        assert row.events.count() == 5  # type: ignore[attr-defined]
+
+    def test_blind_copies_have_ids_of_their_own(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        [row] = send(new(to=[], bcc=["a@x.org", "b@x.org"]))
+        mids = list(row.recipients.order_by("position").values_list("mid", flat=True))
+        tell(build("BOUNCED", row, mid=mids[1], email="b@x.org"))
+        assert statuses(row) == ["sent", "bounced"]
+
+    def test_whom_we_left_out_has_no_part_in_it(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        tracked.TURBOSMTP |= {"RECIPIENT_GUARD": ["x.org"]}
+        [row] = send(new(to=["a@x.org", "b@elsewhere.org"]))
+        tell(build("DELIVERED", row, email="a@x.org"))
+        row.refresh_from_db()
+        assert statuses(row) == ["delivered", "rejected"]
+        assert row.status == "delivered"
+
+    def test_exact_ids(self, tracked: Any, sandbox: Sandbox) -> None:
+        first, second = send(new(subject="1"), new(subject="2"))
+        Recipient.objects.filter(message=first).update(mid="9007199254740992")
+        Recipient.objects.filter(message=second).update(mid="9007199254740993")
+        body = json.dumps(build("OPENED", first)).replace(
+            json.dumps(first.mid), "9007199254740993"
+        )
+        assert post(body.encode()).status_code == 200
+        assert (statuses(first), statuses(second)) == (["sent"], ["opened"])
+
+
+class TestUnknown:
+    @pytest.mark.parametrize("api_version", [2])
+    @pytest.mark.parametrize("fault", ["lost_answer", "500"])
+    def test_an_event_settles_it(
+        self, fault: str, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        sandbox.add_fault(fault)
+        [row] = send()
+        assert (row.outcome, row.mid) == ("unknown", "")
+        assert Payload.objects.exists()
+        tell(build("DELIVERED", row, mid="77", reference_id=row.reference_id))
+        row.refresh_from_db()
+        assert (row.outcome, row.status, row.mid) == ("accepted", "delivered", "77")
+        assert row.error == ""
+        assert statuses(row) == ["delivered"]
+        # Accepted: it is not to be sent again, and nothing is kept for that.
+        assert not Payload.objects.exists()
+        tell(build("OPENED", row))
+        row.refresh_from_db()
+        assert row.status == "opened"
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_a_row_left_sending(self, tracked: Any, sandbox: Sandbox) -> None:
+        [row] = send()
+        Message.objects.update(status="sending", outcome="", mid="", concluded_at=None)
+        Recipient.objects.update(status="sending", mid="")
+        tell(build("PROCESSED", row, reference_id=row.reference_id))
+        row.refresh_from_db()
+        assert (row.outcome, row.status) == ("accepted", "sent")
+        assert row.concluded_at
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_a_repeated_reference_id_settles_nobody(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        sandbox.add_fault("500", times=2)
+        one, two = new(), new()
+        one.reference_id = two.reference_id = "order"
+        rows = send(one, two, max_connections=1)
+        tell(build("DELIVERED", rows[0], mid="77", reference_id="order"))
+        assert [statuses(row) for row in rows] == [["unknown"], ["unknown"]]
+        assert Unmatched.objects.count() == 1
+
+    @pytest.mark.parametrize("api_version", [2])
+    @pytest.mark.parametrize("fault", [None, "lost_answer"])
+    def test_an_event_that_comes_before_the_answer(
+        self, fault: str | None, tracked: Any, sandbox: Sandbox, monkeypatch: Any
+    ) -> None:
+        """Its status stands, whatever the answer says."""
+        conclude = Recorder.conclude
+
+        def tell_first(recorder: Any, jobs: Any) -> None:
+            if jobs:
+                row, mid = Message.objects.get(), sandbox.latest.mid  # type: ignore[union-attr]
+                assert row.status == "sending"
+                tell(build("OPENED", row, mid=mid, reference_id=row.reference_id))
+            conclude(recorder, jobs)
+
+        monkeypatch.setattr(Recorder, "conclude", tell_first)
+        if fault:
+            sandbox.add_fault(fault)
+        [row] = send()
+        assert (row.status, statuses(row)) == ("opened", ["opened"])
+        assert row.outcome == "accepted"
+        assert row.mid == sandbox.latest.mid  # type: ignore[union-attr]
+
+
+class TestUnmatched:
+    def test_of_nobody_s_message(self, tracked: Any) -> None:
+        tell(build("BOUNCED"), build("OPENED", mid=..., id=...))
+        assert Event.objects.filter(message=None).count() == 2
+        assert Unmatched.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("api_version", [2])
+@pytest.mark.parametrize("fault", [None, "lost_answer"])
+def test_joined_when_the_row_is_committed(
+    fault: str | None, tracked: Any, sandbox: Sandbox
+) -> None:
+    """Its sender's transaction is still open when the event comes."""
+    if fault:
+        sandbox.add_fault(fault)
+    message = new()
+    with transaction.atomic():
+        EmailBackend(fail_silently=True).send_messages([message])
+        row = Message.objects.get()
+        mid = sandbox.latest.mid  # type: ignore[union-attr]
+        event = build("BOUNCED", row, mid=mid, reference_id=row.reference_id)
+        # As another process would find it: nothing is committed.
+        row_id, reference = row.pk, row.reference_id
+        Event.objects.bulk_create([build_unmatched(event)])
+        Unmatched.objects.create(
+            event=Event.objects.get(), mid=mid, reference_id=reference
+        )
+    row = Message.objects.get(pk=row_id)
+    assert (row.status, statuses(row)) == ("bounced", ["bounced"])
+    assert (row.outcome, row.mid) == ("accepted", mid)
+    assert Event.objects.get().message_id == row.pk
+    assert not Unmatched.objects.exists()
+
+
+def build_unmatched(raw: dict[str, Any]) -> Event:
+    [kept] = _build_rows([read_event(raw)])
+    return kept.row
+
+
+class TestFaults:
+    def test_our_own_fault_is_500_and_stores_nothing(
+        self, tracked: Any, sandbox: Sandbox, monkeypatch: Any, caplog: Any
+    ) -> None:
+        [row] = send()
+        event = build("OPENED", row)
+
+        def fail(*args: Any, **kwargs: Any) -> None:
+            raise DatabaseError("no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("django_turbosmtp.journal.track._raise_messages", fail)
+            assert post(event).status_code == 500
+        assert Event.objects.count() == 0
+        assert statuses(row) == ["sent"]
+        tell(event)
+        assert statuses(row) == ["opened"]
+
+    def test_a_wrong_setting_is_500(self, tracked: Any) -> None:
+        tracked.TURBOSMTP |= {"WEBHOOK_SECRET": "no colon"}
+        assert post(build("OPENED")).status_code == 500
+
+
+class TestSignal:
+    def test_one_for_each_new_event(self, tracked: Any, sandbox: Sandbox) -> None:
+        told: list[Any] = []
+
+        def receive(event: Any, esp_name: str, **kwargs: Any) -> None:
+            told.append((event, esp_name))
+
+        message = new()
+        message.metadata = {"order": 7}
+        message.tags = ["a", "b"]
+        [row] = send(message)
+        tracking.connect(receive)
+        try:
+            event = build("CLICKED", row, url="https://x.org/", useragent="Firefox")
+            tell(event)
+            tell(event, event)
+        finally:
+            tracking.disconnect(receive)
+        [(found, esp_name)] = told
+        assert esp_name == "turboSMTP"
+        assert found.event_type == "clicked"
+        assert found.message_id == row.mid
+        assert found.metadata == {"order": 7}
+        assert found.tags == ("a", "b")
+        assert found.click_url == "https://x.org/"
+        assert found.esp_event == event
+
+    def test_what_a_receiver_raises_stays_here(
+        self, tracked: Any, sandbox: Sandbox, caplog: Any
+    ) -> None:
+        def receive(**kwargs: Any) -> None:
+            raise LookupError("a receiver failed")
+
+        [row] = send()
+        tracking.connect(receive)
+        try:
+            tell(build("OPENED", row), build("CLICKED", row))
+        finally:
+            tracking.disconnect(receive)
+        assert statuses(row) == ["clicked"]
+        assert "a receiver failed" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_committed_before_2xx(tracked: Any, sandbox: Sandbox) -> None:
+    """With ATOMIC_REQUESTS, too."""
+    [row] = send()
+    seen: list[bool] = []
+
+    def receive(**kwargs: Any) -> None:
+        seen.append(connection.in_atomic_block)
+
+    tracking.connect(receive)
+    try:
+        with override_settings():
+            connection.settings_dict["ATOMIC_REQUESTS"] = True
+            try:
+                tell(build("OPENED", row))
+            finally:
+                connection.settings_dict["ATOMIC_REQUESTS"] = False
+    finally:
+        tracking.disconnect(receive)
+    assert seen == [False]
+    assert Event.objects.count() == 1
+
+
+def test_ranks_are_of_all_that_events_tell() -> None:
+    assert set(RANKS) <= set(Status.values)
+    with transaction.atomic():
+        assert Event.objects.count() == 0
+
+
+class TestPages:
+    @pytest.mark.parametrize("api_version", [2])
+    def test_the_story_of_a_message(
+        self, tracked: Any, sandbox: Sandbox, user: Any
+    ) -> None:
+        [row] = send(new(to=["jane@example.org"]))
+        reason = {"0": "x", "response": "452 4.2.2 <b>mailbox full"}
+        tell(
+            build("OPENED", row, useragent="Mozilla/5.0 (iPhone)", subject="Secret"),
+            build("DEFERRED", row, timestamp=1_700_000_000, reason="450 wait"),
+            build("BOUNCED", row, reason=reason),
+        )
+        client = user("view_message")
+        url = f"/admin/turbosmtp/message/{row.pk}/change/"
+        text = client.get(url).text
+        # In order of time, in words, with what the server said.
+        places = [
+            text.index("asked to wait; turboSMTP goes on trying"),
+            text.index("It was opened.", text.index("After that")),
+            text.index("refused it: it did not arrive. The mailbox is full."),
+        ]
+        assert places == sorted(places)
+        assert "450 wait" in text
+        assert "452 4.2.2 &lt;b&gt;mailbox full" in text
+        assert "Mozilla/5.0 (iPhone)" in text
+        # As it came, it has the subject, which may be a part of the body's secret.
+        assert "As turboSMTP told it" not in text
+        full = user("view_message", "view_message_body")
+        assert "As turboSMTP told it" in full.get(url).text
+
+    def test_the_list_and_its_filters(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Client
+    ) -> None:
+        first, second, third = send(new(), new(), new(), max_connections=1)
+        tell(build("DELIVERED", first), build("BOUNCED", second))
+        url = "/admin/turbosmtp/message/"
+        for group, row in {
+            "delivered": first,
+            "bounced": second,
+            "accepted": third,
+        }.items():
+            text = admin_client.get(url, {"group": group}).text
+            shown = [r.pk for r in (first, second, third) if str(r.pk) in text]
+            assert shown == [row.pk], group
+        attention = admin_client.get(url, {"attention": "1"}).text
+        assert str(second.pk) in attention
+
+    def test_a_person(self, tracked: Any, sandbox: Sandbox, admin_client: Any) -> None:
+        [row] = send(new(to=["jane@example.org", "joe@example.org"]))
+        tell(
+            build("DROPPED", row, email="joe@example.org"),
+            build("CLICKED", row, email="jane@example.org"),
+        )
+        url = "/admin/turbosmtp/message/person/"
+        text = admin_client.get(url, {"address": "jane@example.org"}).text
+        assert "A link in it was followed." in text
+        text = admin_client.get(url, {"address": "joe@example.org"}).text
+        assert "turboSMTP did not send it." in text
+
+
+class TestRemoving:
+    def test_prune(self, tracked: Any, sandbox: Sandbox) -> None:
+        [row] = send()
+        tell(build("OPENED", row), build("OPENED"))
+        with pytest.MonkeyPatch.context() as patch:
+            later = time.time() + 400 * 86400
+            patch.setattr("time.time", lambda: later)
+            call_command("turbosmtp_prune", verbosity=0)
+        assert not Message.objects.exists()
+        assert not Event.objects.exists()
+        assert not Unmatched.objects.exists()
+
+    def test_erase(self, tracked: Any, sandbox: Sandbox, tmp_path: Any) -> None:
+        [row] = send(new(to=["jane@x.org", "joe@x.org"], subject="Hello"))
+        tell(
+            build("OPENED", row, email="jane@x.org", subject="Hello"),
+            build("OPENED", row, email="joe@x.org", subject="Hello"),
+            build("BOUNCED", email="jane@x.org"),
+            build("BOUNCED", email="joe@x.org"),
+        )
+        path = tmp_path / "jane.json"
+        call_command("turbosmtp_erase", "jane@x.org", export=path, no_input=True)
+        kept = Event.objects.order_by("address").values_list("address", "raw")
+        assert [address for address, _ in kept] == ["joe@x.org"] * 2
+        assert "Hello" not in str(list(kept))
+        [exported] = json.loads(path.read_text())["messages"]
+        assert [event["event_type"] for event in exported["events"]] == ["opened"]
+
+
+def test_few_queries(
+    tracked: Any, sandbox: Sandbox, django_assert_max_num_queries: Any
+) -> None:
+    rows = send(*(new(subject=str(number)) for number in range(40)))
+    words = ["DELIVERED", "OPENED", "BOUNCED", "CLICKED"]
+    events = [build(words[n % 4], row) for n, row in enumerate(rows)]
+    with django_assert_max_num_queries(22):
+        tell(*events)
+    with django_assert_max_num_queries(9):
+        tell(*events)
+    with django_assert_max_num_queries(10):
+        tell(build("COMPLAINED", rows[0]))

@@ -1,0 +1,307 @@
+"""The webhook's JSON to events: every shape, and what is none."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from django_turbosmtp.bounces import classify
+from django_turbosmtp.events import MalformedBody, is_machine, read_body, read_event
+
+#: The example of docs/wire.rst.
+DROP = {
+    "id": "5943799537",
+    "mid": "5520621607",
+    "status": "DROPPED",
+    "email": "x@y.com",
+    "subject": None,
+    "timestamp": 1576710200,
+    "reason": {
+        "0": "Dropped due to complaining recipient",
+        "response": "Dropped due to complaining recipient",
+    },
+}
+
+
+def read_one(**changes: Any) -> Any:
+    raw = {name: v for name, v in (DROP | changes).items() if v is not ...}
+    [event] = read_body(json.dumps(raw).encode())
+    return event
+
+
+def test_the_example() -> None:
+    event = read_one()
+    assert event.event_type == "rejected"
+    assert event.timestamp == datetime(2019, 12, 18, 23, 3, 20, tzinfo=UTC)
+    assert (event.event_id, event.message_id) == ("5943799537", "5520621607")
+    assert event.recipient == "x@y.com"
+    assert event.reject_reason == "spam"
+    assert event.mta_response == "Dropped due to complaining recipient"
+    assert event.esp_event == DROP
+    assert event.suppresses
+
+
+@pytest.mark.parametrize(
+    ("status", "event_type"),
+    [
+        ("PROCESSED", "queued"),
+        ("DELIVERED", "delivered"),
+        ("DEFERRED", "deferred"),
+        ("BOUNCED", "bounced"),
+        ("DROPPED", "rejected"),
+        ("OPENED", "opened"),
+        ("CLICKED", "clicked"),
+        ("UNSUBSCRIBED", "unsubscribed"),
+        ("REPORT", "complained"),
+        ("SPAM", "complained"),
+        ("delivered", "delivered"),
+        (" Opened ", "opened"),
+        ("TELEPORTED", "unknown"),
+        ("", "unknown"),
+        (None, "unknown"),
+        (5, "unknown"),
+        (["BOUNCED"], "unknown"),
+        (..., "unknown"),
+    ],
+)
+def test_words(status: Any, event_type: str) -> None:
+    assert read_one(status=status).event_type == event_type
+
+
+@pytest.mark.parametrize(
+    ("raw", "digits"),
+    [
+        ("1688566310828572700", "1688566310828572700"),
+        ('"1688566310828572701"', "1688566310828572701"),
+        ('" 1688566310828572701 "', "1688566310828572701"),
+        ("1688566310828572700.0", "1688566310828572700"),
+        ("1.6885663108285727e18", "1688566310828572700"),
+        ("99999999999999999999999", "99999999999999999999999"),
+        ("-5", None),
+        ("1.5", None),
+        ("true", None),
+        ("null", None),
+        ('"abc"', None),
+        ("[1]", None),
+        ("NaN", None),
+        ("Infinity", None),
+        ("1e999999999", None),
+        ("9" * 5000, None),
+        ('"\u0661"', None),
+    ],
+)
+def test_ids_are_exact(raw: str, digits: str | None) -> None:
+    body = '[{"status": "OPENED", "mid": RAW}, {"status": "OPENED", "mid": 7}]'
+    body = body.replace("RAW", raw)
+    first, second = read_body(body.encode())
+    assert first.message_id == digits
+    # Whatever it is, it takes nothing from its neighbour.
+    assert second.message_id == "7"
+    json.dumps(first.esp_event, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"timestamp": 1576710200},
+        {"timestamp": "1576710200"},
+        {"timestamp": ..., "Timestamp": 1576710200},
+        {"timestamp": ..., "Timestamp": "1576710200.0"},
+        {"timestamp": ..., "TIMESTAMP": 1576710200.0},
+        {"timestamp": 1576710200000},
+    ],
+)
+def test_times(given: Any) -> None:
+    assert read_one(**given).timestamp == datetime(2019, 12, 18, 23, 3, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "soon", -1, 0, True, "NaN", "inf", 10**30, {}, [1576710200]]
+)
+def test_no_time(value: Any) -> None:
+    assert read_one(timestamp=value).timestamp is None
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "550 no",
+        {"0": "550 no"},
+        {"response": "550 no"},
+        {"0": "other", "response": "550 no"},
+        {"Response": "550 no"},
+        {"detail": "550 no"},
+        ["550 no"],
+        {"0": None, "x": 5, "response": "550 no"},
+    ],
+)
+def test_reasons(reason: Any) -> None:
+    assert read_one(reason=reason).mta_response == "550 no"
+
+
+@pytest.mark.parametrize("reason", [None, "", {}, [], True, {"0": {}}, [[]]])
+def test_no_reason(reason: Any) -> None:
+    event = read_one(reason=reason)
+    assert event.mta_response == ""
+    assert event.reject_reason == "other"
+    assert not event.suppresses
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"[{}",
+        b"status=OPENED",
+        b"\xff\xfe",
+        b"5",
+        b'"x"',
+        b"null",
+        b"true",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+    ],
+)
+def test_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        read_body(body)
+
+
+def test_one_or_many() -> None:
+    assert len(read_body(json.dumps(DROP).encode())) == 1
+    assert len(read_body(json.dumps([DROP] * 3).encode())) == 3
+    assert read_body(b"[]") == []
+    assert len(read_body(b"\xef\xbb\xbf" + json.dumps(DROP).encode())) == 1
+
+
+@pytest.mark.parametrize(
+    "part", [None, 5, "x", True, [], [[]], {}, {"a": 1}, {"status": {}}, {"": ""}]
+)
+def test_what_is_no_event_is_kept_beside_the_others(part: Any) -> None:
+    events = read_body(json.dumps([part, DROP]).encode())
+    assert [event.event_type for event in events] == ["unknown", "rejected"]
+    assert events[0].esp_event == part
+
+
+def test_what_is_nested_deeply_is_cut() -> None:
+    deep: Any = "bottom"
+    for _ in range(400):
+        deep = {"a": [deep]}
+    event = read_one(reason=deep, id="1")
+    assert "nested too deep" in json.dumps(event.esp_event)
+    assert event.event_type == "rejected"
+
+
+class TestDigest:
+    def test_the_same_event(self) -> None:
+        first, second = read_one(), read_one(subject="x", timestamp="1576710200")
+        assert first.digest == second.digest
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"id": "1"},
+            {"status": "BOUNCED"},
+            {"email": "a@b.com"},
+            {"timestamp": 1576710201},
+        ],
+    )
+    def test_another(self, change: Any) -> None:
+        assert read_one().digest != read_one(**change).digest
+
+    def test_without_an_id(self) -> None:
+        one = {"id": ..., "status": "CLICKED", "url": "https://x.org/1"}
+        assert read_one(**one).digest == read_one(**one).digest
+        assert read_one(**one).digest != read_one(**one | {"url": "y"}).digest
+        assert read_one(**one).digest != read_one(**one | {"mid": 5}).digest
+
+    def test_what_names_nothing_is_the_same_as_a_whole(self) -> None:
+        first, second = read_event({"a": 1}), read_event({"a": 2})
+        assert first.digest == read_event({"a": 1}).digest != second.digest
+
+    def test_grows_with_time(self) -> None:
+        digests = [read_one(timestamp=1576710200 + n).digest for n in range(50)]
+        assert digests == sorted(digests)
+        assert {len(digest) for digest in digests} == {36}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "kind"),
+    [
+        ("550 5.1.1 <x@y.com>: Recipient address rejected", "bounced", "no_mailbox"),
+        ("5.1.1", "bounced", "no_mailbox"),
+        ("550-5.1.1 The email account that you tried", "bounced", "no_mailbox"),
+        ("550 No such user here", "bounced", "no_mailbox"),
+        ("550 Unknown recipient", "bounced", "no_mailbox"),
+        ("550 user unknown", "bounced", "no_mailbox"),
+        ("Dropped due to bouncing recipient", "bounced", "no_mailbox"),
+        ("550 5.2.1 mailbox disabled", "bounced", "no_mailbox"),
+        ("501 5.1.3 bad address syntax", "invalid", "no_mailbox"),
+        ("550 5.1.2 Host unknown", "bounced", "no_domain"),
+        ("556 5.1.10 Null MX", "bounced", "no_domain"),
+        ("Domain does not exist", "bounced", "no_domain"),
+        ("552 5.2.2 mailbox full", "bounced", "full"),
+        ("452 4.2.2 Over quota", "bounced", "full"),
+        ("mailbox is full", "bounced", "full"),
+        ("450 4.1.1 user unknown, try again", "bounced", "other"),
+        ("451 no such user for now", "bounced", "other"),
+        ("550 5.7.1 Message rejected due to spam content", "spam", "spam"),
+        ("550 5.7.26 unauthenticated mail", "blocked", "blocked"),
+        ("554 blocked by Spamhaus", "spam", "spam"),
+        ("550 rejected by policy", "blocked", "blocked"),
+        ("421 4.7.0 greylisted", "blocked", "blocked"),
+        ("552 5.3.4 message too big", "other", "too_large"),
+        ("550 5.4.7 delivery time expired", "timed_out", "slow"),
+        ("4.4.7 queue", "timed_out", "slow"),
+        ("connection timed out", "timed_out", "slow"),
+        ("Dropped due to unsubscribed recipient", "unsubscribed", "other"),
+        ("550 sorry", "other", "other"),
+        ("version 15.1.1.5 of 10.5.1.1 said no", "other", "other"),
+        ("", "other", "other"),
+    ],
+)
+def test_bounces(text: str, reason: str, kind: str) -> None:
+    assert classify(text) == (reason, kind)
+
+
+def test_only_what_is_known_to_be_final_suppresses() -> None:
+    hard = read_one(status="BOUNCED", reason={"0": "550 5.1.1 no such user"})
+    soft = read_one(status="BOUNCED", reason={"0": "452 4.2.2 mailbox full"})
+    odd = read_one(status="BOUNCED", reason={"0": "no"})
+    deferred = read_one(status="DEFERRED", reason="450 4.1.1 user unknown")
+    assert [e.suppresses for e in (hard, soft, odd, deferred)] == [True] + [False] * 3
+    assert read_one(status="UNSUBSCRIBED").suppresses
+    assert read_one(status="SPAM").suppresses
+    assert not read_one(status="OPENED").suppresses
+
+
+@pytest.mark.parametrize(
+    ("agent", "machine"),
+    [
+        ("Mozilla/5.0", True),
+        ("Mozilla/5.0 (compatible; bingbot/2.0)", True),
+        ("python-requests/2.32", True),
+        ("Barracuda Sentinel (EE)", True),
+        ("curl/8.0", True),
+        ("Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/120.0", True),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X)", False),
+        ("Mozilla/5.0 (Windows NT 5.1) (via ggpht.com GoogleImageProxy)", False),
+        ("YahooMailProxy; https://help.yahoo.com/kb", False),
+        ("Mozilla/5.0 (Windows NT 10.0) Outlook/16.0", False),
+        ("", False),
+    ],
+)
+def test_machines(agent: str, machine: bool) -> None:
+    assert is_machine(agent) is machine
+    assert read_one(status="OPENED", useragent=agent).is_machine is machine
+    assert not read_one(status="DELIVERED", useragent=agent).is_machine
+
+
+def test_hostile_words_take_no_time() -> None:
+    for text in ("5.1" * 100_000, "no such " * 100_000, "a" * 500_000, "4" * 300_000):
+        assert classify(text)
