@@ -29,6 +29,7 @@ MODERN_MIME = django.VERSION >= (6, 0)
 #: Remove when 6.0 is no longer supported (2027-04, and 5.2 in 2028-04).
 MODERN_ADMIN = django.VERSION >= (6, 1)
 
+
 if TYPE_CHECKING or not MODERN_MIME:
     # What Django 5.2 raises for header injection, and its documents tell to catch.
     # Remove when 5.2 is no longer supported (2028-04).

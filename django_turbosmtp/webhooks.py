@@ -21,7 +21,7 @@ from django_turbosmtp._logs import get_logger
 from django_turbosmtp.conf import read_log_settings, read_webhook_secrets
 from django_turbosmtp.constants import ESP_NAME
 from django_turbosmtp.events import MalformedBody, read_body
-from django_turbosmtp.journal.track import keep_events
+from django_turbosmtp.journal.track import add_data, keep_events
 from django_turbosmtp.models import Event
 from django_turbosmtp.signals import tracking
 
@@ -124,9 +124,10 @@ def _store(body: bytes) -> int:
     except MalformedBody as error:
         raise _Answer(400, str(error)) from None
     alias = read_log_settings().using or router.db_for_write(Event)
-    kept = keep_events(events, alias)
-    for one in kept:
-        if one.is_new:
+    new = [one for one in keep_events(events, alias) if one.is_new]
+    if tracking.has_listeners():
+        add_data(new, alias)
+        for one in new:
             # What a receiver raises is logged: the events are stored, and are not to
             # be sent again.
             tracking.send_robust(sender=webhook, event=one.event, esp_name=ESP_NAME)

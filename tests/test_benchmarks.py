@@ -120,6 +120,13 @@ def test_large_attachments_arrive_whole_after_refusals(ports):
     assert (figures["requests"], figures["complete"]) == (3, 1)
 
 
+def test_the_webhook():
+    done = run(HERE / "webhook.py", "--messages", "100", "--events", "200")
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if "/s" in line]
+    assert [row[:20].strip() for row in rows] == ["in arrays of 100", "one by one"]
+
+
 def test_the_pages_of_the_log():
     done = run(HERE / "admin.py", "--messages", "250", "--times", "1")
     assert done.returncode == 0, done.stderr

@@ -7,18 +7,18 @@ import itertools
 import json
 import logging
 import random
+import threading
 import time
 from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client, override_settings
 
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.events import EVENT_TYPES, read_event
-from django_turbosmtp.journal.track import _build_rows
 from django_turbosmtp.models import (
     RANKS,
     Event,
@@ -427,8 +427,15 @@ def test_joined_when_the_row_is_committed(
 
 
 def build_unmatched(raw: dict[str, Any]) -> Event:
-    [kept] = _build_rows([read_event(raw)])
-    return kept.row
+    event = read_event(raw)
+    return Event(
+        digest=event.digest,
+        event_type=event.event_type,
+        occurred_at=event.timestamp,
+        received_at=event.timestamp,
+        mid=event.message_id,
+        raw=raw,
+    )
 
 
 class TestFaults:
@@ -442,7 +449,7 @@ class TestFaults:
             raise DatabaseError("no space left")
 
         with monkeypatch.context() as patch:
-            patch.setattr("django_turbosmtp.journal.track._raise_messages", fail)
+            patch.setattr("django_turbosmtp.journal.track._settle", fail)
             assert post(event).status_code == 500
         assert Event.objects.count() == 0
         assert statuses(row) == ["sent"]
@@ -627,3 +634,57 @@ def test_few_queries(
         tell(*events)
     with django_assert_max_num_queries(10):
         tell(build("COMPLAINED", rows[0]))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once(tracked: Any, sandbox: Sandbox) -> None:
+    """The same events, and others of the same messages, in several processes' order."""
+    rows = send(
+        *(new(to=[f"a{n}@x.org", f"b{n}@x.org"]) for n in range(6)),
+        *(new(to=[f"c{n}@x.org"]) for n in range(6)),
+    )
+    told: list[Any] = []
+    lock = threading.Lock()
+
+    def receive(event: Any, **kwargs: Any) -> None:
+        with lock:
+            told.append(event.event_id)
+
+    words = ["DELIVERED", "OPENED", "DEFERRED", "CLICKED", "PROCESSED"]
+    events = [
+        build(word, row, email=address)
+        for row in rows
+        for address in row.recipients.values_list("address", flat=True)  # type: ignore[attr-defined]
+        for word in words
+    ]
+    answers: list[int] = []
+    ready = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        shuffled = random.Random(number).sample(events, len(events))
+        ready.wait()
+        try:
+            for start in range(0, len(shuffled), 9):
+                while True:
+                    code = post(shuffled[start : start + 9]).status_code
+                    answers.append(code)
+                    # As turboSMTP does, where it could not be stored.
+                    if code == 200:
+                        break
+        finally:
+            connections.close_all()
+
+    tracking.connect(receive)
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        tracking.disconnect(receive)
+    assert set(answers) == {200}
+    assert Event.objects.count() == len(events)
+    assert sorted(told) == sorted(event["id"] for event in events)
+    assert set(Recipient.objects.values_list("status", flat=True)) == {"clicked"}
+    assert set(Message.objects.values_list("status", flat=True)) == {"clicked"}

@@ -1,0 +1,170 @@
+"""The statements by which an event finds its recipient and raises statuses.
+
+Written out: turboSMTP may tell of one event at a time, and Django takes longer to write
+such a statement than a database to run it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from django.db import connections
+from django.db.models.constants import OnConflict
+
+from django_turbosmtp.models import RANKS, Event, Message, Recipient, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+#: From these an event raises to any: without it nobody knew, or knew wrongly.
+WITHOUT_RANK = [Status.SENDING, Status.QUEUED, Status.UNKNOWN, Status.FAILED]
+
+#: What stands for a message to several: what went wrong for one of them, since somebody
+#: has to look; else that which all of them have reached.
+_ORDER = [
+    Status.BOUNCED,
+    Status.REJECTED,
+    *(status for status in RANKS if status not in {Status.BOUNCED, Status.REJECTED}),
+]
+
+
+class Candidate(NamedTuple):
+    """A recipient that an event may be about."""
+
+    pk: int
+    message_id: UUID
+    position: int
+    address: str
+    mid: str
+    recipient_count: int
+    outcome: str
+
+
+class Statements:
+    """The statements of one database."""
+
+    def __init__(self, alias: str) -> None:
+        self._connection = connections[alias]
+        quote = self._connection.ops.quote_name
+        self._message = quote(Message._meta.db_table)
+        self._recipient = quote(Recipient._meta.db_table)
+        self._position = quote("position")
+
+    def find_by_mid(self, mids: Collection[str]) -> Iterable[Candidate]:
+        """Return the recipients of the requests with these message ids."""
+        sql = (
+            f"SELECT r.id, r.message_id, r.{self._position}, r.address, r.mid,"  # noqa: S608
+            f" m.recipient_count, m.outcome FROM {self._recipient} r"
+            f" JOIN {self._message} m ON m.id = r.message_id"
+            f" WHERE r.mid IN ({_places(mids)})"
+        )
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, list(mids))
+            rows: list[Any] = cursor.fetchall()
+        return [Candidate(row[0], _read_uuid(row[1]), *row[2:]) for row in rows]
+
+    def insert_events(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Insert rows by their columns but for those that are there; count the others.
+
+        ``bulk_create(ignore_conflicts=True)`` does not count them.
+        """
+        connection = self._connection
+        ops, columns = connection.ops, list(rows[0])
+        fields = {field.column: field for field in Event._meta.concrete_fields}
+        convert = [self._choose_converter(fields[column]) for column in columns]
+        start = ops.insert_statement(on_conflict=OnConflict.IGNORE)
+        end = ops.on_conflict_suffix_sql([], OnConflict.IGNORE, [], [])
+        into = ", ".join(map(ops.quote_name, columns))
+        table = ops.quote_name(Event._meta.db_table)
+        # One after the other where a statement binds few values: in SQLite, which is
+        # in this process.
+        together = not connection.features.max_query_params
+        places = ", ".join([f"({_places(columns)})"] * (len(rows) if together else 1))
+        sql = f"{start} {table} ({into}) VALUES {places} {end or ''}"
+        values = [
+            [change(value) for change, value in zip(convert, row.values(), strict=True)]
+            for row in rows
+        ]
+        with connection.cursor() as cursor:
+            if together:
+                cursor.execute(sql, [value for row in values for value in row])
+            else:
+                cursor.executemany(sql, values)
+            return int(cursor.rowcount)
+
+    def _write_keys(self, keys: Collection[UUID]) -> list[Any]:
+        field: Any = Message._meta.pk
+        return [field.get_db_prep_value(key, self._connection) for key in keys]
+
+    def _choose_converter(self, field: Any) -> Callable[[Any], Any]:
+        kind = field.get_internal_type()
+        if kind in {"UUIDField", "ForeignKey"}:
+            target = getattr(field, "target_field", field)
+            return lambda value: target.get_db_prep_value(value, self._connection)
+        if kind == "DateTimeField":
+            return self._connection.ops.adapt_datetimefield_value
+        return lambda value: value
+
+    def lock_messages(self, keys: Collection[UUID]) -> None:
+        """Let other processes wait that are at the same messages.
+
+        In one order, so that two wait for each other, and not both. SQLite has one
+        writer, and waits anyway.
+        """
+        if not self._connection.features.has_select_for_update:
+            return
+        ids = self._write_keys(keys)
+        sql = (
+            f"SELECT id FROM {self._message} WHERE id IN ({_places(ids)})"  # noqa: S608
+            " ORDER BY id FOR UPDATE"
+        )
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, ids)
+
+    def raise_recipients(self, keys: Sequence[int], status: Status) -> None:
+        """Raise recipients to a status, those alone that stand below it."""
+        lower = list_lower(status)
+        sql = (
+            f"UPDATE {self._recipient} SET status = %s"  # noqa: S608
+            f" WHERE id IN ({_places(keys)}) AND status IN ({_places(lower)})"
+        )
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, [status.value, *keys, *lower])
+
+    def summarise(self, keys: Collection[UUID]) -> None:
+        """Write what the statuses of their recipients make of messages.
+
+        Whom we left out ourselves, before it was sent, has no part in it.
+        """
+        ids = self._write_keys(keys)
+        ranked = " ".join(
+            f"WHEN '{status}' THEN {number}" for number, status in enumerate(_ORDER)
+        )
+        named = " ".join(
+            f"WHEN {number} THEN '{status}'" for number, status in enumerate(_ORDER)
+        )
+        sql = (
+            f"UPDATE {self._message} SET status = COALESCE(CASE (SELECT MIN("  # noqa: S608
+            f"CASE r.status {ranked} END) FROM {self._recipient} r"
+            f" WHERE r.message_id = {self._message}.id"
+            f" AND NOT (r.status = '{Status.REJECTED}' AND r.mid = ''))"
+            f" {named} END, status) WHERE id IN ({_places(ids)})"
+        )
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, ids)
+
+
+def list_lower(status: Status) -> list[str]:
+    """Return the statuses that an event may raise to this one."""
+    lower: list[str] = [name for name, rank in RANKS.items() if rank < RANKS[status]]
+    return [str(name.value) for name in (*map(Status, lower), *WITHOUT_RANK)]
+
+
+def _places(values: Collection[object]) -> str:
+    return ", ".join(["%s"] * len(values))
+
+
+def _read_uuid(value: Any) -> UUID:
+    # As text where the database has no type of its own for it.
+    return value if isinstance(value, UUID) else UUID(value)
