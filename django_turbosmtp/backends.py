@@ -141,7 +141,7 @@ class EmailBackend(BaseEmailBackend):
         """Return whom `send_again` would send to; raise what it raises."""
         from django_turbosmtp.delivery.again import require_waiting
 
-        return require_waiting(row, self._keep)
+        return require_waiting(row, self._keep, self.settings)
 
     def _build_client(self) -> Client:
         session = self._session or self._share_session()

@@ -18,7 +18,7 @@
     │   └── InvalidResponse              an answer nobody can read
     ├── ConnectionFailed (OSError)       certainly not accepted
     ├── OutcomeUnknown (OSError)         may have been accepted
-    ├── RecipientsRefused                nobody left to send to (of suppressions)
+    ├── RecipientsRefused                all recipients are suppressed
     └── CancelSend                       raised by a pre_send receiver
 
 Wrong configuration is ``django.core.exceptions.ImproperlyConfigured`` (on Django
@@ -204,7 +204,8 @@ class OutcomeUnknown(TurboSMTPError, OSError):
 class RecipientsRefused(TurboSMTPError):
     """No recipient of the message may be written to. ``recipients``: addresses.
 
-    For the list of suppressed addresses, which this release does not have yet.
+    All are on the list of suppressed addresses: they do not exist, have complained, or
+    want no mail. A message whose ``ignore_suppressions`` is true goes all the same.
     """
 
     def __init__(self, message: str = "", *, recipients: Sequence[str] = ()) -> None:

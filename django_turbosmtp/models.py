@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from django.conf import settings
 from django.core.files.storage import storages
 from django.db import models
+from django.utils import timezone
 from django.utils.functional import LazyObject
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
@@ -274,6 +275,12 @@ class Recipient(models.Model):
     shown = models.TextField(_("shown as"), blank=True)
     status = models.CharField(_("status"), max_length=12, choices=list_statuses)
     mid = models.CharField(_("message id"), max_length=40, blank=True, db_index=True)
+    why = models.CharField(
+        _("why left out"),
+        max_length=16,
+        blank=True,
+        help_text=_("The reason of its suppression, or “guard”."),
+    )
 
     class Meta:
         verbose_name = _("recipient")
@@ -288,6 +295,40 @@ class Recipient(models.Model):
 
     def __str__(self) -> str:
         return self.shown or self.address
+
+
+class Reason(models.TextChoices):
+    """Why somebody is not to be written to."""
+
+    BOUNCED = "bounced", _("the mailbox does not exist")
+    COMPLAINED = "complained", _("reported as spam")
+    UNSUBSCRIBED = "unsubscribed", _("unsubscribed")
+    MANUAL = "manual", _("entered by hand")
+
+
+def list_reasons() -> Choices:
+    """Return value and label of every reason."""
+    return Reason.choices
+
+
+class Suppression(models.Model):
+    """An address that is not to be written to. ``source``: who said so."""
+
+    address = models.CharField(_("address"), max_length=MAX_ADDRESS_LENGTH, unique=True)
+    reason = models.CharField(
+        _("reason"), max_length=16, choices=list_reasons, default=Reason.MANUAL
+    )
+    source = models.CharField(_("source"), max_length=100, blank=True)
+    since = models.DateTimeField(_("since"), default=timezone.now)
+    note = models.TextField(_("note"), blank=True)
+
+    class Meta:
+        verbose_name = _("suppressed address")
+        verbose_name_plural = _("suppressed addresses")
+        ordering: ClassVar = ["-since", "-id"]
+
+    def __str__(self) -> str:
+        return self.address
 
 
 class Event(models.Model):

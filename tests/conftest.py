@@ -62,6 +62,7 @@ def project(settings: Any, sandbox: Sandbox, api_version: int) -> Any:
     """Django's settings, sending through the sandbox; waits are short, no log."""
     settings.TURBOSMTP = {
         "LOG": False,
+        "SUPPRESS": False,
         "API_VERSION": api_version,
         "SEND_URL": sandbox.send_url(api_version),
         "API_URL": sandbox.api_url(api_version),
@@ -77,8 +78,8 @@ def project(settings: Any, sandbox: Sandbox, api_version: int) -> Any:
 
 @pytest.fixture
 def logged(project: Any) -> Any:
-    """The same with the log on; the test has to ask for the database."""
-    project.TURBOSMTP = {**project.TURBOSMTP, "LOG": True}
+    """The same with all that asks the database; the test has to ask for it, too."""
+    project.TURBOSMTP = {**project.TURBOSMTP, "LOG": True, "SUPPRESS": True}
     return project
 
 
@@ -115,6 +116,7 @@ def server(settings: Any) -> Iterator[Any]:
     url = f"http://127.0.0.1:{httpd.server_port}/api"
     settings.TURBOSMTP = {
         "LOG": False,
+        "SUPPRESS": False,
         "CONSUMER_KEY": "hunter2-key",
         "CONSUMER_SECRET": "hunter2-secret",
         "SEND_URL": url,
@@ -134,6 +136,7 @@ def proxy(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets the proxy of the environment, for a host that is not this one."""
     settings.TURBOSMTP = {
         "LOG": False,
+        "SUPPRESS": False,
         "CONSUMER_KEY": "hunter2-key",
         "CONSUMER_SECRET": "hunter2-secret",
         "SEND_URL": "https://mail.example.com",

@@ -79,3 +79,5 @@ DATABASES = {
 # The same database over a connection of its own.
 DATABASES["second"] = {**DATABASES["default"], "TEST": {"MIRROR": "default"}}
 DEFAULT_FROM_EMAIL = "shop@example.com"
+# The webhook of tests/urls.py.
+TURBOSMTP = {"WEBHOOK_SECRET": "tests:password"}

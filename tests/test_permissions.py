@@ -16,7 +16,7 @@ from django.urls.resolvers import URLPattern, URLResolver
 
 from django_turbosmtp.admin import MessageAdmin
 from django_turbosmtp.backends import EmailBackend
-from django_turbosmtp.models import Message
+from django_turbosmtp.models import Message, Suppression
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.test_files import PDF, stored  # noqa: F401 - a fixture
 from tests.messages import new
@@ -51,6 +51,16 @@ PAGES = {
     "eml": ("view_message", "view_message_body"),
     "resend": ("view_message", "resend_message"),
     "test": ("view_message", "resend_message"),
+}
+
+
+#: Of the list of suppressed addresses: what each page takes.
+SUPPRESSIONS = {
+    "changelist": "view_suppression",
+    "add": "add_suppression",
+    "change": "view_suppression",
+    "history": "view_suppression",
+    "delete": "delete_suppression",
 }
 
 
@@ -112,7 +122,8 @@ def test_no_url_is_forgotten(user: Any) -> None:
     assert str(found.pop("None").pattern) == "<path:object_id>/"
     # For turboSMTP, with a password of its own: see tests/log/test_webhook.py.
     webhooks = {"webhook", "webhook_at_root"}
-    assert set(found) == set(PAGES) | webhooks
+    suppressions = {f"turbosmtp_suppression_{name}" for name in SUPPRESSIONS}
+    assert set(found) == set(PAGES) | webhooks | suppressions
     assert user().get(f"{LIST}1/")["Location"] == f"{LIST}1/change/"
 
 
@@ -139,6 +150,30 @@ def test_who_gets_in(
     sends = page in {"resend", "test"} and allowed
     assert len(sandbox.messages) == sends
     assert Message.objects.count() == 1 + sends
+
+
+@pytest.mark.parametrize("page", SUPPRESSIONS)
+@pytest.mark.parametrize(
+    "owned", [None, "view_message", *sorted(set(SUPPRESSIONS.values()))]
+)
+def test_who_gets_to_the_suppressed(
+    row: Message, user: Any, page: str, owned: str | None
+) -> None:
+    suppression = Suppression.objects.create(address="jane@x.org")
+    arguments = [suppression.pk] if page in {"change", "history", "delete"} else []
+    url = reverse(f"admin:turbosmtp_suppression_{page}", args=arguments)
+    client = Client() if owned is None else user(owned)
+    answer = client.get(url)
+    if owned is None:
+        assert "/admin/login/" in answer["Location"]
+    else:
+        assert answer.status_code == (200 if owned == SUPPRESSIONS[page] else 403)
+    # Nothing is changed without the permission, or in passing.
+    client.post(url, {"address": "joe@x.org", "reason": "manual"})
+    added = owned == "add_suppression" and page == "add"
+    assert Suppression.objects.count() == 1 + added - (
+        owned == "delete_suppression" and page == "delete"
+    )
 
 
 @pytest.mark.parametrize("page", ["change", "preview", "eml", "resend", "attachment"])

@@ -20,6 +20,7 @@ from django_turbosmtp.admin.words import (
     describe_duration,
     describe_event,
     describe_fate,
+    describe_left_out,
 )
 from django_turbosmtp.models import Attachment, Attempt, Content, Recipient
 from django_turbosmtp.sandbox.inbox.preview import names_remote_pictures
@@ -65,6 +66,7 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
                 "shown": row.shown or row.address,
                 "address": row.address,
                 "mid": row.mid,
+                "why": describe_left_out(row.why),
                 "url": reader.build_url("person", query={"address": row.address}),
             }
             for row in rows[start : start + RECIPIENTS]

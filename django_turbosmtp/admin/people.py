@@ -11,7 +11,7 @@ from django_turbosmtp.admin.changelist import NOT_LISTED
 from django_turbosmtp.admin.memory import remember
 from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.show import show_status, show_time
-from django_turbosmtp.admin.words import describe_fate_for
+from django_turbosmtp.admin.words import describe_fate_for, describe_left_out
 from django_turbosmtp.models import Message, Recipient
 from django_turbosmtp.querysets import clean_address, filter_address
 
@@ -101,7 +101,8 @@ def _describe_row(
         "subject": message.subject,
         "status": show_status(first.status if first else message.status),
         "kind": first.get_kind_display() if first else "",
-        "fate": describe_fate_for(
+        "fate": describe_left_out(first.why if first else "")
+        or describe_fate_for(
             first.status if first else "", message, first.mid if first else ""
         ),
         "time": show_time(message.created_at),

@@ -113,6 +113,24 @@ def describe_fate(message: Message, now: datetime.datetime | None = None) -> str
             return str(reason) if reason else _("It was not sent.")
 
 
+#: Why a recipient was left out, by `Recipient.why`.
+_LEFT_OUT = {
+    "guard": gettext_lazy("This recipient was left out: RECIPIENT_GUARD."),
+    "bounced": gettext_lazy("This recipient was left out: there is no such mailbox."),
+    "complained": gettext_lazy(
+        "This recipient was left out, having reported a message as spam."
+    ),
+    "unsubscribed": gettext_lazy("This recipient was left out, having unsubscribed."),
+    "manual": gettext_lazy("This recipient was left out: the address is suppressed."),
+}
+
+
+def describe_left_out(why: str) -> str:
+    """Return why a recipient was left out, "" where it was not."""
+    words = _LEFT_OUT.get(why)
+    return str(words) if words else ""
+
+
 def describe_fate_for(status: str, message: Message, mid: str = "") -> str:
     """Return what became of a message for the recipient with this status and id."""
     if status in _TOLD:
@@ -124,7 +142,7 @@ def describe_fate_for(status: str, message: Message, mid: str = "") -> str:
             case Status.SENT:
                 return _("turboSMTP accepted it.")
             case Status.REJECTED:
-                return _("This recipient was left out: RECIPIENT_GUARD.")
+                return str(_LEFT_OUT["guard"])
             case Status.UNKNOWN:
                 return str(_MAY_HAVE_ARRIVED)
             case Status.FAILED:

@@ -36,6 +36,7 @@ from django_turbosmtp.payload import Recipient as Addressee
 from django_turbosmtp.payload import Translation
 from django_turbosmtp.payload.attachments import Part
 from django_turbosmtp.querysets import read_payload
+from django_turbosmtp.suppressions import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,12 +51,15 @@ class NotSentAgain(Exception):  # noqa: N818 - nothing failed
     """Nothing is sent, or was; the text says why, in the reader's language."""
 
 
-def require_waiting(row: Message, keep: Keep | None) -> list[Recipient]:
+def require_waiting(
+    row: Message, keep: Keep | None, settings: Settings
+) -> list[Recipient]:
     """Return the recipients that a message goes to when it is sent again.
 
     Those that did not certainly get it, and were not left out. Raise `NotSentAgain`
-    where there is none, where ``keep`` (RECIPIENT_GUARD) would have another, and where
-    the one request of the message would reach somebody who got it.
+    where there is none, where ``keep`` (RECIPIENT_GUARD) would have another, where one
+    is suppressed by now, and where the one request of the message would reach somebody
+    who got it.
     """
     rows: Any = row.recipients.exclude(status=Status.REJECTED).order_by("position")
     recipients: list[Recipient] = list(rows)
@@ -67,6 +71,8 @@ def require_waiting(row: Message, keep: Keep | None) -> list[Recipient]:
     mailboxes = [_read_mailbox(recipient) for recipient in waiting]
     if keep and any(keep(mailbox) != mailbox for mailbox in mailboxes):
         raise NotSentAgain(_("RECIPIENT_GUARD does not let it go to its recipients."))
+    if look_up({mailbox.addr_spec.lower() for mailbox in mailboxes}, settings):
+        raise NotSentAgain(_("A recipient of it is suppressed by now."))
     return waiting
 
 
@@ -91,7 +97,7 @@ def send_again(
     Whatever became of the send itself stands in the job.
     """
     alias = row._state.db
-    recipients = require_waiting(row, keep)
+    recipients = require_waiting(row, keep, settings)
     fields = _read_payload(row)
     job = _build_job(row, fields, recipients)
     recorder = Recorder(settings)

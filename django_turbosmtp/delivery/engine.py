@@ -85,6 +85,7 @@ def _deliver_window(
     In a function of its own, so that nothing of it is held while the next is read.
     """
     jobs = [preparer.prepare(message) for message in islice(messages, WINDOW)]
+    preparer.leave_out(jobs)
     recorder.begin(jobs)
     mark_unknown(jobs)
     try:

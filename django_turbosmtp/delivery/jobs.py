@@ -85,6 +85,8 @@ class Job:
     requests: list[Request] = field(default_factory=list)
     error: BaseException | None = None
     original: UUID | None = None
+    #: Addresses that are suppressed, in lower case, with the reason of each.
+    left_out_for: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_not_tried(because: TurboSMTPError | None) -> TurboSMTPError:

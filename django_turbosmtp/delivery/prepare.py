@@ -13,13 +13,19 @@ from django_turbosmtp._text import shorten
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.constants import CANCELLED, ESP_NAME, KINDS, REFUSED, SUPPRESSED
 from django_turbosmtp.delivery.jobs import Job, Request
-from django_turbosmtp.exceptions import CancelSend, InvalidAddress, MessageError
+from django_turbosmtp.exceptions import (
+    CancelSend,
+    InvalidAddress,
+    MessageError,
+    RecipientsRefused,
+)
 from django_turbosmtp.message import TurboSMTPStatus, read_attributes
 from django_turbosmtp.payload import translate
 from django_turbosmtp.signals import pre_send
+from django_turbosmtp.suppressions import look_up
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from django_turbosmtp.conf import Settings
     from django_turbosmtp.constants import RecipientKind, RecipientState
@@ -55,7 +61,44 @@ class Preparer:
             _refuse(job, error)
         return job
 
-    def _translate(self, job: Job) -> None:
+    def leave_out(self, jobs: Sequence[Job]) -> None:
+        """Leave the suppressed out of messages that are prepared; one look-up for all.
+
+        A message whose ``ignore_suppressions`` is true goes to everybody.
+        """
+        waiting = [
+            job
+            for job in jobs
+            if job.requests and not getattr(job.message, "ignore_suppressions", False)
+        ]
+        found = look_up({a for job in waiting for a in _list_lower(job)}, self.settings)
+        if not found:
+            return
+        for job in waiting:
+            without = found.keys() & _list_lower(job)
+            if without:
+                self._translate_again(job, {name: found[name] for name in without})
+
+    def _translate_again(self, job: Job, without: dict[str, str]) -> None:
+        job.status.recipients.clear()
+        job.requests = []
+        try:
+            self._translate(job, without)
+        except Exception as error:  # noqa: BLE001 - of one message; the others still go
+            raise_interrupt(error)
+            _refuse(job, error)
+            return
+        job.left_out_for = without
+        if not job.requests:
+            reasons = ", ".join(sorted(set(without.values())))
+            job.error = job.status.error = RecipientsRefused(
+                "Nobody is left to send to: all recipients are suppressed"
+                f" ({reasons}). Lift that in the admin, or set ignore_suppressions on"
+                " the message.",
+                recipients=sorted(without),
+            )
+
+    def _translate(self, job: Job, without: Collection[str] = ()) -> None:
         attributes = read_attributes(
             job.message,
             self.settings.send_defaults,
@@ -71,6 +114,7 @@ class Preparer:
             api_version=self.settings.api_version,
             charset=django_settings.DEFAULT_CHARSET,
             keep=self.keep,
+            without=without,
         )
         job.translation = translation
         job.requests = [
@@ -78,19 +122,33 @@ class Preparer:
             for payload in translation.payloads
         ]
         if translation.left_out:
-            _report_left_out(job.status, translation.left_out)
+            _report_left_out(job.status, translation.left_out, without)
         if not job.requests:
             job.status.outcome = SUPPRESSED
 
 
-def _report_left_out(status: TurboSMTPStatus, left_out: Sequence[Recipient]) -> None:
+def _list_lower(job: Job) -> set[str]:
+    """Return the addresses that a job's requests go to, in lower case."""
+    return {
+        recipient.mailbox.addr_spec.lower()
+        for request in job.requests
+        for recipient in request.recipients
+    }
+
+
+def _report_left_out(
+    status: TurboSMTPStatus, left_out: Sequence[Recipient], without: Collection[str]
+) -> None:
     addresses = [recipient.mailbox.addr_spec for recipient in left_out]
     status.set_recipients(addresses, "rejected", None)
-    logger.warning(
-        "%s: RECIPIENT_GUARD left out %s recipient(s).",
-        status.reference_id,
-        len(addresses),
-    )
+    suppressed = sum(address.lower() in without for address in addresses)
+    for number, what in (
+        (len(addresses) - suppressed, "RECIPIENT_GUARD"),
+        (suppressed, "The list of suppressed addresses"),
+    ):
+        if number:
+            reference = status.reference_id
+            logger.warning("%s: %s left out %s recipient(s).", reference, what, number)
 
 
 def _refuse(job: Job, error: Exception) -> None:

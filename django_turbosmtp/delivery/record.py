@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
@@ -196,7 +197,13 @@ def _list_addressees(job: Job) -> list[Addressee]:
     sent = [r for request in job.requests for r in request.recipients]
     return [
         *(_build_addressee(recipient, SENDING) for recipient in sent),
-        *(_build_addressee(r, "rejected") for r in job.translation.left_out),
+        *(
+            replace(
+                _build_addressee(r, "rejected"),
+                why=job.left_out_for.get(r.mailbox.addr_spec.lower(), "guard"),
+            )
+            for r in job.translation.left_out
+        ),
     ]
 
 

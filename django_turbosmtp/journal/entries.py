@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Addressee:
-    """One recipient. ``shown``: as the message says it, with a name if there is one."""
+    """One recipient. ``shown``: as the message says it, with a name if there is one.
+
+    ``why``: why it was left out, "" where it was not.
+    """
 
     kind: str
     address: str
     shown: str
     status: str
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

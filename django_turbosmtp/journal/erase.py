@@ -22,6 +22,7 @@ from django_turbosmtp.models import (
     Recipient,
     Unmatched,
 )
+from django_turbosmtp.suppressions import forget_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +111,7 @@ def erase(address: str, alias: str) -> Erased:
             Message.objects.using(alias).filter(pk__in=alone).only("pk").delete()
             _anonymise(shared, address, alias)
     _forget_unmatched(address, alias)
+    forget_address(address, alias)
     remove_unused_files(alias)
     return Erased(deleted=deleted, anonymised=anonymised)
 

@@ -5,9 +5,6 @@ Whatever fails here is logged and goes no further: the mail is sent without its 
 
 from __future__ import annotations
 
-import asyncio
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -27,13 +24,12 @@ from django.db.transaction import TransactionManagementError
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import shorten
+from django_turbosmtp._threads import is_in_event_loop, is_inherited, run_in_thread
 from django_turbosmtp.journal.text import WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
-
-    from django.db.backends.base.base import BaseDatabaseWrapper
 
     from django_turbosmtp.conf import Settings
     from django_turbosmtp.journal.entries import Conclusion, Entry
@@ -226,49 +222,6 @@ def _join_events(conclusions: Sequence[Conclusion], alias: str) -> None:
     mids = {result.mid for c in conclusions for result in c.results if result.mid}
     references = {c.entry.reference_id for c in conclusions if not c.mid}
     join_events(sorted(mids), sorted(references), alias)
-
-
-def is_inherited(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether a connection was opened before this process was forked.
-
-    Whatever is said on it would be mixed with what the parent says. Django leaves it to
-    the site to close such connections, and a site that only sends mail in its children
-    had no reason to.
-    """
-    return any(opened is connection.connection for opened in _inherited)
-
-
-def _note_inherited() -> None:
-    opened = (c.connection for c in connections.all(initialized_only=True))
-    _inherited.extend(connection for connection in opened if connection is not None)
-
-
-# Kept, so that none is closed here: closing would say so to the server.
-_inherited: list[Any] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_inherited)
-
-
-def is_in_event_loop() -> bool:
-    """Tell whether this thread runs an event loop, where Django refuses queries."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def run_in_thread(work: Callable[[], None]) -> None:
-    """Do work in a thread of its own, with connections of its own, and wait for it."""
-
-    def work_and_close() -> None:
-        try:
-            work()
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1, thread_name_prefix="turbosmtp-log") as pool:
-        pool.submit(work_and_close).result()
 
 
 def _is_about_text(error: DatabaseError) -> bool:

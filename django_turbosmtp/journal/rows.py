@@ -239,6 +239,7 @@ def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipie
             ).lower(),
             shown=keep.text("recipients", addressee.shown),
             status=addressee.status,
+            why=addressee.why,
         )
         for position, addressee in enumerate(entry.addressees)
     ]

@@ -30,6 +30,7 @@ from django_turbosmtp.models import (
     Status,
     Unmatched,
 )
+from django_turbosmtp.suppressions import keep_suppressions
 
 if TYPE_CHECKING:
     import datetime
@@ -113,7 +114,9 @@ def _keep_chunk(kept: Sequence[Kept], alias: str) -> None:
     def write() -> None:
         _lock(kept, alias)
         _insert(kept, alias)
-        _apply([one for one in kept if one.is_new], alias)
+        new = [one for one in kept if one.is_new]
+        _apply(new, alias)
+        keep_suppressions([one.event for one in new], alias)
 
     _write_again(write, alias)
     orphans = [one for one in kept if one.is_new and one.message_id is None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +79,19 @@ def _join_bare(mailboxes: Iterable[Mailbox]) -> str:
     return ", ".join(mailbox.addr_spec for mailbox in mailboxes)
 
 
-def read_envelope(message: Any, keep: Keep | None) -> Envelope:
-    """Return the envelope of ``message``; raise `InvalidAddress` where it has none."""
+def read_envelope(
+    message: Any, keep: Keep | None, without: Collection[str] = ()
+) -> Envelope:
+    """Return the envelope of ``message``; raise `InvalidAddress` where it has none.
+
+    ``without``: addresses, in lower case, that are left out.
+    """
     kept: dict[str, Recipient] = {}
     left_out: list[Recipient] = []
     changed = False
     for recipient in _read_recipients(message):
         mailbox = keep(recipient.mailbox) if keep else recipient.mailbox
-        if mailbox is None:
+        if mailbox is None or mailbox.addr_spec.lower() in without:
             left_out.append(recipient)
             continue
         changed = changed or mailbox != recipient.mailbox

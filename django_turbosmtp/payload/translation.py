@@ -34,7 +34,7 @@ from django_turbosmtp.payload.headers import Headers, needs_mime, read_headers
 from django_turbosmtp.payload.reasons import NotExact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from django_turbosmtp.message import Attributes
 
@@ -102,18 +102,21 @@ def translate(
     api_version: int = 2,
     charset: str = "utf-8",
     keep: Keep | None = None,
+    without: Collection[str] = (),
 ) -> Translation:
     """Return ``message`` (a Django ``EmailMessage``) in turboSMTP's words.
 
     ``charset`` is Django's DEFAULT_CHARSET. ``keep`` decides on each recipient; with
-    none left there are no payloads. The message is not written to. Raise
+    none left there are no payloads. ``without``: addresses, in lower case, that are
+    left out as well; what a message shows that builds its own MIME (a signed one, say)
+    stays. The message is not written to. Raise
     `InvalidAddress`, `UnsupportedFeature`, `MessageTooLarge` or another
     `MessageError`, which says what was found and where.
     """
     message = freeze(message)
     headers = read_headers(attributes.headers)
     sender = parse(message.from_email, "from_email")
-    envelope = read_envelope(message, keep)
+    envelope = read_envelope(message, keep, without)
     if not envelope.recipients:
         return Translation(payloads=(), left_out=envelope.left_out)
     refuse_injection(getattr(message, "attachments", None) or ())
@@ -123,6 +126,8 @@ def translate(
     if keep is not None and (customised or headers.show_recipients):
         # It may show others than those whom the guard lets it go to.
         envelope = replace(envelope, changed=True)
+    elif keep is None and customised:
+        envelope = replace(envelope, changed=False)
     source = Source(
         message=message,
         headers=headers,

@@ -44,7 +44,10 @@ def page_of(row: Message) -> str:
 def test_the_permissions_exist() -> None:
     found = Permission.objects.filter(content_type__app_label="turbosmtp")
     names = set(found.values_list("codename", flat=True))
-    assert names == {"view_message", "view_message_body", "resend_message"}
+    suppressions = {"add", "view", "change", "delete"}
+    assert names == {"view_message", "view_message_body", "resend_message"} | {
+        f"{action}_suppression" for action in suppressions
+    }
 
 
 def test_the_list(row: Message, user: Any) -> None:

@@ -1,0 +1,58 @@
+"""Where this thread, or this process, must not use its database connection itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+def is_inherited(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a connection was opened before this process was forked.
+
+    Whatever is said on it would be mixed with what the parent says. Django leaves it to
+    the site to close such connections, and a site that only sends mail in its children
+    had no reason to.
+    """
+    return any(opened is connection.connection for opened in _inherited)
+
+
+def _note_inherited() -> None:
+    opened = (c.connection for c in connections.all(initialized_only=True))
+    _inherited.extend(connection for connection in opened if connection is not None)
+
+
+# Kept, so that none is closed here: closing would say so to the server.
+_inherited: list[Any] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_inherited)
+
+
+def is_in_event_loop() -> bool:
+    """Tell whether this thread runs an event loop, where Django refuses queries."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def run_in_thread(work: Callable[[], None]) -> None:
+    """Do work in a thread of its own, with connections of its own, and wait for it."""
+
+    def work_and_close() -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="turbosmtp-log") as pool:
+        pool.submit(work_and_close).result()

@@ -1,0 +1,304 @@
+"""Who must not be written to: kept by events, looked up before a send, lifted."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from django.core.mail import EmailMessage
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.exceptions import RecipientsRefused
+from django_turbosmtp.models import Message, Recipient, Suppression
+from django_turbosmtp.sandbox import Sandbox
+from tests.log.test_webhook import SECRET, build, tell
+from tests.messages import new
+
+pytestmark = pytest.mark.django_db
+
+ADMIN = "/admin/turbosmtp/suppression/"
+
+
+@pytest.fixture
+def suppressing(logged: Any, settings: Any) -> Any:
+    settings.TURBOSMTP |= {"WEBHOOK_SECRET": SECRET}
+    return settings
+
+
+def suppress(*addresses: str, reason: str = "bounced") -> None:
+    for address in addresses:
+        Suppression.objects.create(address=address, reason=reason)
+
+
+def send(*messages: Any, **options: Any) -> int:
+    return EmailBackend(**options).send_messages(messages or [new()])
+
+
+class TestSending:
+    def test_one_of_several_is_left_out(
+        self, suppressing: Any, sandbox: Sandbox
+    ) -> None:
+        suppress("gone@example.org", reason="unsubscribed")
+        message = new(to=["a@example.org", "Gone <Gone@Example.org>"], cc=["c@x.org"])
+        assert send(message) == 1
+        assert sandbox.latest.recipients == [  # type: ignore[union-attr]
+            ("to", "a@example.org"),
+            ("cc", "c@x.org"),
+        ]
+        assert "gone" not in str(sandbox.latest.message["To"]).lower()  # type: ignore[union-attr]
+        status = message.turbosmtp_status
+        assert status.outcome == "accepted"
+        assert status.recipients["a@example.org"].status == "sent"
+        assert status.recipients["Gone@Example.org"].status == "rejected"
+        # The caller's own lists are as they were.
+        assert message.to == ["a@example.org", "Gone <Gone@Example.org>"]
+        rows = Recipient.objects.order_by("address").values_list(
+            "address", "status", "why"
+        )
+        assert list(rows) == [
+            ("a@example.org", "sent", ""),
+            ("c@x.org", "sent", ""),
+            ("gone@example.org", "rejected", "unsubscribed"),
+        ]
+
+    def test_nobody_left(self, suppressing: Any, sandbox: Sandbox) -> None:
+        suppress("a@x.org", "b@x.org", reason="complained")
+        message = new(to=["a@x.org"], bcc=["b@x.org"])
+        with pytest.raises(RecipientsRefused, match="complained") as caught:
+            send(message)
+        assert caught.value.recipients == ("a@x.org", "b@x.org")
+        assert not caught.value.retryable
+        assert sandbox.requests == []
+        status = message.turbosmtp_status
+        assert (status.outcome, status.status) == ("suppressed", {"rejected"})
+        assert isinstance(status.error, RecipientsRefused)
+        row = Message.objects.get()
+        assert (row.status, row.outcome) == ("rejected", "suppressed")
+        assert row.error_class == "RecipientsRefused"
+
+    def test_the_others_of_a_batch_go(self, suppressing: Any, sandbox: Sandbox) -> None:
+        suppress("b@x.org")
+        messages = [new(to=[f"{name}@x.org"]) for name in "abc"]
+        with pytest.raises(RecipientsRefused) as caught:
+            send(*messages)
+        assert caught.value.sent_count == 2
+        assert [message for message, _ in caught.value.failures] == [messages[1]]
+        assert send(*messages, fail_silently=True) == 2
+
+    def test_must_send_mail(self, suppressing: Any, sandbox: Sandbox) -> None:
+        suppress("a@x.org")
+        message = new(to=["a@x.org"])
+        message.ignore_suppressions = True
+        assert send(message) == 1
+
+    @pytest.mark.parametrize("off", [{"SUPPRESS": False}])
+    def test_switched_off(self, off: Any, suppressing: Any, sandbox: Sandbox) -> None:
+        suppressing.TURBOSMTP |= off
+        suppress("a@x.org")
+        assert send(new(to=["a@x.org"])) == 1
+
+    def test_as_mime(self, suppressing: Any, sandbox: Sandbox) -> None:
+        suppress("gone@x.org")
+        date = {"Date": "Fri, 09 Nov 2001 01:08:47 -0000"}
+        send(new(to=["a@x.org", "gone@x.org"], headers=date))
+        received = sandbox.latest
+        assert received is not None
+        assert "mime_raw" in received.fields
+        assert b"gone@x.org" not in received.raw
+
+    def test_signed_mail_keeps_its_headers(
+        self, suppressing: Any, sandbox: Sandbox
+    ) -> None:
+        class Signed(EmailMessage):
+            def message(self, *args: Any, **kwargs: Any) -> Any:
+                built = super().message(*args, **kwargs)
+                built["X-Signature"] = "of To, too"
+                return built
+
+        suppress("gone@x.org")
+        to = ["a@x.org", "gone@x.org"]
+        assert send(Signed("s", "b", "shop@example.com", to)) == 1
+        received = sandbox.latest
+        assert received is not None
+        assert received.recipients == [("to", "a@x.org")]
+        assert str(received.message["To"]) == "a@x.org, gone@x.org"
+
+    def test_with_the_guard(self, suppressing: Any, sandbox: Sandbox) -> None:
+        suppress("gone@x.org")
+        guard = ["x.org"]
+        message = new(to=["a@x.org", "gone@x.org", "b@elsewhere.org"])
+        send(message, recipient_guard=guard)
+        whys = Recipient.objects.order_by("address").values_list("address", "why")
+        assert dict(whys) == {
+            "a@x.org": "",
+            "gone@x.org": "bounced",
+            "b@elsewhere.org": "guard",
+        }
+
+    def test_one_look_up_for_all(self, suppressing: Any, sandbox: Sandbox) -> None:
+        suppressing.TURBOSMTP |= {"LOG": False}
+        messages = [new(to=[f"p{n}@x.org", f"q{n}@x.org"]) for n in range(100)]
+        with CaptureQueriesContext(connection) as captured:
+            assert send(*messages) == 100
+        asked = [q["sql"] for q in captured if "turbosmtp_suppression" in q["sql"]]
+        assert len(asked) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_in_an_event_loop(suppressing: Any, sandbox: Sandbox, caplog: Any) -> None:
+    suppress("a@x.org")
+
+    async def act() -> int:
+        return send(new(to=["a@x.org", "b@x.org"]))
+
+    assert asyncio.run(act()) == 1
+    assert sandbox.latest.recipients == [("to", "b@x.org")]  # type: ignore[union-attr]
+    assert "could not be looked up" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_look_up_that_fails_stops_no_mail(
+    inside: bool, suppressing: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    suppress("a@x.org")
+
+    def fail(execute: Any, sql: str, *arguments: Any) -> Any:
+        if "turbosmtp_suppression" in sql:
+            sql = "SELECT nonsense FROM nowhere"
+            return execute(sql, (), *arguments[1:])
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(fail):
+        if inside:
+            with transaction.atomic():
+                assert send(new(to=["a@x.org"])) == 1
+        else:
+            assert send(new(to=["a@x.org"])) == 1
+    assert "could not be looked up, and are written to" in caplog.text
+    assert "a@x.org" not in caplog.text
+    assert Message.objects.get().status == "sent"
+
+
+class TestEvents:
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"status": "BOUNCED", "reason": "550 5.1.1 no such user"}, "bounced"),
+            ({"status": "BOUNCED", "reason": "452 4.2.2 full"}, None),
+            ({"status": "BOUNCED", "reason": "no"}, None),
+            ({"status": "SPAM"}, "complained"),
+            ({"status": "REPORT"}, "complained"),
+            ({"status": "UNSUBSCRIBED"}, "unsubscribed"),
+            ({"status": "DROPPED", "reason": "complaining recipient"}, "complained"),
+            ({"status": "DROPPED", "reason": "bouncing recipient"}, "bounced"),
+            ({"status": "DROPPED", "reason": "unsubscribed"}, "unsubscribed"),
+            ({"status": "DROPPED", "reason": "no idea"}, None),
+            ({"status": "DELIVERED"}, None),
+            ({"status": "SPAM", "email": "nonsense"}, None),
+        ],
+    )
+    def test_who_is_suppressed(
+        self, changes: Any, reason: str | None, suppressing: Any, sandbox: Sandbox
+    ) -> None:
+        tell(build(**{"email": "Jane@X.org", **changes}))
+        found = Suppression.objects.values_list("address", "reason", "source")
+        expected = [("jane@x.org", reason, "webhook")] if reason else []
+        assert list(found) == expected
+        if reason:
+            with pytest.raises(RecipientsRefused):
+                send(new(to=["jane@x.org"]))
+
+    def test_what_was_lifted_stays_lifted(self, suppressing: Any) -> None:
+        event = build("SPAM", email="jane@x.org")
+        tell(event)
+        Suppression.objects.all().delete()
+        tell(event)
+        assert not Suppression.objects.exists()
+        tell(build("SPAM", email="jane@x.org"))
+        assert Suppression.objects.count() == 1
+
+    def test_what_was_entered_stays(self, suppressing: Any) -> None:
+        Suppression.objects.create(address="jane@x.org", note="called us")
+        tell(build("SPAM", email="jane@x.org"))
+        assert Suppression.objects.get().note == "called us"
+
+
+class TestAdmin:
+    def test_add_find_and_lift(
+        self, suppressing: Any, sandbox: Sandbox, user: Any
+    ) -> None:
+        rights = ("add_suppression", "view_suppression", "delete_suppression")
+        client = user(*rights)
+        data = {"address": "Jane@B\u00fccher.Example", "reason": "manual", "note": "x"}
+        assert client.post(f"{ADMIN}add/", data).status_code == 302
+        row = Suppression.objects.get()
+        assert row.address == "jane@xn--bcher-kva.example"
+        assert row.source
+        with pytest.raises(RecipientsRefused):
+            send(new(to=["jane@b\u00fccher.example"]))
+        text = client.get(ADMIN, {"q": row.address.upper()}).text
+        assert row.address in text
+        assert row.address not in client.get(ADMIN, {"q": "jane"}).text
+        # Twice, in another writing.
+        again = client.post(f"{ADMIN}add/", data | {"address": row.address.upper()})
+        assert "already exists" in again.text
+        bad = client.post(f"{ADMIN}add/", data | {"address": "nobody"})
+        assert re.search("not an address|has no", bad.text)
+        assert (
+            client.post(f"{ADMIN}{row.pk}/delete/", {"post": "yes"}).status_code == 302
+        )
+        assert not Suppression.objects.exists()
+
+    def test_nothing_is_changed(self, suppressing: Any, admin_client: Client) -> None:
+        suppress("jane@x.org")
+        row = Suppression.objects.get()
+        data = {"address": "joe@x.org", "reason": "manual"}
+        answer = admin_client.post(f"{ADMIN}{row.pk}/change/", data)
+        assert answer.status_code == 403
+        assert Suppression.objects.get().address == "jane@x.org"
+
+    def test_the_message_says_why(
+        self, suppressing: Any, sandbox: Sandbox, admin_client: Client
+    ) -> None:
+        suppress("gone@x.org", reason="complained")
+        send(new(to=["a@x.org", "gone@x.org"]))
+        row = Message.objects.get()
+        url = f"/admin/turbosmtp/message/{row.pk}/change/"
+        assert "having reported a message as spam" in admin_client.get(url).text
+        person = "/admin/turbosmtp/message/person/"
+        text = admin_client.get(person, {"address": "gone@x.org"}).text
+        assert "having reported a message as spam" in text
+
+
+def test_an_erased_person_is_not_written_to_again(
+    suppressing: Any, sandbox: Sandbox
+) -> None:
+    suppress("jane@x.org", reason="complained")
+    Suppression.objects.update(note="Jane called")
+    call_command("turbosmtp_erase", "Jane@X.org", no_input=True)
+    row = Suppression.objects.get()
+    assert "jane" not in f"{row.address} {row.note} {row.source}".lower()
+    with pytest.raises(RecipientsRefused, match="complained"):
+        send(new(to=["jane@x.org"]))
+    assert send(new(to=["joe@x.org"])) == 1
+
+
+def test_nobody_suppressed_is_sent_to_again(
+    suppressing: Any, sandbox: Sandbox, admin_client: Client
+) -> None:
+    sandbox.add_fault("nocredit", times=1)
+    send(new(to=["jane@x.org"]), fail_silently=True)
+    row = Message.objects.get()
+    suppress("jane@x.org")
+    url = f"/admin/turbosmtp/message/{row.pk}/resend/"
+    answer = admin_client.post(url, follow=True)
+    assert "A recipient of it is suppressed by now." in answer.text
+    assert sandbox.messages == []
+    assert Message.objects.count() == 1
