@@ -116,8 +116,15 @@ def check() -> int:
 def start(stack: contextlib.ExitStack, *, ports: tuple[int, int], folder: Path) -> Demo:
     """Start the sandbox and the example project on the database in ``folder``."""
     python, env = prepare_venv(), child_environment()
-    port = choose_port(ports[1], "the sandbox")
-    sandbox, sandbox_url = start_sandbox(stack, python, port=port, logs=folder, env=env)
+    site_port = choose_port(ports[0], "the example project")
+    sandbox, sandbox_url = start_sandbox(
+        stack,
+        python,
+        port=choose_port(ports[1], "the sandbox"),
+        logs=folder,
+        env=env,
+        webhook=f"http://sandbox:webhook@127.0.0.1:{site_port}/turbosmtp/webhook/",
+    )
     database = folder / "db.sqlite3"
     user, password = (
         os.environ.get("DEMO_ADMIN_USER", "admin"),
@@ -131,8 +138,7 @@ def start(stack: contextlib.ExitStack, *, ports: tuple[int, int], folder: Path) 
         "DEMO_ADMIN_USER": user,
         "DEMO_ADMIN_PASSWORD": password,
     }
-    port = choose_port(ports[0], "the example project")
-    site, site_url = start_site(stack, python, port=port, logs=folder, env=env)
+    site, site_url = start_site(stack, python, port=site_port, logs=folder, env=env)
     login = f"user {user}, password {password}"
     return Demo((sandbox, site), sandbox_url, site_url, login, database)
 

@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="accepted too, by API v1 if KEY is an e-mail address; repeatable",
     )
     add(
+        "--webhook",
+        metavar="URL",
+        help="post events there: http://user:password@127.0.0.1:8000/turbosmtp/webhook/",
+    )
+    add(
         "--latency",
         type=_parse_seconds,
         default=0.0,
@@ -84,6 +89,7 @@ def run(options: dict[str, Any], write: Callable[[str], object] | None = None) -
             users=users,
             latency=options["latency"],
             max_messages=options["max_messages"],
+            webhook_url=options["webhook"],
             log=None if options["quiet"] else write,
         )
     except ValueError as error:
@@ -137,6 +143,8 @@ def _announce(
             url=sandbox.url,
         )
     )
+    if options["webhook"]:
+        write(f"Events go to {sandbox.webhook.shown_url}\n")
     if options["account"]:
         names = ", ".join(mask_account(user) for user, _ in options["account"])
         write(f"Accepted too: {names}, each with its own secret.\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from django_turbosmtp.sandbox.connections import Server
 from django_turbosmtp.sandbox.handler import Handler, is_loopback
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 CONSUMER_KEYS = {"sandbox-key": "sandbox-secret"}
 USERS = {"sandbox@example.com": "sandbox-password"}
 MAX_REQUESTS = 2000
+
+
+def _check_webhook(url: str) -> None:
+    """Raise ValueError for an address that events cannot or must not be posted to."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not is_loopback(parts.hostname or ""):
+        raise ValueError(
+            "the webhook has to be at http:// and on this machine, such as"
+            " http://user:password@127.0.0.1:8000/turbosmtp/webhook/"
+        )
 
 
 class Sandbox(State):
@@ -34,12 +45,15 @@ class Sandbox(State):
         latency: float = 0.0,
         ssl_context: ssl.SSLContext | None = None,
         log: Callable[[str], object] | None = None,
+        webhook_url: str | None = None,
     ) -> None:
         if not is_loopback(host):
             raise ValueError(
                 f"the sandbox binds loopback only, not {host!r}: it shows mail to "
                 "anyone who can reach it. Use 127.0.0.1, ::1 or localhost."
             )
+        if webhook_url is not None:
+            _check_webhook(webhook_url)
         # Not left to the resolver, which could answer anything.
         self._host = "127.0.0.1" if host.endswith("localhost") else host.strip("[]")
         self._port = port
@@ -57,6 +71,7 @@ class Sandbox(State):
             ),
             latency=latency,
             log=log,
+            webhook_url=webhook_url,
         )
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
@@ -85,6 +100,7 @@ class Sandbox(State):
         if server is None or thread is None:
             return
         self.stopping.set()
+        self.webhook.stop()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -8,8 +8,8 @@ from demo_kit.processes import PROJECT, child, run, wait_until
 MIGRATE_SECONDS = 120
 
 
-def start_sandbox(stack, python, *, port, logs, env):
-    """Start the sandbox, and return its address."""
+def start_sandbox(stack, python, *, port, logs, env, webhook):
+    """Start the sandbox, and return its address. ``webhook``: where it tells events."""
     port_file = logs / "sandbox.port"
     port_file.unlink(missing_ok=True)
     sandbox = stack.enter_context(
@@ -18,6 +18,7 @@ def start_sandbox(stack, python, *, port, logs, env):
             [
                 *(str(python), "-m", "django_turbosmtp.sandbox"),
                 *("--port", str(port), "--port-file", str(port_file)),
+                *("--webhook", webhook),
             ],
             log=logs / "sandbox.log",
             env=env,

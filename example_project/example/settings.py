@@ -92,6 +92,8 @@ if SENDS_FOR_REAL:
         "CONSUMER_SECRET": env.str("TURBOSMTP_CONSUMER_SECRET"),
         "REGION": env.str("TURBOSMTP_REGION", default="global"),
     }
+    if webhook_secret := env.str("TURBOSMTP_WEBHOOK_SECRET", default=""):
+        TURBOSMTP["WEBHOOK_SECRET"] = webhook_secret
 else:
     SANDBOX_URL = SANDBOX_URL or "http://127.0.0.1:8025"
     TURBOSMTP = {
@@ -100,6 +102,8 @@ else:
         "CONSUMER_SECRET": "sandbox-secret",
         "SEND_URL": f"{SANDBOX_URL}/api/v2",
         "API_URL": f"{SANDBOX_URL}/api/v2",
+        # For python -m django_turbosmtp.sandbox --webhook, as the demo starts it.
+        "WEBHOOK_SECRET": "sandbox:webhook",
     }
 if guard := env.list("TURBOSMTP_RECIPIENT_GUARD", default=[]):
     TURBOSMTP["RECIPIENT_GUARD"] = guard

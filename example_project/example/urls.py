@@ -1,7 +1,8 @@
 """Addresses of the example project."""
 
+from django.conf import settings
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from example import views
 
@@ -11,3 +12,6 @@ urlpatterns = [
     path("send-plain/", views.send_plain, name="send_plain"),
     path("admin/", admin.site.urls),
 ]
+if settings.TURBOSMTP.get("WEBHOOK_SECRET"):
+    # Here turboSMTP tells what became of a message.
+    urlpatterns.append(path("turbosmtp/", include("django_turbosmtp.urls")))

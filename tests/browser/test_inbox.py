@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from django_turbosmtp.sandbox import Sandbox
 from tests.browser.conftest import take_shot
 from tests.browser.hostile import build_hostile_html, picture
 
@@ -147,6 +148,18 @@ def test_faults_and_clearing(sandbox, page, size, scheme):
     assert sandbox.messages == []
     take_shot(page, size, scheme, "inbox-empty")
     assert page.complaints == []
+
+
+def test_telling_events(outside, page, size, scheme):
+    with Sandbox(webhook_url=outside[0]) as sandbox:
+        send(sandbox, subject="Hello", to="jane@example.org")
+        page.goto(f"{sandbox.url}/messages/{sandbox.latest.mid}")
+        page.get_by_label("that it was").select_option("BOUNCED")
+        page.get_by_role("button", name="Tell").click()
+        page.get_by_text("BOUNCED jane@example.org").wait_for()
+        assert page.locator(".told li").count() == 3
+        take_shot(page, size, scheme, "inbox-told")
+        assert page.complaints == []
 
 
 def test_search(sandbox, page):

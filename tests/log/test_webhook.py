@@ -9,9 +9,12 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client, override_settings
@@ -688,3 +691,50 @@ def test_two_at_once(tracked: Any, sandbox: Sandbox) -> None:
     assert sorted(told) == sorted(event["id"] for event in events)
     assert set(Recipient.objects.values_list("status", flat=True)) == {"clicked"}
     assert set(Message.objects.values_list("status", flat=True)) == {"clicked"}
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002
+
+
+@pytest.fixture
+def site_port() -> Iterator[int]:
+    """Serve the site in a thread, whose connections to the database are its own."""
+    server = make_server("127.0.0.1", 0, WSGIHandler(), handler_class=Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("jane", "delivered"),
+        ("open", "opened"),
+        ("bounce", "bounced"),
+        ("disorder", "opened"),
+        ("spam", "complained"),
+        ("silent", "sent"),
+    ],
+)
+def test_the_sandbox_tells_it(
+    name: str, status: str, tracked: Any, site_port: int
+) -> None:
+    """From the send to the webhook, over the wire both ways."""
+    url = f"http://{SECRET}@127.0.0.1:{site_port}{URL}"
+    with Sandbox(webhook_url=url) as sandbox:
+        tracked.TURBOSMTP |= {
+            "SEND_URL": sandbox.send_url(),
+            "API_VERSION": 2,
+            "CONSUMER_KEY": "sandbox-key",
+            "CONSUMER_SECRET": "sandbox-secret",
+        }
+        [row] = send(new(to=[f"{name}@example.org"]))
+        assert sandbox.webhook.wait()
+        assert {told.answer for told in sandbox.webhook.told} <= {"200"}
+    row.refresh_from_db()
+    assert (row.status, statuses(row)) == (status, [status])

@@ -10,6 +10,7 @@ from django_turbosmtp.sandbox.answers import Refusal, Request, Response
 from django_turbosmtp.sandbox.inbox import faultpage, preview, render
 from django_turbosmtp.sandbox.inbox.control import mask_account, shorten_fields
 from django_turbosmtp.sandbox.state.store import Received, Refused
+from django_turbosmtp.sandbox.state.webhook import WORDS
 
 if TYPE_CHECKING:
     from django_turbosmtp.sandbox.state import State
@@ -49,7 +50,9 @@ def route(state: State, request: Request) -> Response:
             state.store.clear(requests=False)
             return render.redirect("/")
         case ["GET", "messages", mid]:
-            return _show_message(_find(state, mid), request)
+            return _show_message(state, _find(state, mid), request)
+        case ["POST", "messages", mid, "tell"]:
+            return _tell(state, _find(state, mid), render.read_form(state, request))
         case ["GET", "messages", mid, "preview"]:
             remote = request.query.get("remote") == "1"
             return preview.show_document(_find(state, mid), remote=remote)
@@ -175,7 +178,31 @@ def _describe_refused(refused: Refused) -> dict[str, Any]:
     }
 
 
-def _show_message(received: Received, request: Request) -> Response:
+def _tell(state: State, received: Received, form: dict[str, str]) -> Response:
+    """Post an event of the message, as a button asks for."""
+    word, address = form.get("status", ""), form.get("address", "")
+    known = [recipient for _, recipient in received.recipients]
+    if word in WORDS and address in known:
+        state.webhook.tell(received, [word], address)
+        # So that the page that follows shows the answer.
+        state.webhook.wait(2)
+    return render.redirect(f"/messages/{received.mid}")
+
+
+def _describe_told(state: State, received: Received) -> dict[str, Any]:
+    """Return what was told of a message, and what can be."""
+    if state.webhook.url is None:
+        return {"webhook": ""}
+    return {
+        "webhook": state.webhook.shown_url,
+        "token": state.form_token,
+        "words": list(WORDS.items()),
+        "addresses": list(dict.fromkeys(a for _, a in received.recipients))[:100],
+        "told": [one for one in state.webhook.told if one.mid == received.mid],
+    }
+
+
+def _show_message(state: State, received: Received, request: Request) -> Response:
     details = received.details
     tab = request.query.get("tab", "")
     if tab not in dict(_TABS):
@@ -214,6 +241,7 @@ def _show_message(received: Received, request: Request) -> Response:
             "headers": details.headers,
         }
         | _describe_panel(received, tab)
+        | _describe_told(state, received)
     )
     return render.render_page("message.html", context)
 

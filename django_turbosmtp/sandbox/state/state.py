@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from django_turbosmtp.sandbox.state.faults import Fault, Faults
+from django_turbosmtp.sandbox.state.webhook import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,9 @@ class State:
         store: Store,
         latency: float = 0.0,
         log: Callable[[str], object] | None = None,
+        webhook_url: str | None = None,
     ) -> None:
+        self.webhook = Webhook(webhook_url)
         self.accounts = accounts
         self.store = store
         self.faults = Faults()

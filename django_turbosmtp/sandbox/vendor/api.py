@@ -93,21 +93,21 @@ def _accept(state: State, request: Request, *, version: int, mid: int) -> Respon
             status=413,
         )
     shown = {k: v for k, v in fields.items() if k.lower() not in _CREDENTIALS}
-    state.store.add(
-        Received(
-            mid=str(mid),
-            received_at=now,
-            api_version=version,
-            account=account,
-            reference_id=fields.get("reference_id"),
-            campaign=fields.get("X-campaign-ID"),
-            fields=shown,
-            sender=checked.sender.address,
-            recipients=checked.recipients,
-            raw=raw,
-            connection=request.connection,
-        )
+    received = Received(
+        mid=str(mid),
+        received_at=now,
+        api_version=version,
+        account=account,
+        reference_id=fields.get("reference_id"),
+        campaign=fields.get("X-campaign-ID"),
+        fields=shown,
+        sender=checked.sender.address,
+        recipients=checked.recipients,
+        raw=raw,
+        connection=request.connection,
     )
+    state.store.add(received)
+    state.webhook.follow(received)
     return answer_json(
         {"message": "OK", "mid": mid} if version == 2 else {"message": "OK"}
     )
