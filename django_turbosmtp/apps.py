@@ -23,3 +23,4 @@ class TurboSMTPConfig(AppConfig):
         register(checks.check_webhook, checks.TAG)
         register(checks.check_deployment, checks.TAG, deploy=True)
         register(checks.check_tables, Tags.database)
+        register(checks.check_events, Tags.database)

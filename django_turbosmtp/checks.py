@@ -11,6 +11,7 @@ W004      (--deploy) RECIPIENT_GUARD keeps mail from its recipients
 W005      the app is installed, and no mailer uses its backend (with --deploy only
           where another one was chosen)
 W006      (--database) the log's tables are missing
+W010      (--database) mail goes out, and the webhook is told of nothing
 W007      a mailer has keys beside OPTIONS, which Django ignores
 W008      there are MAILERS, and this Django does not know them
 W009      SEND_URL has no path, and turboSMTP's API one
@@ -36,6 +37,7 @@ from django_turbosmtp.conf import (
     OPTION_NAMES,
     find_problems,
     merge_options,
+    read_log_settings,
     read_webhook_secrets,
     suggest_key,
 )
@@ -44,6 +46,7 @@ from django_turbosmtp.guard import build_guard
 from django_turbosmtp.message import read_attributes
 from django_turbosmtp.models import Message
 from django_turbosmtp.payload.headers import read_headers
+from django_turbosmtp.querysets import lacks_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -295,6 +298,35 @@ def check_tables(
                 )
             )
     return found
+
+
+def check_events(
+    app_configs: Sequence[AppConfig] | None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> list[CheckMessage]:
+    """Warn where mail goes out and turboSMTP tells nothing of it."""
+    try:
+        address = reverse("turbosmtp:webhook")
+        alias = read_log_settings().using or router.db_for_write(Message)
+        silent = (
+            alias in (databases or ())
+            and read_webhook_secrets()
+            and lacks_events(alias)
+        )
+    except (NoReverseMatch, ImproperlyConfigured, DatabaseError):
+        return []
+    if not silent:
+        return []
+    return [
+        Warning(
+            "Mail went out in the last three days, and turboSMTP told the webhook of"
+            " nothing.",
+            hint=f"Is {address} entered in turboSMTP's dashboard, with the user and"
+            " password of WEBHOOK_SECRET? Does a firewall let turboSMTP in?",
+            id="turbosmtp.W010",
+        )
+    ]
 
 
 def _read_value(options: dict[str, Any], key: str) -> Any:

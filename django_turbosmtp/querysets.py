@@ -17,6 +17,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import pgettext_lazy
 
+from django_turbosmtp._compat import find_uuid7_floor
 from django_turbosmtp.models import (
     Attempt,
     Event,
@@ -39,6 +40,10 @@ FEW = 10_000
 
 #: A message whose process has said nothing for so long needs a look.
 STUCK = timedelta(minutes=15)
+
+#: Mail of so long with no event at all: the webhook is not set up, or broken.
+SILENCE = timedelta(days=3)
+EXPECTED = timedelta(hours=1)
 
 #: Name at most this many mailers, and this many tags.
 MAX_KNOWN = 100
@@ -102,6 +107,19 @@ def filter_attention(
     needing = [Status.FAILED, Status.INVALID, Status.UNKNOWN, Status.BOUNCED]
     stuck = Q(status=Status.SENDING, created_at__lt=before)
     return queryset.filter(Q(status__in=needing) | stuck)
+
+
+def lacks_events(alias: str, now: datetime.datetime | None = None) -> bool:
+    """Tell whether mail went out for a while, and the webhook was told of nothing."""
+    now = now or timezone.now()
+    floor = find_uuid7_floor((now - SILENCE).timestamp())
+    sent = Message.objects.using(alias).filter(
+        status=Status.SENT,
+        created_at__gte=now - SILENCE,
+        created_at__lt=now - EXPECTED,
+    )
+    told = Event.objects.using(alias).filter(pk__gte=floor)
+    return sent.order_by().filter(~Exists(told)).exists()
 
 
 def filter_tag(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:

@@ -6,11 +6,13 @@ import itertools
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_turbosmtp.admin.memory import remember
+from django_turbosmtp.conf import read_webhook_secrets
 from django_turbosmtp.querysets import STATUS_GROUPS, list_known
 from django_turbosmtp.stats import (
     Counts,
@@ -38,6 +40,14 @@ _LABELS = {
     "week": gettext_lazy("7 days"),
     "month": gettext_lazy("30 days"),
 }
+
+
+def is_open() -> bool:
+    """Tell whether the webhook takes anything at all."""
+    try:
+        return bool(read_webhook_secrets())
+    except ImproperlyConfigured:
+        return False
 
 
 def describe_period(

@@ -21,14 +21,14 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from django_turbosmtp._compat import MODERN_ADMIN
-from django_turbosmtp.admin.dashboard import describe_period
+from django_turbosmtp.admin.dashboard import describe_period, is_open
 from django_turbosmtp.admin.detail import Reader
 from django_turbosmtp.admin.export import build_eml, write_csv
 from django_turbosmtp.admin.people import describe_person
 from django_turbosmtp.admin.preview import build_preview
 from django_turbosmtp.admin.resend import add_payload
 from django_turbosmtp.models import Content, Message
-from django_turbosmtp.querysets import add_relations
+from django_turbosmtp.querysets import add_relations, lacks_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,8 +109,13 @@ class ReadingPages(_Base):
         """Show how many messages fared how."""
         self._require_view(request)
         name = request.GET.get("period", "")
-        context = describe_period(name, self.get_queryset(request), self._build_url)
-        return self._render(request, "dashboard", {"title": _("Dashboard"), **context})
+        messages = self.get_queryset(request)
+        context = {
+            "title": _("Dashboard"),
+            "lacks_events": is_open() and lacks_events(messages.db),
+            **describe_period(name, messages, self._build_url),
+        }
+        return self._render(request, "dashboard", context)
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """Stream what the list would show, with the same search and filters."""

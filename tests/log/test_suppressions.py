@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.mail import EmailMessage
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -302,3 +304,65 @@ def test_nobody_suppressed_is_sent_to_again(
     assert "A recipient of it is suppressed by now." in answer.text
     assert sandbox.messages == []
     assert Message.objects.count() == 1
+
+
+class TestCommand:
+    def run(self, *arguments: str) -> str:
+        out = StringIO()
+        call_command("turbosmtp_suppressions", *arguments, stdout=out)
+        return out.getvalue()
+
+    def test_add_list_and_remove(self) -> None:
+        out = self.run("add", "Jane@X.org", "joe@x.org", "--note", "called us")
+        assert "2 were added; 0 were there already." in out
+        assert "0 were added; 1 were there already." in self.run("add", "JANE@x.org")
+        assert "jane@x.org\tmanual\t" in self.run("list")
+        assert self.run("list", "--reason", "bounced") == ""
+        assert "1 of 2 were removed" in self.run("remove", "jane@X.org", "no@x.org")
+        assert Suppression.objects.get().note == "called us"
+
+    def test_export_and_import(self, tmp_path: Any) -> None:
+        suppress("a@x.org", reason="complained")
+        suppress("b@x.org")
+        Suppression.objects.update(note='a "quote", and\na line')
+        columns = ("address", "reason", "since", "note")
+        before = set(Suppression.objects.values_list(*columns))
+        path = tmp_path / "list.csv"
+        self.run("export", str(path))
+        assert self.run("export", "-").startswith("address,reason,source,since,note")
+        with pytest.raises(CommandError, match="cannot be written"):
+            self.run("export", str(path))
+        Suppression.objects.all().delete()
+        assert "2 were added" in self.run("import", str(path))
+        assert before == set(Suppression.objects.values_list(*columns))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a@x.org\nb@x.org\n",
+            "\n a@x.org \n\nB@x.org",
+            "Email,Name\na@x.org,A\nb@x.org,B",
+        ],
+    )
+    def test_import_of_addresses_alone(self, text: str, tmp_path: Any) -> None:
+        path = tmp_path / "list.txt"
+        path.write_text(text)
+        assert "2 were added" in self.run("import", str(path), "--reason", "bounced")
+        rows = Suppression.objects.order_by("address").values_list("address", "reason")
+        assert list(rows) == [("a@x.org", "bounced"), ("b@x.org", "bounced")]
+
+    def test_what_is_wrong_keeps_nobody_out(self, tmp_path: Any) -> None:
+        path = tmp_path / "list.csv"
+        path.write_text(
+            "address,since\na@x.org,\nnobody,\nb@x.org,yesterday\nc@x.org,\n"
+        )
+        with pytest.raises(CommandError, match="2 could not be read") as caught:
+            self.run("import", str(path))
+        assert "'nobody'" in str(caught.value)
+        assert "yesterday" in str(caught.value)
+        found = set(Suppression.objects.values_list("address", flat=True))
+        assert found == {"a@x.org", "c@x.org"}
+
+    def test_no_such_file(self, tmp_path: Any) -> None:
+        with pytest.raises(CommandError, match="cannot be read"):
+            self.run("import", str(tmp_path / "none"))

@@ -10,14 +10,17 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
+from django.core.checks import run_checks
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client, override_settings
+from django.utils import timezone
 
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.record import Recorder
@@ -738,3 +741,45 @@ def test_the_sandbox_tells_it(
         assert {told.answer for told in sandbox.webhook.told} <= {"200"}
     row.refresh_from_db()
     assert (row.status, statuses(row)) == (status, [status])
+
+
+class TestSilence:
+    TEXT = "turboSMTP told nothing of it"
+
+    def ask(self, client: Client) -> tuple[bool, bool]:
+        """Tell whether the dashboard and the checks say that no events come."""
+        page = client.get("/admin/turbosmtp/message/dashboard/").text
+        found = run_checks(tags=["database"], databases=["default"])
+        return self.TEXT in page, "turbosmtp.W010" in {message.id for message in found}
+
+    @pytest.mark.parametrize(
+        ("hours", "said"), [(0.5, False), (5, True), (71, True), (80, False)]
+    )
+    def test_mail_goes_out_and_nothing_comes(
+        self,
+        hours: float,
+        said: bool,
+        tracked: Any,
+        sandbox: Sandbox,
+        admin_client: Client,
+    ) -> None:
+        send()
+        then = timezone.now() - timedelta(hours=hours)
+        Message.objects.update(created_at=then)
+        assert self.ask(admin_client) == (said, said)
+
+    def test_one_event_is_enough(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Client
+    ) -> None:
+        send()
+        Message.objects.update(created_at=timezone.now() - timedelta(hours=5))
+        tell(build("OPENED"))
+        assert self.ask(admin_client) == (False, False)
+
+    def test_who_has_no_webhook_is_not_bothered(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Client
+    ) -> None:
+        send()
+        Message.objects.update(created_at=timezone.now() - timedelta(hours=5))
+        del tracked.TURBOSMTP["WEBHOOK_SECRET"]
+        assert self.ask(admin_client) == (False, False)

@@ -1,0 +1,169 @@
+"""List, add, remove, import and export who is not written to."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import router
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from django_turbosmtp.addresses import parse
+from django_turbosmtp.conf import read_log_settings
+from django_turbosmtp.exceptions import InvalidAddress
+from django_turbosmtp.models import Reason, Suppression
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from collections.abc import Iterable, Iterator
+
+COLUMNS = ("address", "reason", "source", "since", "note")
+_CHUNK = 1_000
+
+
+class Command(BaseCommand):
+    """Works on the list of suppressed addresses."""
+
+    help = "List, add, remove, import and export suppressed addresses."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Define a subcommand for each."""
+        actions = parser.add_subparsers(dest="action", required=True)
+        listing = actions.add_parser("list", help="print them, the newest first")
+        listing.add_argument("--reason", choices=Reason.values)
+        adding = actions.add_parser("add", help="write to these no more")
+        adding.add_argument("address", nargs="+")
+        adding.add_argument("--reason", choices=Reason.values, default=Reason.MANUAL)
+        adding.add_argument("--note", default="")
+        removing = actions.add_parser("remove", help="write to these again")
+        removing.add_argument("address", nargs="+")
+        importing = actions.add_parser(
+            "import", help="add those of a CSV file, or of a file with one on each line"
+        )
+        importing.add_argument("path", help='the file, or "-" for standard input')
+        importing.add_argument("--reason", choices=Reason.values, default=Reason.MANUAL)
+        exporting = actions.add_parser("export", help="write all as CSV")
+        exporting.add_argument("path", help='a new file, or "-" for standard output')
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Do what the subcommand says."""
+        alias = read_log_settings().using or router.db_for_write(Suppression)
+        self._rows = Suppression.objects.using(alias)
+        getattr(self, f"_{options['action']}")(**options)
+
+    def _list(self, *, reason: str | None, **_options: Any) -> None:
+        rows = self._rows.filter(reason=reason) if reason else self._rows.all()
+        for row in rows.iterator(_CHUNK):
+            self.stdout.write(f"{row.address}\t{row.reason}\t{row.since:%Y-%m-%d}")
+
+    def _add(
+        self, *, address: list[str], reason: str, note: str, **_options: Any
+    ) -> None:
+        self._keep({"address": a, "reason": reason, "note": note} for a in address)
+
+    def _remove(self, *, address: list[str], **_options: Any) -> None:
+        names = [_read_address(one) for one in address]
+        removed, _ = self._rows.filter(address__in=names).delete()
+        self.stdout.write(f"{removed} of {len(names)} were removed from the list.")
+
+    def _import(self, *, path: str, reason: str, **_options: Any) -> None:
+        if path == "-":
+            self._keep(_read_rows(sys.stdin, reason))
+            return
+        try:
+            with Path(path).open(encoding="utf-8-sig", newline="") as file:
+                self._keep(_read_rows(file, reason))
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"{path} cannot be read: {error}") from None
+
+    def _export(self, *, path: str, **_options: Any) -> None:
+        if path == "-":
+            self._write(self.stdout)  # type: ignore[arg-type]
+            return
+        try:
+            with Path(path).open("x", encoding="utf-8", newline="") as file:
+                self._write(file)
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error.strerror}") from None
+
+    def _write(self, file: TextIO) -> None:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for row in self._rows.iterator(_CHUNK):
+            values = [row.address, row.reason, row.source, row.since.isoformat()]
+            writer.writerow([*values, row.note])
+
+    def _keep(self, entries: Iterable[dict[str, str]]) -> None:
+        """Add what is right, and then tell of what is not."""
+        before = self._rows.count()
+        chunk: list[Suppression] = []
+        wrong: list[str] = []
+        read = 0
+        for entry in entries:
+            read += 1
+            try:
+                chunk.append(_build_row(entry))
+            except (CommandError, ValueError) as error:
+                wrong.append(str(error))
+            if len(chunk) == _CHUNK:
+                self._rows.bulk_create(chunk, ignore_conflicts=True)
+                chunk = []
+        self._rows.bulk_create(chunk, ignore_conflicts=True)
+        added = self._rows.count() - before
+        self.stdout.write(
+            f"{added} were added; {read - len(wrong) - added} were there already."
+        )
+        if wrong:
+            shown = "\n".join(wrong[:20])
+            raise CommandError(f"{len(wrong)} could not be read:\n{shown}")
+
+
+def _read_rows(file: TextIO, reason: str) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV file with a heading, or of one with addresses alone."""
+    lines = csv.reader(file)
+    head: list[str] | None = None
+    for line in lines:
+        cells = [cell.strip() for cell in line]
+        if not any(cells):
+            continue
+        if head is None:
+            names = [cell.lower() for cell in cells]
+            head = names if "address" in names or "email" in names else []
+            if head:
+                continue
+        entry = dict(zip(head, cells, strict=False)) if head else {"address": cells[0]}
+        entry.setdefault("address", entry.get("email", ""))
+        if entry.get("reason") not in Reason.values:
+            entry["reason"] = reason
+        yield entry
+
+
+def _build_row(entry: dict[str, str]) -> Suppression:
+    row = Suppression(
+        address=_read_address(entry["address"]),
+        reason=entry["reason"],
+        source=entry.get("source") or "command",
+        note=entry.get("note", ""),
+    )
+    if since := entry.get("since"):
+        moment = parse_datetime(since)
+        if moment is None or timezone.is_naive(moment):
+            raise ValueError(
+                f"{since!r} is no time with a zone, such as 2026-01-31T12:00Z."
+            )
+        row.since = moment
+    return row
+
+
+def _read_address(text: str) -> str:
+    # An erased person is written out as what stands for her.
+    if text.startswith("erased:"):
+        return text
+    try:
+        return parse(text, "address").addr_spec.lower()
+    except InvalidAddress as error:
+        raise CommandError(str(error)) from None
