@@ -52,7 +52,7 @@ class Status(models.TextChoices):
     DEFERRED = "deferred", _("deferred")
     DELIVERED = "delivered", _("delivered")
     BOUNCED = "bounced", _("bounced")
-    SCANNED = "scanned", _("opened by a machine, likely")
+    SCANNED = "scanned", _("scanned")
     OPENED = "opened", _("opened")
     CLICKED = "clicked", _("clicked")
     UNSUBSCRIBED = "unsubscribed", _("unsubscribed")

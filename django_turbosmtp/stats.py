@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, IntegerField, Value
 
 from django_turbosmtp._compat import find_uuid7_floor
-from django_turbosmtp.models import Tag
+from django_turbosmtp.models import RANKS, Status, Tag
 from django_turbosmtp.querysets import STATUS_GROUPS
 
 if TYPE_CHECKING:
@@ -34,6 +34,20 @@ _GROUP_OF = {
 }
 
 
+_OPENED = (Status.OPENED, Status.CLICKED, Status.UNSUBSCRIBED)
+
+#: The statuses of messages that came at least so far.
+_REACHED = {
+    "delivered": (Status.DELIVERED, Status.SCANNED, *_OPENED, Status.COMPLAINED),
+    "opened": _OPENED,
+    "opened_with_machines": (Status.SCANNED, *_OPENED),
+    "clicked": (Status.CLICKED,),
+    "unsubscribed": (Status.UNSUBSCRIBED,),
+    "complained": (Status.COMPLAINED,),
+    "bounced": (Status.BOUNCED,),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     """A span of time: from ``start`` until just before ``end``."""
@@ -54,6 +68,41 @@ def count_by_time(
         for one in intervals
     ]
     return _count_each(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How many of the accepted messages came so far: ``number`` of ``total``."""
+
+    name: str
+    number: int
+    total: int
+
+    @property
+    def percentage(self) -> float:
+        """The share, from 0 to 100."""
+        return 100 * self.number / self.total
+
+
+def count_rates(messages: QuerySet[Message], since: datetime.datetime) -> list[Rate]:
+    """Return how far the messages since a time came; nothing where no event told.
+
+    By the furthest that is known of each: what was opened was delivered, too. Machines
+    open what no person has seen yet, so that opens are counted with them and without.
+    """
+    recent = messages.filter(created_at__gte=since).order_by()
+    counted = dict(recent.values_list("status").annotate(n=Count("pk")))
+    # "Rejected" may be by ourselves, before it was sent.
+    total = sum(counted.get(status, 0) for status in RANKS) - counted.get(
+        Status.REJECTED, 0
+    )
+    told = total - counted.get(Status.SENT, 0)
+    if not told:
+        return []
+    return [
+        Rate(name=name, number=sum(counted.get(s, 0) for s in statuses), total=total)
+        for name, statuses in _REACHED.items()
+    ]
 
 
 def count_by_value(

@@ -20,6 +20,7 @@ from django_turbosmtp.stats import (
     count_by_tag,
     count_by_time,
     count_by_value,
+    count_rates,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ _LABELS = {
     "day": gettext_lazy("24 hours"),
     "week": gettext_lazy("7 days"),
     "month": gettext_lazy("30 days"),
+}
+
+
+#: How far messages came, by `stats.Rate.name`.
+_RATES = {
+    "delivered": gettext_lazy("Delivered"),
+    "opened": gettext_lazy("Opened"),
+    "opened_with_machines": gettext_lazy("Opened, likely machines included"),
+    "clicked": gettext_lazy("A link was followed"),
+    "unsubscribed": gettext_lazy("Unsubscribed"),
+    "complained": gettext_lazy("Reported as spam"),
+    "bounced": gettext_lazy("Bounced"),
 }
 
 
@@ -97,6 +110,14 @@ def describe_period(
         ],
         "groups": [{"name": key, "label": STATUS_GROUPS[key][0]} for key in shown],
         "tables": tables,
+        "rates": [
+            {
+                "label": _RATES[rate.name],
+                "number": rate.number,
+                "percentage": formats.number_format(rate.percentage, decimal_pos=1),
+            }
+            for rate in counted["rates"]
+        ],
         "counted_at": formats.time_format(counted["at"], "H:i:s"),
     }
 
@@ -133,6 +154,7 @@ def _count(messages: QuerySet[Message], intervals: list[Interval]) -> dict[str, 
     return {
         "at": _read_clock(),
         "times": count_by_time(messages, intervals),
+        "rates": count_rates(messages, since),
         "mailers": count_by_value(messages, "mailer", known["mailers"], since),
         "tags": {name: counts for name, counts in most[:TAGS] if counts},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -51,6 +51,9 @@ class SuppressionAdmin(_ModelAdmin):
     search_help_text = _("A whole address.")
     ordering = ("-since", "-pk")
     show_full_result_count = False
+
+    class Media:
+        css: ClassVar = {"all": ["turbosmtp/admin.css"]}
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let nobody: what somebody is suppressed for was so, or is lifted."""

@@ -157,6 +157,42 @@ def send_as_a_shop() -> None:
         row.created_at = now - timedelta(hours=number * 1.7 + number % 5)
         row.concluded_at = row.created_at + timedelta(milliseconds=80 + number)
         row.save()
+    tell_of_them()
+
+
+def tell_of_them() -> None:
+    """Tell what became of the messages, as turboSMTP's webhook would."""
+    from django_turbosmtp.events import read_event
+    from django_turbosmtp.journal.track import keep_events
+    from django_turbosmtp.models import Message
+
+    agents = ["Mozilla/5.0 (iPhone; CPU iPhone OS 18_0)", "Mozilla/5.0"]
+    events = []
+    rows = Message.objects.filter(status="sent").order_by("created_at", "id")
+    for number, row in enumerate(rows):
+        words = ["PROCESSED", "DELIVERED"]
+        if number % 17 == 5:
+            words[1:] = ["BOUNCED"]
+        elif number % 3 != 1:
+            words.append("OPENED")
+            if number % 4 == 0:
+                words.append("CLICKED")
+        for place, word in enumerate(words):
+            event = {
+                "id": f"{number}-{place}",
+                "mid": row.mid,
+                "status": word,
+                "email": row.first_recipient,
+                "timestamp": int(row.created_at.timestamp()) + 3 + 600 * place,
+            }
+            if word == "BOUNCED":
+                event["reason"] = "550 5.1.1 <mailbox>: no such user here"
+            if word in {"OPENED", "CLICKED"}:
+                event["useragent"] = agents[number % 5 == 0]
+            if word == "CLICKED":
+                event["url"] = "https://shop.example.org/orders/"
+            events.append(read_event(event))
+    keep_events(events, "default")
 
 
 if __name__ == "__main__":

@@ -191,6 +191,8 @@ PAGES = {
     "person": "person/?address=outside@example.net",
     "dashboard": "dashboard/?period=week",
     "test": "test/",
+    "suppressed": "../suppression/",
+    "suppressed-add": "../suppression/add/",
 }
 
 

@@ -7,6 +7,7 @@ import email
 import email.policy
 import io
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,31 @@ def test_the_dashboard(admin_client: Client) -> None:
     assert list(month["times"].values()) == [[1, 2, 1]] * 3
     assert month["tags"] == {"order": [3, 0, 3], "welcome": [0, 3, 0]}
     assert tables(admin_client, "nonsense") == day
+
+
+def test_how_far_they_came(admin_client: Client) -> None:
+    url = f"{LIST}dashboard/"
+    assert "How far they came" not in admin_client.get(url).content.decode()
+    add("a", status="sent")
+    assert "How far they came" not in admin_client.get(url).content.decode()
+    reached = ("delivered", "scanned", "opened", "clicked", "bounced", "complained")
+    for status in (*reached, "unsubscribed"):
+        add("a", status=status)
+    add("a", status="failed")
+    add("a", status="rejected")
+    html = admin_client.get(url).content.decode()
+    found = re.findall(
+        r'<th scope="row">([^<]*)</th><td>(\d+)</td><td>([\d.]+)</td>', html
+    )
+    assert found == [
+        ("Delivered", "6", "75.0"),
+        ("Opened", "3", "37.5"),
+        ("Opened, likely machines included", "4", "50.0"),
+        ("A link was followed", "1", "12.5"),
+        ("Unsubscribed", "1", "12.5"),
+        ("Reported as spam", "1", "12.5"),
+        ("Bounced", "1", "12.5"),
+    ]
 
 
 def test_an_empty_dashboard(admin_client: Client) -> None:

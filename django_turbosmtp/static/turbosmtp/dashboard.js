@@ -4,6 +4,10 @@
 (() => {
     const colours = {
         accepted: "--turbosmtp-good",
+        delivered: "--turbosmtp-delivered",
+        opened: "--turbosmtp-opened",
+        bounced: "--turbosmtp-bounced",
+        complained: "--turbosmtp-complained",
         failed: "--turbosmtp-bad",
         unknown: "--turbosmtp-doubt",
     };
