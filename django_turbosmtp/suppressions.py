@@ -28,8 +28,8 @@ logger = get_logger("django_turbosmtp.suppressions")
 #: Ask for so many addresses by one statement, in two forms each.
 _CHUNK = 400
 
-#: The reason of a suppression, by the type of the event that brought it.
-_REASONS = {"complained": "complained", "unsubscribed": "unsubscribed"}
+#: The reason of a suppression, by that of the event. Any other is a hard bounce.
+_REASONS = {"spam": "complained", "unsubscribed": "unsubscribed"}
 
 
 def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
@@ -117,8 +117,7 @@ def keep_suppressions(events: Iterable[TrackingEvent], alias: str) -> None:
     rows = [
         Suppression(
             address=event.recipient,
-            reason=_REASONS.get(event.event_type)
-            or _REASONS.get(_name_reason(event), "bounced"),
+            reason=_REASONS.get(event.reject_reason or "", "bounced"),
             source="webhook",
             since=event.timestamp or now,
             note=event.description,
@@ -130,9 +129,3 @@ def keep_suppressions(events: Iterable[TrackingEvent], alias: str) -> None:
         # In one order, so that two processes wait for each other, and not both.
         rows.sort(key=lambda row: row.address)
         Suppression.objects.using(alias).bulk_create(rows, ignore_conflicts=True)
-
-
-def _name_reason(event: TrackingEvent) -> str:
-    return {"spam": "complained", "unsubscribed": "unsubscribed"}.get(
-        event.reject_reason or "", ""
-    )

@@ -64,7 +64,8 @@ class Preparer:
     def leave_out(self, jobs: Sequence[Job]) -> None:
         """Leave the suppressed out of messages that are prepared; one look-up for all.
 
-        A message whose ``ignore_suppressions`` is true goes to everybody.
+        A message whose ``ignore_suppressions`` is true goes to everybody. Says of each
+        message how many were left out, by this or by ``keep``.
         """
         waiting = [
             job
@@ -72,12 +73,13 @@ class Preparer:
             if job.requests and not getattr(job.message, "ignore_suppressions", False)
         ]
         found = look_up({a for job in waiting for a in _list_lower(job)}, self.settings)
-        if not found:
-            return
-        for job in waiting:
+        for job in waiting if found else ():
             without = found.keys() & _list_lower(job)
             if without:
                 self._translate_again(job, {name: found[name] for name in without})
+        for job in jobs:
+            if job.translation and job.translation.left_out:
+                _report_left_out(job, job.translation.left_out)
 
     def _translate_again(self, job: Job, without: dict[str, str]) -> None:
         job.status.recipients.clear()
@@ -122,7 +124,8 @@ class Preparer:
             for payload in translation.payloads
         ]
         if translation.left_out:
-            _report_left_out(job.status, translation.left_out, without)
+            addresses = [r.mailbox.addr_spec for r in translation.left_out]
+            job.status.set_recipients(addresses, "rejected", None)
         if not job.requests:
             job.status.outcome = SUPPRESSED
 
@@ -136,18 +139,14 @@ def _list_lower(job: Job) -> set[str]:
     }
 
 
-def _report_left_out(
-    status: TurboSMTPStatus, left_out: Sequence[Recipient], without: Collection[str]
-) -> None:
-    addresses = [recipient.mailbox.addr_spec for recipient in left_out]
-    status.set_recipients(addresses, "rejected", None)
-    suppressed = sum(address.lower() in without for address in addresses)
+def _report_left_out(job: Job, left_out: Sequence[Recipient]) -> None:
+    suppressed = sum(r.mailbox.addr_spec.lower() in job.left_out_for for r in left_out)
     for number, what in (
-        (len(addresses) - suppressed, "RECIPIENT_GUARD"),
+        (len(left_out) - suppressed, "RECIPIENT_GUARD"),
         (suppressed, "The list of suppressed addresses"),
     ):
         if number:
-            reference = status.reference_id
+            reference = job.status.reference_id
             logger.warning("%s: %s left out %s recipient(s).", reference, what, number)
 
 

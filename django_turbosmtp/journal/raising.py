@@ -28,6 +28,9 @@ _ORDER = [
     *(status for status in RANKS if status not in {Status.BOUNCED, Status.REJECTED}),
 ]
 
+_RANKED = " ".join(f"WHEN '{s}' THEN {number}" for number, s in enumerate(_ORDER))
+_NAMED = " ".join(f"WHEN {number} THEN '{s}'" for number, s in enumerate(_ORDER))
+
 
 class Candidate(NamedTuple):
     """A recipient that an event may be about."""
@@ -138,18 +141,12 @@ class Statements:
         Whom we left out ourselves, before it was sent, has no part in it.
         """
         ids = self._write_keys(keys)
-        ranked = " ".join(
-            f"WHEN '{status}' THEN {number}" for number, status in enumerate(_ORDER)
-        )
-        named = " ".join(
-            f"WHEN {number} THEN '{status}'" for number, status in enumerate(_ORDER)
-        )
         sql = (
             f"UPDATE {self._message} SET status = COALESCE(CASE (SELECT MIN("  # noqa: S608
-            f"CASE r.status {ranked} END) FROM {self._recipient} r"
+            f"CASE r.status {_RANKED} END) FROM {self._recipient} r"
             f" WHERE r.message_id = {self._message}.id"
             f" AND NOT (r.status = '{Status.REJECTED}' AND r.mid = ''))"
-            f" {named} END, status) WHERE id IN ({_places(ids)})"
+            f" {_NAMED} END, status) WHERE id IN ({_places(ids)})"
         )
         with self._connection.cursor() as cursor:
             cursor.execute(sql, ids)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, OperationalError, connections, transaction
@@ -79,12 +80,12 @@ class Kept:
         """The message id, "" for none."""
         return self.event.message_id or ""
 
-    @property
+    @cached_property
     def reference_id(self) -> str:
         """The reference id, as the database holds it."""
         return Cleaner().clean_text(self.event.reference_id)
 
-    @property
+    @cached_property
     def address(self) -> str:
         """The recipient's address, as the database holds it."""
         return Cleaner().clean_text(self.event.recipient)
@@ -145,7 +146,7 @@ def _rebuild(row: Event) -> Kept:
 
 def _join(orphans: Sequence[Kept], alias: str) -> None:
     _find_matches(orphans, alias)
-    found = [one for one in orphans if one.match is not None]
+    found = [one for one in orphans if one.message_id is not None]
     if not found:
         return
 
@@ -211,10 +212,10 @@ def _find_by_reference(kept: Sequence[Kept], alias: str) -> None:
     unsettled = Recipient.objects.using(alias).filter(
         message__reference_id__in=references, mid="", status__in=WITHOUT_RANK
     )
-    columns = [name for name in Candidate._fields if hasattr(Recipient, name)]
-    others = ["message__recipient_count", "message__outcome", "message__reference_id"]
+    columns = ("pk", "message_id", "position", "address", "mid")
+    joined = ("message__recipient_count", "message__outcome", "message__reference_id")
     by_reference: dict[str, list[Candidate]] = defaultdict(list)
-    for *row, reference in unsettled.order_by().values_list(*columns, *others):
+    for *row, reference in unsettled.order_by().values_list(*columns, *joined):
         by_reference[reference].append(Candidate(*row))
     for one in kept:
         candidates = by_reference.get(one.reference_id, [])

@@ -131,7 +131,9 @@ class TestSending:
         assert received.recipients == [("to", "a@x.org")]
         assert str(received.message["To"]) == "a@x.org, gone@x.org"
 
-    def test_with_the_guard(self, suppressing: Any, sandbox: Sandbox) -> None:
+    def test_with_the_guard(
+        self, suppressing: Any, sandbox: Sandbox, caplog: Any
+    ) -> None:
         suppress("gone@x.org")
         guard = ["x.org"]
         message = new(to=["a@x.org", "gone@x.org", "b@elsewhere.org"])
@@ -142,6 +144,12 @@ class TestSending:
             "gone@x.org": "bounced",
             "b@elsewhere.org": "guard",
         }
+        # Each is said once.
+        said = [r.getMessage().partition(": ")[2] for r in caplog.records]
+        assert said == [
+            "RECIPIENT_GUARD left out 1 recipient(s).",
+            "The list of suppressed addresses left out 1 recipient(s).",
+        ]
 
     def test_one_look_up_for_all(self, suppressing: Any, sandbox: Sandbox) -> None:
         suppressing.TURBOSMTP |= {"LOG": False}

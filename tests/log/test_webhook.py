@@ -25,6 +25,7 @@ from django.utils import timezone
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.events import EVENT_TYPES, read_event
+from django_turbosmtp.journal.track import join_events
 from django_turbosmtp.models import (
     RANKS,
     Event,
@@ -430,6 +431,21 @@ def test_joined_when_the_row_is_committed(
     assert (row.outcome, row.mid) == ("accepted", mid)
     assert Event.objects.get().message_id == row.pk
     assert not Unmatched.objects.exists()
+
+
+def test_joined_to_the_message_alone_where_no_recipient_is_named(
+    tracked: Any, sandbox: Sandbox
+) -> None:
+    [row] = send()
+    raw = build("OPENED", row, email="somebody@else.org")
+    Event.objects.bulk_create([build_unmatched(raw)])
+    event = Event.objects.get()
+    Unmatched.objects.create(event=event, mid=row.mid)
+    join_events([row.mid], [], "default")
+    event.refresh_from_db()
+    assert (event.message_id, event.position) == (row.pk, None)
+    assert not Unmatched.objects.exists()
+    assert statuses(row) == ["sent"]
 
 
 def build_unmatched(raw: dict[str, Any]) -> Event:
