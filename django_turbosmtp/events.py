@@ -120,9 +120,15 @@ class TrackingEvent:
         """Whether its recipient is not to be written to again."""
         if self.event_type in {"complained", "unsubscribed"}:
             return True
-        if self.event_type == "rejected":
-            return self.reject_reason in {"spam", "unsubscribed", "bounced", "invalid"}
-        return self.event_type == "bounced" and self.bounce_kind in HARD
+        if self.event_type not in {"bounced", "rejected"}:
+            return False
+        if self.bounce_kind in HARD:
+            return True
+        # Dropped for what she did before; not for what this one message looks like.
+        return self.event_type == "rejected" and (
+            self.reject_reason == "unsubscribed"
+            or "complain" in self.mta_response.lower()
+        )
 
 
 def read_body(body: bytes) -> list[TrackingEvent]:
