@@ -101,6 +101,15 @@ def page(browser, size, scheme):
     context.close()
 
 
+def follow(page, act):
+    """Do what leads to another page, such as a click, and wait until that one is there.
+
+    A click alone returns while the old page still stands.
+    """
+    with page.expect_navigation():
+        act()
+
+
 def take_shot(page, size, scheme, name):
     """Keep a picture of the page, which may not scroll sideways."""
     ARTIFACTS.mkdir(parents=True, exist_ok=True)

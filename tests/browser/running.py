@@ -11,6 +11,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from tests.browser.conftest import follow
+
 SITE = Path(__file__).with_name("site.py")
 
 
@@ -54,4 +56,4 @@ def log_in(page, site, path=""):
     page.goto(f"{site}/admin/turbosmtp/message/{path}")
     page.get_by_label("Username:").fill("admin")
     page.get_by_label("Password:").fill("password")
-    page.get_by_role("button", name="Log in").click()
+    follow(page, page.get_by_role("button", name="Log in").click)

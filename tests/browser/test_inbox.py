@@ -9,7 +9,7 @@ import json
 import pytest
 
 from django_turbosmtp.sandbox import Sandbox
-from tests.browser.conftest import take_shot
+from tests.browser.conftest import follow, take_shot
 from tests.browser.hostile import build_hostile_html, picture
 
 KEYS = {"consumerKey": "sandbox-key", "consumerSecret": "sandbox-secret"}
@@ -55,7 +55,7 @@ def test_a_hostile_message_does_nothing(sandbox, outside, page, size, scheme):
     assert page.locator("ul.messages li").count() == 2
     take_shot(page, size, scheme, "inbox-list")
 
-    page.get_by_role("link", name="Your order is on its way").click()
+    follow(page, page.get_by_role("link", name="Your order is on its way").click)
     inner = page.frame_locator("iframe")
     inner.locator("#inline").wait_for()
     frame = page.frames[1]
@@ -73,7 +73,7 @@ def test_a_hostile_message_does_nothing(sandbox, outside, page, size, scheme):
     assert [url for url in left if not url.startswith(origin)] == []
 
     for width, pixels in (("Phone", 375), ("Tablet", 768)):
-        page.get_by_role("link", name=width).click()
+        follow(page, page.get_by_role("link", name=width).click)
         box = page.locator("iframe").bounding_box()
         assert box["width"] == pixels
     take_shot(page, size, scheme, "inbox-tablet")
@@ -85,7 +85,7 @@ def test_remote_pictures_on_request(sandbox, outside, page):
     page.goto(f"{sandbox.url}/messages/{sandbox.latest.mid}")
     page.wait_for_load_state("networkidle")
     assert asked == []
-    page.get_by_role("link", name="Load them").click()
+    follow(page, page.get_by_role("link", name="Load them").click)
     page.wait_for_load_state("networkidle")
     assert "/remote.png" in asked
     # Pictures alone, and still no script, frame, style sheet or form.
@@ -113,8 +113,7 @@ def test_tabs_by_keyboard(sandbox, outside, page, size, scheme):
             pytest.fail(f"the tab {name} is out of the keyboard's reach")
         style = "getComputedStyle(document.activeElement).outlineStyle"
         assert page.evaluate(style) == "solid"
-        page.keyboard.press("Enter")
-        page.wait_for_load_state()
+        follow(page, lambda: page.keyboard.press("Enter"))
         assert page.locator(".tabs [aria-current]").inner_text() == name
         assert content in page.locator(".panel").inner_text()
         take_shot(page, size, scheme, name.split()[0].lower())
@@ -125,26 +124,25 @@ def test_faults_and_clearing(sandbox, page, size, scheme):
     send(sandbox, subject="One")
     send(sandbox, subject="Two", to="nobody", wanted=400)
     page.goto(f"{sandbox.url}/faults")
-    page.get_by_role("button", name="lost_answer").click()
+    follow(page, page.get_by_role("button", name="lost_answer").click)
     page.get_by_label("Fault", exact=True).select_option("429")
     page.get_by_label("Only if the request contains").fill("jane@")
     page.get_by_label("Until cleared").check()
-    page.get_by_role("button", name="Add fault").click()
+    follow(page, page.get_by_role("button", name="Add fault").click)
     assert [fault.kind for fault in sandbox.faults.active] == ["lost_answer", "429"]
     take_shot(page, size, scheme, "inbox-faults")
-    page.get_by_role("button", name="Clear all faults").click()
+    follow(page, page.get_by_role("button", name="Clear all faults").click)
     assert sandbox.faults.active == []
     page.get_by_label("Seconds").last.fill("0.5")
-    page.get_by_role("button", name="Set latency").click()
-    page.wait_for_load_state()
+    follow(page, page.get_by_role("button", name="Set latency").click)
     assert sandbox.latency == 0.5
-    page.get_by_role("link", name="Inbox").click()
+    follow(page, page.get_by_role("link", name="Inbox").click)
     take_shot(page, size, scheme, "inbox-refused")
-    page.get_by_role("link", name="Clear inbox").click()
+    follow(page, page.get_by_role("link", name="Clear inbox").click)
     assert len(sandbox.messages) == 1
     take_shot(page, size, scheme, "inbox-clear")
-    page.get_by_role("button", name="Clear inbox").click()
-    page.get_by_text("No message yet").wait_for()
+    follow(page, page.get_by_role("button", name="Clear inbox").click)
+    assert page.get_by_text("No message yet").is_visible()
     assert sandbox.messages == []
     take_shot(page, size, scheme, "inbox-empty")
     assert page.complaints == []
@@ -155,7 +153,7 @@ def test_telling_events(outside, page, size, scheme):
         send(sandbox, subject="Hello", to="jane@example.org")
         page.goto(f"{sandbox.url}/messages/{sandbox.latest.mid}")
         page.get_by_label("that it was").select_option("BOUNCED")
-        page.get_by_role("button", name="Tell").click()
+        follow(page, page.get_by_role("button", name="Tell").click)
         page.get_by_text("BOUNCED jane@example.org").wait_for()
         assert page.locator(".told li").count() == 3
         take_shot(page, size, scheme, "inbox-told")
@@ -167,6 +165,6 @@ def test_search(sandbox, page):
     send(sandbox, subject="Welcome")
     page.goto(sandbox.url)
     page.get_by_label("Search").fill("PLEASE PAY")
-    page.keyboard.press("Enter")
+    follow(page, lambda: page.keyboard.press("Enter"))
     page.get_by_text("1 of 2 messages found").wait_for()
     assert page.locator("ul.messages h2").all_inner_texts() == ["Your invoice"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from django_turbosmtp.sandbox import Sandbox
-from tests.browser.conftest import ARTIFACTS, CHROMIUM  # noqa: F401
+from tests.browser.conftest import ARTIFACTS, CHROMIUM, follow  # noqa: F401
 from tests.browser.running import log_in, run_site
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -56,7 +56,7 @@ def test_the_list(shop, screen):
 
 def test_a_message(shop, screen):
     log_in(screen, shop, "?q=jane@example.org")
-    screen.get_by_role("link", name="Your parcel").first.click()
+    follow(screen, screen.get_by_role("link", name="Your parcel").first.click)
     screen.frame_locator("iframe").get_by_role("heading").first.wait_for()
     keep(screen, "message")
 
