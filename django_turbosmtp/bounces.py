@@ -30,8 +30,18 @@ class Bounce(NamedTuple):
     kind: BounceKind
 
 
-_ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
-_BASIC = re.compile(r"(?<![\d.])([245])\d\d(?![\d.])")
+#: Not a part of a number or of an IP address; a full stop may end the sentence.
+_END = r"(?!\d|\.\d)"
+_ENHANCED = re.compile(rf"(?<![\d.])([245])\.(\d{{1,3}})\.(\d{{1,3}}){_END}")
+_BASIC = re.compile(rf"(?<![\d.])([245])\d\d{_END}")
+
+#: Said of what may be otherwise tomorrow.
+_TRANSIENT = re.compile(
+    r"\b(?:try(?:ing)? (?:again|later)|later again|temporar\w+|greylist\w*)\b"
+)
+
+#: The sender was refused, not the recipient.
+_SENDER = Bounce("blocked", "blocked")
 
 #: By subject and detail of an enhanced code, whatever its class.
 _BY_CODE: dict[tuple[int, int], Bounce] = {
@@ -39,6 +49,8 @@ _BY_CODE: dict[tuple[int, int], Bounce] = {
     (1, 2): Bounce("bounced", "no_domain"),
     (1, 3): Bounce("invalid", "no_mailbox"),
     (1, 6): Bounce("bounced", "no_mailbox"),
+    (1, 7): _SENDER,
+    (1, 8): _SENDER,
     (1, 10): Bounce("bounced", "no_domain"),
     (2, 1): Bounce("bounced", "no_mailbox"),
     (2, 2): Bounce("bounced", "full"),
@@ -46,6 +58,12 @@ _BY_CODE: dict[tuple[int, int], Bounce] = {
     (3, 4): Bounce("other", "too_large"),
     (4, 7): Bounce("timed_out", "slow"),
 }
+
+#: Said beside any code: a mailbox that is full is there.
+_FULL = re.compile(
+    r"\b(?:quota|(?:mailbox|inbox|account)\b[^.;]{0,80}\bfull|out of storage"
+    r"|storage (?:limit|allocation)|exceeded storage)\b"
+)
 
 _WORDS: list[tuple[Bounce, re.Pattern[str]]] = [
     (
@@ -56,11 +74,12 @@ _WORDS: list[tuple[Bounce, re.Pattern[str]]] = [
         ),
     ),
     (Bounce("unsubscribed", "other"), re.compile(r"\bunsubscri\w+")),
+    (Bounce("bounced", "full"), _FULL),
     (
-        Bounce("bounced", "full"),
+        _SENDER,
         re.compile(
-            r"\b(?:over ?quota|quota exceeded|mailbox (?:is )?full|out of storage"
-            r"|inbox is full|storage (?:limit|allocation)|exceeded storage)\b"
+            r"\b(?:sender|from|return[- ]path)(?:'s)?"
+            r" (?:address|domain|e-?mail|verif\w+|(?:is |was )?rejected|denied)\b"
         ),
     ),
     (
@@ -73,13 +92,14 @@ _WORDS: list[tuple[Bounce, re.Pattern[str]]] = [
     (
         Bounce("bounced", "no_mailbox"),
         re.compile(
-            r"\b(?:(?:user|recipient|mailbox|account|address|alias) (?:is )?"
-            r"(?:unknown|not found|does ?n[o']t exist|not exist\w*|disabled|inactive"
-            r"|invalid|unavailable|no longer \w+)"
-            r"|(?:no such|unknown|invalid|nonexistent|non-existent) "
-            r"(?:\w+ )?(?:user|recipient|mailbox|account|address|person|local part)"
+            r"\b(?:(?:user|recipient|mailbox|account|address|alias)(?: \S+@\S+)?"
+            r" (?:is |was |has been )?(?:unknown|not found|does ?n[o'\u2019]t exist"
+            r"|not exist\w*|disabled|deactivated|inactive|invalid"
+            r"|unavailable|not available|no longer \w+|not (?:a )?(?:known|valid))"
+            r"|(?:no such|unknown|invalid|non-?existent|not a (?:known|valid))"
+            r" (?:\w+ )?(?:user|recipient|mailbox|account|address|person|local part)"
             r"|no mailbox here|user doesn't have|address rejected|bouncing recipient"
-            r"|does not like recipient|dropped due to bouncing)\b"
+            r"|does not like recipient|dropped due to bouncing|unrouteable address)\b"
         ),
     ),
     (
@@ -99,7 +119,8 @@ _WORDS: list[tuple[Bounce, re.Pattern[str]]] = [
     (
         Bounce("other", "too_large"),
         re.compile(
-            r"\b(?:message (?:is )?too (?:large|big)|size limit|exceeds size)\b"
+            r"\b(?:message (?:is )?too (?:large|big)|size limit|size exceeds"
+            r"|exceeds (?:the )?(?:fixed |maximum )?(?:message )?size)\b"
         ),
     ),
 ]
@@ -112,13 +133,15 @@ def classify(text: str) -> Bounce:
     goes before words; a code of policy (x.7.x), or none, lets the words decide. What
     nothing is known of is "other", never a hard bounce: nobody is given up by mistake.
     """
-    words = text.lower()[:2000]
+    words = " ".join(text.lower()[:2000].split())
     code = _ENHANCED.search(words)
-    permanent = not words.startswith("4")
+    permanent = not words.startswith("4") and not _TRANSIENT.search(words)
     if code:
         permanent = code[1] == "5"
         subject, detail = int(code[2]), int(code[3])
         found = _BY_CODE.get((subject, detail))
+        if found is not None and found.kind in HARD and _FULL.search(words):
+            found = Bounce("bounced", "full")
         if found is not None:
             return _soften(found, permanent=permanent)
         if subject == 7:
@@ -127,7 +150,7 @@ def classify(text: str) -> Bounce:
                 Bounce("blocked", "blocked"),
             )
     elif basic := _BASIC.search(words):
-        permanent = basic[1] == "5"
+        permanent = permanent and basic[1] == "5"
     for bounce, pattern in _WORDS:
         if pattern.search(words):
             return _soften(bounce, permanent=permanent)

@@ -14,6 +14,8 @@ from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+from django.utils.encoding import punycode
+
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.bounces import HARD, classify
 from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
@@ -43,7 +45,12 @@ _MAX_SECONDS = 4_102_444_800
 _MAX_EVENT_ID = 255
 _MAX_TEXT = 2_000
 _MAX_DIGITS = 50
+_MAX_REASON_DEPTH = 3
+_MAX_REASON_PARTS = 20
 _MAX_DEPTH = 15
+
+#: A string of JSON, a bracket, or what stands between them.
+_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]|[^"\[\]{}]+', re.DOTALL)
 
 #: Programs that fetch pictures and follow links before a person does, or in her place.
 _MACHINES = re.compile(
@@ -104,7 +111,9 @@ class TrackingEvent:
             else [json.dumps(self.esp_event, sort_keys=True, default=str)]
         )
         if not self.event_id:
-            said += [self.message_id or "", self.click_url]
+            said.append(self.message_id or "")
+        # A program follows several links in one second.
+        said.append(self.click_url)
         seconds = int(self.timestamp.timestamp()) if self.timestamp else 0
         text = "\0".join(said).encode(errors="surrogatepass")
         return f"{seconds:08x}{blake2b(text, digest_size=14).hexdigest()}"
@@ -136,12 +145,11 @@ def read_body(body: bytes) -> list[TrackingEvent]:
 
     Raise `MalformedBody` for what is no JSON object and no array.
     """
+    # A letter that is none spoils a text, and not the events beside it.
+    text = body.decode("utf-8-sig", errors="replace")
     try:
-        text = body.decode("utf-8-sig")
-        value = json.loads(
-            text, parse_int=_read_integer, parse_float=_read_float, parse_constant=str
-        )
-    except (ValueError, RecursionError) as error:
+        value = _read_json(text)
+    except ValueError as error:
         raise_interrupt(error)
         raise MalformedBody("The body is not JSON.") from None
     if isinstance(value, dict):
@@ -168,7 +176,7 @@ def read_event(raw: Any) -> TrackingEvent:
         timestamp=_read_moment(given.get("timestamp")),
         event_id=_read_text(given.get("id"))[:_MAX_EVENT_ID],
         message_id=_read_digits(given.get("mid")),
-        recipient=_read_text(given.get("email")).strip().lower()[:MAX_ADDRESS_LENGTH],
+        recipient=_read_address(given.get("email")),
         reference_id=_read_text(given.get("reference_id"))[:MAX_REFERENCE_LENGTH],
         reject_reason=reason,
         bounce_kind=kind,
@@ -191,6 +199,35 @@ def is_machine(user_agent: str) -> bool:
     return agent == _APPLE_PROXY or _MACHINES.search(agent) is not None
 
 
+def _read_json(text: str) -> Any:
+    """Return what JSON says. Raise ValueError for what is none."""
+    how: dict[str, Any] = {
+        "parse_int": _read_integer,
+        "parse_float": _read_float,
+        "parse_constant": str,
+    }
+    try:
+        return json.loads(text, **how)
+    except RecursionError as error:
+        raise_interrupt(error)
+        # One part that is nested too deep, and others beside it.
+        return json.loads(_cut_depth(text), **how)
+
+
+def _cut_depth(text: str) -> str:
+    """Return JSON with a note in place of what is nested deeper than is kept."""
+    kept, depth = [], 0
+    for found in _TOKENS.finditer(text):
+        part = found[0]
+        depth += part in "[{"
+        if depth <= _MAX_DEPTH + 3:
+            kept.append(part)
+        elif depth == _MAX_DEPTH + 4 and part in "[{":
+            kept.append('"(nested too deep)"')
+        depth -= part in "]}"
+    return "".join(kept)
+
+
 def _read_integer(digits: str) -> int | str:
     # Python refuses to read very long ones, which would be the end of all events.
     return int(digits) if len(digits) <= _MAX_DIGITS else digits
@@ -208,8 +245,16 @@ def _read_float(text: str) -> Decimal | str:
 
 
 def _fold(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return it with names in lower case: turboSMTP writes some of them both ways."""
-    return {str(name).strip().lower(): value for name, value in raw.items()}
+    """Return it with names in lower case: turboSMTP writes some of them both ways.
+
+    Where both are there, the one that says something counts.
+    """
+    folded: dict[str, Any] = {}
+    for given, value in raw.items():
+        name = str(given).strip().lower()
+        if folded.get(name) in (None, "") or value not in (None, ""):
+            folded[name] = value
+    return folded
 
 
 def _read_text(value: Any) -> str:
@@ -217,6 +262,20 @@ def _read_text(value: Any) -> str:
         return ""
     text = format(value, "f") if isinstance(value, Decimal) else str(value)
     return text[:_MAX_TEXT]
+
+
+def _read_address(value: Any) -> str:
+    """Return an address as the log compares it: alone, in lower case, in IDNA."""
+    text = _read_text(value).strip().lower()
+    if text.endswith(">"):
+        text = text.rpartition("<")[2][:-1].strip()
+    local, at, domain = text.rpartition("@")
+    if not domain.isascii():
+        try:
+            text = f"{local}{at}{punycode(domain)}"
+        except UnicodeError as error:
+            raise_interrupt(error)
+    return text[:MAX_ADDRESS_LENGTH]
 
 
 def _read_digits(value: Any) -> str | None:
@@ -241,16 +300,27 @@ def _read_moment(value: Any) -> datetime | None:
     return None
 
 
-def _read_reason(value: Any) -> str:
-    """Return a reason, which comes as a text, an object or a list."""
+def _read_reason(value: Any, depth: int = 0) -> str:
+    """Return a reason, which comes as a text, an object or a list.
+
+    What an object says twice ("0" and "response") is returned once, and each line of
+    what it says in different words.
+    """
+    if not isinstance(value, (dict, list)):
+        return _read_text(value).strip()
+    if depth > _MAX_REASON_DEPTH:
+        return ""
+    parts = value
     if isinstance(value, dict):
         folded = _fold(value)
-        candidates = [folded.get("response"), folded.get("0"), *folded.values()]
-    elif isinstance(value, list):
-        candidates = value
-    else:
-        candidates = [value]
-    return next((text for c in candidates if (text := _read_text(c).strip())), "")
+        known = [folded.get("response"), folded.get("0")]
+        parts = known if any(known) else list(folded.values())
+    texts: list[str] = []
+    for part in parts[:_MAX_REASON_PARTS]:
+        text = _read_reason(part, depth + 1)
+        if not any(text in other for other in texts):
+            texts = [other for other in texts if other not in text] + [text]
+    return "\n".join(texts)[:_MAX_TEXT]
 
 
 def _make_plain(value: Any, depth: int = 0) -> Any:

@@ -131,8 +131,11 @@ def test_no_time(value: Any) -> None:
         "550 no",
         {"0": "550 no"},
         {"response": "550 no"},
-        {"0": "other", "response": "550 no"},
+        {"0": "550", "response": "550 no"},
         {"Response": "550 no"},
+        {"response": {"text": "550 no"}},
+        {"0": "550 no", "response": ""},
+        [{"0": "550 no"}, "no"],
         {"detail": "550 no"},
         ["550 no"],
         {"0": None, "x": 5, "response": "550 no"},
@@ -140,6 +143,39 @@ def test_no_time(value: Any) -> None:
 )
 def test_reasons(reason: Any) -> None:
     assert read_one(reason=reason).mta_response == "550 no"
+
+
+def test_a_reason_in_two_words_keeps_both() -> None:
+    event = read_one(reason={"0": "550 5.1.1 no such user", "response": "550 no"})
+    assert event.mta_response == "550 no\n550 5.1.1 no such user"
+    assert (event.description, event.bounce_kind) == ("550 no", "no_mailbox")
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["JANE@BÜCHER.example", " jane@xn--bcher-kva.example ", "J <jane@bücher.example>"],
+)
+def test_addresses_as_the_log_has_them(given: str) -> None:
+    assert read_one(email=given).recipient == "jane@xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [("jane", "jane"), ("a@" + "ü" * 80, "a@" + "ü" * 80), (None, ""), (["a@b"], "")],
+)
+def test_addresses_that_are_none(given: Any, address: str) -> None:
+    assert read_one(email=given).recipient == address
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+@pytest.mark.parametrize(
+    "order", [("Timestamp", "timestamp"), ("timestamp", "Timestamp")]
+)
+def test_of_two_spellings_the_one_that_says_something(
+    order: tuple[str, str], nothing: Any
+) -> None:
+    event = read_one(**{"timestamp": ...} | {order[0]: 1576710200, order[1]: nothing})
+    assert event.digest == read_one().digest
 
 
 @pytest.mark.parametrize("reason", [None, "", {}, [], True, {"0": {}}, [[]]])
@@ -165,6 +201,8 @@ def test_no_reason(reason: Any) -> None:
         b"true",
         b"[" * 100_000,
         b'{"a":' * 100_000,
+        b"[1," + b"[" * 100_000,
+        b'["' * 100_000,
     ],
 )
 def test_malformed(body: bytes) -> None:
@@ -188,6 +226,23 @@ def test_what_is_no_event_is_kept_beside_the_others(part: Any) -> None:
     assert events[0].esp_event == part
 
 
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_what_is_nested_without_end_keeps_nobody_out(opened: str, closed: str) -> None:
+    deep = f"{opened * 50_000}5{closed * 50_000}"
+    good = json.dumps(DROP | {"subject": '"]}[{\\'})
+    body = f'[{good}, {{"status": "OPENED", "x": {deep}, "mid": 5}}, {good}]'
+    first, bad, last = read_body(body.encode())
+    assert first == last == read_event(DROP | {"subject": '"]}[{\\'})
+    assert (bad.event_type, bad.message_id) == ("opened", "5")
+    assert "nested too deep" in json.dumps(bad.esp_event)
+
+
+def test_a_letter_that_is_none_keeps_nobody_out() -> None:
+    body = json.dumps([DROP | {"subject": "caf?"}, DROP]).encode()
+    first, second = read_body(body.replace(b"?", b"\xe9"))
+    assert (first.message_id, second) == ("5520621607", read_event(DROP))
+
+
 def test_what_is_nested_deeply_is_cut() -> None:
     deep: Any = "bottom"
     for _ in range(400):
@@ -209,6 +264,7 @@ class TestDigest:
             {"status": "BOUNCED"},
             {"email": "a@b.com"},
             {"timestamp": 1576710201},
+            {"url": "https://example.org/"},
         ],
     )
     def test_another(self, change: Any) -> None:
@@ -260,6 +316,20 @@ class TestDigest:
         ("4.4.7 queue", "timed_out", "slow"),
         ("connection timed out", "timed_out", "slow"),
         ("Dropped due to unsubscribed recipient", "unsubscribed", "other"),
+        ("The code is 5.1.1.", "bounced", "no_mailbox"),
+        ("550 5.1.1 mailbox of jane@x.org is over quota", "bounced", "full"),
+        ("552 The mailbox of jane is full", "bounced", "full"),
+        ("550 Mailbox jane@x.org unavailable", "bounced", "no_mailbox"),
+        ("550 user\r\nunknown", "bounced", "no_mailbox"),
+        ("550 Unrouteable address", "bounced", "no_mailbox"),
+        ("550 account has been disabled", "bounced", "no_mailbox"),
+        ("550 <jane@x.org> is not a valid mailbox", "bounced", "no_mailbox"),
+        ("550 5.1.8 Sender address rejected: Domain not found", "blocked", "blocked"),
+        ("550 Sender address rejected: Domain not found", "blocked", "blocked"),
+        ("Host not found, try again", "bounced", "other"),
+        ("Mailbox temporarily disabled, address not found", "bounced", "other"),
+        ("Domain not found.", "bounced", "no_domain"),
+        ("552 message size exceeds fixed limit", "other", "too_large"),
         ("550 sorry", "other", "other"),
         ("version 15.1.1.5 of 10.5.1.1 said no", "other", "other"),
         ("", "other", "other"),
