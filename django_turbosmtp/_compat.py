@@ -55,14 +55,24 @@ MESSAGE_STEPS = (
 
 def list_mailers() -> dict[str | None, dict[str, Any]]:
     """Return the mailers of the settings by alias; None is that of EMAIL_BACKEND."""
-    mailers = getattr(settings, "MAILERS", None)
-    if HAS_MAILERS and mailers is not None:
+    mailers = _read_mailers()
+    if mailers is not None:
         return dict(mailers)
     with warnings.catch_warnings():
         # Reading the setting is deprecated on 6.1, and using it still supported.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)
         return {None: {"BACKEND": settings.EMAIL_BACKEND}}
+
+
+def list_mailer_options() -> list[dict[str, Any]]:
+    """Return the OPTIONS of each mailer that has some."""
+    mailers = _read_mailers() or {}
+    return [mailer["OPTIONS"] for mailer in mailers.values() if mailer.get("OPTIONS")]
+
+
+def _read_mailers() -> dict[str | None, dict[str, Any]] | None:
+    return getattr(settings, "MAILERS", None) if HAS_MAILERS else None
 
 
 def chooses_mailer() -> bool:

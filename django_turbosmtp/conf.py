@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
-from django_turbosmtp._compat import build_configuration_error, list_mailers
+from django_turbosmtp._compat import build_configuration_error, list_mailer_options
 from django_turbosmtp._interrupts import raise_as_it_was
 from django_turbosmtp._secrets import Secret, hide, shows_no_locals
 from django_turbosmtp._values import KEYS
@@ -310,16 +310,23 @@ def read_webhook_secrets() -> list[Secret]:
 
     Raise ImproperlyConfigured for a wrong one.
     """
-    raw = merge_options({})
-    options = [mailer.get("OPTIONS") or {} for mailer in list_mailers().values()]
-    given = [raw.get("WEBHOOK_SECRET"), *(o.get("webhook_secret") for o in options)]
     secrets: dict[Secret, None] = {}
-    for value in given:
+    for value in _list_webhook_secrets():
         if complaint := KEYS["WEBHOOK_SECRET"].complain(value):
             raise build_configuration_error(f"TURBOSMTP['WEBHOOK_SECRET'] {complaint}")
         entries = [value] if isinstance(value, str) else value or ()
         secrets |= dict.fromkeys(map(Secret, entries))
     return list(secrets)
+
+
+def has_webhook() -> bool:
+    """Tell whether the webhook takes anything, right or wrong."""
+    return any(_list_webhook_secrets())
+
+
+def _list_webhook_secrets() -> list[Any]:
+    ours = merge_options({}).get("WEBHOOK_SECRET")
+    return [ours, *(each.get("webhook_secret") for each in list_mailer_options())]
 
 
 @dataclass(frozen=True, kw_only=True)

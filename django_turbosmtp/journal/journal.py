@@ -25,6 +25,7 @@ from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import shorten
 from django_turbosmtp._threads import is_in_event_loop, is_inherited, run_in_thread
+from django_turbosmtp.conf import has_webhook
 from django_turbosmtp.journal.text import WIDTHS
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ class Journal:
                 statements.update_recipients(there, self._alias)
                 statements.insert_payloads(kept, self._alias)
                 statements.insert_attempts(there, kept, self._alias, self._width)
-        if there and self._settings.webhook_secret:
+        # Of all mailers, for there is one webhook.
+        if there and (self._settings.webhook_secret or has_webhook()):
             transaction.on_commit(
                 lambda: _join_events(there, self._alias), self._alias, robust=True
             )

@@ -64,16 +64,22 @@ _WRITES = 5
 class Kept:
     """What came of one event. ``is_new``: it was not kept before.
 
-    ``key``: of its row. ``message_id`` and ``match``: the message and the recipient
-    that it is about, None where there are none yet.
+    ``key``: of its row. ``message_id``: of the message that it is about, None where
+    there is none yet. ``matches``: the recipient, once for each time that the message
+    names her.
     """
 
     key: UUID
     digest: str
     event: TrackingEvent
     message_id: UUID | None = None
-    match: Candidate | None = None
+    matches: tuple[Candidate, ...] = ()
     is_new: bool = False
+
+    @property
+    def position(self) -> int | None:
+        """Where the message names its recipient first."""
+        return self.matches[0].position if self.matches else None
 
     @property
     def mid(self) -> str:
@@ -157,8 +163,7 @@ def _join(orphans: Sequence[Kept], alias: str) -> None:
         for one in found:
             if waiting.filter(pk=one.key).delete()[0]:
                 Event.objects.using(alias).filter(pk=one.key).update(
-                    message=one.message_id,
-                    position=one.match.position if one.match else None,
+                    message=one.message_id, position=one.position
                 )
         _apply(found, alias)
 
@@ -230,8 +235,7 @@ def _choose(one: Kept, candidates: Sequence[Candidate]) -> None:
     if not hers and not one.address and len(candidates) == 1:
         hers = list(candidates)
     one.message_id = candidates[0].message_id
-    if hers:
-        one.match = min(hers, key=lambda found: found.position)
+    one.matches = tuple(sorted(hers, key=lambda found: found.position))
 
 
 def _insert(kept: Sequence[Kept], alias: str) -> None:
@@ -270,7 +274,7 @@ def _build_values(one: Kept, now: datetime.datetime, clean: Cleaner) -> dict[str
         "id": one.key,
         "digest": one.digest,
         "message_id": one.message_id,
-        "position": one.match.position if one.match else None,
+        "position": one.position,
         "event_type": event.event_type,
         "occurred_at": event.timestamp or now,
         "received_at": now,
@@ -284,45 +288,43 @@ def _build_values(one: Kept, now: datetime.datetime, clean: Cleaner) -> dict[str
         "user_agent": clean.clean_text(event.user_agent),
         "click_url": clean.clean_text(event.click_url),
         "is_machine": event.is_machine,
-        "raw": json.dumps(raw),
+        # As short as it came: a database bounds the length of a statement.
+        "raw": json.dumps(raw, ensure_ascii=False),
     }
 
 
 def _apply(kept: Sequence[Kept], alias: str) -> None:
     """Raise the statuses of recipients, and of their messages."""
-    wanted: dict[int, tuple[Status, Kept]] = {}
+    wanted: dict[int, Status] = {}
     for one in kept:
-        if one.match is None:
-            continue
         # Whatever it tells, and in words not known yet: turboSMTP has the message.
         status = _STATUSES.get(one.event.event_type, Status.SENT)
         if one.event.is_machine:
             status = Status.SCANNED
-        known = wanted.get(one.match.pk)
-        if known is None or RANKS[status] > RANKS[known[0]]:
-            wanted[one.match.pk] = (status, one)
+        for match in one.matches:
+            known = wanted.get(match.pk)
+            if known is None or RANKS[status] > RANKS[known]:
+                wanted[match.pk] = status
     if not wanted:
         return
     by_status: dict[Status, list[int]] = defaultdict(list)
-    for pk, (status, _) in wanted.items():
+    for pk, status in wanted.items():
         by_status[status].append(pk)
-    matches = [one.match for _, one in wanted.values() if one.match]
-    keys = {match.message_id for match in matches}
     statements = Statements(alias)
     for status, group in by_status.items():
         statements.raise_recipients(group, status)
-    _settle([one for one in kept if one.match and one.match.outcome != ACCEPTED], alias)
-    statements.summarise(keys)
+    matched = [one for one in kept if one.matches]
+    _settle([one for one in matched if one.matches[0].outcome != ACCEPTED], alias)
+    statements.summarise({one.matches[0].message_id for one in matched})
 
 
 def _settle(unsettled: Sequence[Kept], alias: str) -> None:
     """Write that turboSMTP had accepted what nobody knew of."""
     for one in unsettled:
-        if one.match is None:
-            continue
-        key, mid = one.match.message_id, one.mid
+        key, mid = one.matches[0].message_id, one.mid
         recipients = Recipient.objects.using(alias)
-        recipients.filter(pk=one.match.pk, mid="").update(mid=mid)
+        hers = [match.pk for match in one.matches]
+        recipients.filter(pk__in=hers, mid="").update(mid=mid)
         message = Message.objects.using(alias).filter(pk=key)
         message.filter(concluded_at=None).update(concluded_at=timezone.now())
         message.filter(mid="").update(mid=mid)

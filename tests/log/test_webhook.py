@@ -15,6 +15,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
+from django.core import mail
 from django.core.checks import run_checks
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
@@ -22,9 +23,11 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client, override_settings
 from django.utils import timezone
 
+from django_turbosmtp._compat import HAS_MAILERS
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.events import EVENT_TYPES, read_event
+from django_turbosmtp.exceptions import OutcomeUnknown
 from django_turbosmtp.journal.track import join_events
 from django_turbosmtp.models import (
     RANKS,
@@ -302,6 +305,15 @@ class TestStatuses:
         # Kept with the message all the same.
         assert row.events.count() == 5  # type: ignore[attr-defined]
 
+    def test_who_is_named_twice(self, tracked: Any, sandbox: Sandbox) -> None:
+        [row] = send(new(to=["a@x.org", "A <A@x.org>", "b@x.org"]))
+        tell(build("OPENED", row, email="a@x.org"))
+        assert statuses(row) == ["opened", "opened", "sent"]
+        assert Event.objects.get().position == 0
+        tell(build("DELIVERED", row, email="b@x.org"))
+        row.refresh_from_db()
+        assert row.status == "delivered"
+
     def test_blind_copies_have_ids_of_their_own(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
@@ -431,6 +443,30 @@ def test_joined_when_the_row_is_committed(
     assert (row.outcome, row.mid) == ("accepted", mid)
     assert Event.objects.get().message_id == row.pk
     assert not Unmatched.objects.exists()
+
+
+if HAS_MAILERS:
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("api_version", [2])
+    def test_joined_where_the_secret_is_another_mailer_s(
+        tracked: Any, sandbox: Sandbox
+    ) -> None:
+        del tracked.TURBOSMTP["WEBHOOK_SECRET"]
+        ours = {"BACKEND": "django_turbosmtp.backends.EmailBackend"}
+        tracked.MAILERS = {
+            "default": ours | {"OPTIONS": {"webhook_secret": SECRET}},
+            "bulk": ours,
+        }
+        sandbox.add_fault("lost_answer")
+        early = build("BOUNCED", mid="77", email="x@y.com", reference_id="order-1")
+        tell(early)
+        message = new(to=["x@y.com"])
+        message.reference_id = "order-1"
+        with pytest.raises(OutcomeUnknown):
+            mail.mailers["bulk"].send_messages([message])
+        row = Message.objects.get()
+        assert (row.mailer, row.status, row.mid) == ("bulk", "bounced", "77")
 
 
 def test_joined_to_the_message_alone_where_no_recipient_is_named(
