@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.contrib.admin.utils import display_for_field, label_for_field, lookup_field
 from django.core.paginator import Paginator
@@ -18,7 +19,6 @@ from django_turbosmtp.admin.words import (
     describe_attempt,
     describe_attempts,
     describe_duration,
-    describe_event,
     describe_fate,
     describe_left_out,
 )
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 #: Show so many recipients on a page.
 RECIPIENTS = 100
 
-#: Show so many events of a message.
-EVENTS = 200
-
 #: Look for remote pictures in this many characters of HTML.
 _LOOKED_AT = 200_000
 
@@ -53,7 +50,11 @@ class Reader:
 
 
 def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str, Any]:
-    """Return one page of recipients, and the links to the others."""
+    """Return one page of recipients, and the links to the others.
+
+    Of several recipients each has a link to the events of her own.
+    """
+    alone = message.recipient_count == 1 or not getattr(message, "has_events", True)
     rows: QuerySet[Recipient] = message.recipients.order_by("position")
     pages = Paginator(range(message.recipient_count), RECIPIENTS)
     page = pages.get_page(page).number
@@ -68,6 +69,9 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
                 "mid": row.mid,
                 "why": describe_left_out(row.why),
                 "url": reader.build_url("person", query={"address": row.address}),
+                "events_url": ""
+                if alone or not row.mid
+                else f"?{urlencode({'r': page, 'of': row.address})}#turbosmtp-events",
             }
             for row in rows[start : start + RECIPIENTS]
         ],
@@ -91,28 +95,6 @@ def describe_tries(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
         for row in rows
     ]
     return found or [{"words": describe_attempts(message), "said": message.error}]
-
-
-def describe_events(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
-    """Return what became of it after it was accepted, in order of time."""
-    if not getattr(message, "has_events", True):
-        return []
-    rows = message.events.order_by("occurred_at", "id")[:EVENTS]
-    return [
-        {
-            "words": describe_event(row),
-            "when": show_time(row.occurred_at),
-            "address": row.address if message.recipient_count > 1 else "",
-            "answer": row.answer,
-            "program": row.user_agent,
-            "url": row.click_url,
-            # As it came, it has the subject; and an unknown one may have anything.
-            "raw": json.dumps(row.raw, indent=2, ensure_ascii=False)
-            if may_read
-            else "",
-        }
-        for row in rows
-    ]
 
 
 def describe_content(

@@ -25,6 +25,7 @@ from django_turbosmtp.admin.pages import read_page
 from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.sending import SendingPages
 from django_turbosmtp.admin.show import show_error, show_labels, show_status, show_time
+from django_turbosmtp.admin.story import describe_events
 from django_turbosmtp.conf import read_log_settings
 from django_turbosmtp.models import Message
 from django_turbosmtp.querysets import search
@@ -140,8 +141,10 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
             **detail.describe_content(
                 message, request.GET.get("tab"), pictures=pictures, reader=reader
             ),
+            **describe_events(
+                message, request.GET.get("of", ""), may_read=reader.may_read
+            ),
             "attempts": detail.describe_tries(message, may_read=reader.may_read),
-            "events": detail.describe_events(message, may_read=reader.may_read),
             "attachments": detail.describe_attachments(message, reader),
             "resends": detail.describe_resends(message),
             "fieldsets": list(

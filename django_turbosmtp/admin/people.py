@@ -11,6 +11,7 @@ from django_turbosmtp.admin.changelist import NOT_LISTED
 from django_turbosmtp.admin.memory import remember
 from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.show import show_status, show_time
+from django_turbosmtp.admin.story import tell_stories
 from django_turbosmtp.admin.words import describe_fate_for, describe_left_out
 from django_turbosmtp.models import Message, Recipient
 from django_turbosmtp.querysets import clean_address, filter_address
@@ -47,12 +48,14 @@ def describe_person(
     recipients = plain.filter(_address=address)
     for row in recipients.filter(message__in=[message.pk for message in shown]):
         hers.setdefault(row.message_id, []).append(row)
+    stories = tell_stories(address, hers, queryset.db)
     return {
         "address": address,
         "total": paginator.count,
         "counts": _count_statuses(address, queryset),
         "rows": [
             _describe_row(message, hers.get(message.pk, []), build_url)
+            | {"story": stories.get(message.pk, [])}
             for message in shown
         ],
         "pages": list_pages(

@@ -102,6 +102,32 @@ def send_each_kind(outside: str) -> None:
         )
     ]
     EmailBackend(fail_silently=True).send_messages([message, *others])
+    tell_of_one()
+
+
+def tell_of_one() -> None:
+    """Tell what became of the first message, to one of its two recipients."""
+    from django_turbosmtp.events import read_event
+    from django_turbosmtp.journal.track import keep_events
+    from django_turbosmtp.models import Message
+
+    row = Message.objects.get(status="sent")
+    events = [
+        {"id": "1", "status": "DEFERRED", "reason": "451 4.7.1 <b>Greylisted"},
+        {"id": "2", "status": "DELIVERED"},
+        {"id": "3", "status": "OPENED", "useragent": "Mozilla/5.0"},
+        {"id": "4", "status": "OPENED", "useragent": "Mozilla/5.0 (iPhone)"},
+        {"id": "5", "status": "CLICKED", "url": "https://shop.example.org/?o=2041"},
+    ]
+    hers = {"mid": row.mid, "email": "jane@example.org"}
+    now = int(row.created_at.timestamp())
+    keep_events(
+        [
+            read_event(event | hers | {"timestamp": now + 7 * number})
+            for number, event in enumerate(events)
+        ],
+        "default",
+    )
 
 
 #: Tag, subject and HTML of what the shop below sends; ``{}`` is a number.

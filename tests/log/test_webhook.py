@@ -22,6 +22,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client, override_settings
 from django.utils import timezone
+from django.utils.html import strip_tags
 
 from django_turbosmtp._compat import HAS_MAILERS
 from django_turbosmtp.backends import EmailBackend
@@ -620,6 +621,61 @@ class TestPages:
         assert "As turboSMTP told it" not in text
         full = user("view_message", "view_message_body")
         assert "As turboSMTP told it" in full.get(url).text
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_of_several_recipients_the_story_of_one(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Any
+    ) -> None:
+        [row] = send(new(to=["jane@x.org", "bob@x.org"]))
+        tell(
+            build("OPENED", row, email="jane@x.org"),
+            build("BOUNCED", row, email="bob@x.org", reason="550 5.1.1 nobody"),
+        )
+        url = f"/admin/turbosmtp/message/{row.pk}/change/"
+        text = admin_client.get(url).text
+        assert "It was opened." in text
+        assert "550 5.1.1 nobody" in text
+        assert 'href="?r=1&amp;of=bob%40x.org#turbosmtp-events"' in text
+        hers = admin_client.get(f"{url}?r=1&of=BOB@x.org").text
+        assert "550 5.1.1 nobody" in hers
+        assert "What happened to bob@x.org alone." in hers
+        assert "It was opened." not in hers
+        nobody = admin_client.get(f"{url}?of=<b>%00").text
+        assert "turboSMTP has told nothing yet." in nobody
+        assert "<b>" not in nobody
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_of_very_many_events_the_last(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Any
+    ) -> None:
+        [row] = send(new(to=["jane@x.org"]))
+        urls = [f"https://x.org/{number}." for number in range(203)]
+        tell(*(build("CLICKED", row, url=url) for url in urls))
+        text = admin_client.get(f"/admin/turbosmtp/message/{row.pk}/change/").text
+        assert "Only the last 200 are shown." in text
+        shown = [url for url in urls if f'<p dir="ltr">{url}</p>' in text]
+        assert shown == urls[3:]
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_the_story_of_a_person(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Any
+    ) -> None:
+        send(new(to=["jane@x.org", "bob@x.org"]), new(to=["jane@x.org"], subject="2"))
+        first, second = Message.objects.order_by("created_at", "id")
+        tell(
+            build("OPENED", first, email="jane@x.org", timestamp=1_790_000_002),
+            build("DELIVERED", first, email="jane@x.org", timestamp=1_790_000_001),
+            build("BOUNCED", first, email="bob@x.org"),
+            build("CLICKED", second, email=None),
+        )
+        context = admin_client.get(
+            "/admin/turbosmtp/message/person/", {"address": "Jane@x.org"}
+        ).context
+        told = [
+            [strip_tags(step["status"]).split()[-1] for step in shown["story"]]
+            for shown in context["rows"]
+        ]
+        assert told == [["clicked"], ["delivered", "opened"]]
 
     def test_the_list_and_its_filters(
         self, tracked: Any, sandbox: Sandbox, admin_client: Client

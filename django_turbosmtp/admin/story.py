@@ -1,0 +1,93 @@
+"""What became of messages after turboSMTP accepted them: events, as pages show them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Q
+
+from django_turbosmtp.admin.show import show_status, show_time
+from django_turbosmtp.admin.words import describe_event
+from django_turbosmtp.models import Event, Status
+from django_turbosmtp.querysets import clean_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from django_turbosmtp.models import Message, Recipient
+
+#: Show so many events of a message.
+EVENTS = 200
+
+#: Show so many events of each message of a person, on the average.
+_EACH = 20
+
+
+def describe_events(
+    message: Message, address: str = "", *, may_read: bool
+) -> dict[str, Any]:
+    """Return what became of it after it was accepted, in order of time.
+
+    ``address``: of one recipient, for hers alone.
+    """
+    rows = message.events.order_by("-occurred_at", "-id")
+    address = clean_address(address)
+    if address:
+        rows = rows.filter(address=address)
+    found: list[Event] = []
+    if getattr(message, "has_events", True):
+        found = list(rows[: EVENTS + 1])
+    return {
+        "events": [
+            _describe(row, message, may_read=may_read)
+            for row in reversed(found[:EVENTS])
+        ],
+        "events_of": address,
+        "events_shown": EVENTS if len(found) > EVENTS else None,
+    }
+
+
+def _describe(row: Event, message: Message, *, may_read: bool) -> dict[str, Any]:
+    return {
+        "words": describe_event(row),
+        "when": show_time(row.occurred_at),
+        "address": row.address if message.recipient_count > 1 else "",
+        "answer": row.answer,
+        "program": row.user_agent,
+        "url": row.click_url,
+        # As it came, it has the subject; and an unknown one may have anything.
+        "raw": json.dumps(row.raw, indent=2, ensure_ascii=False) if may_read else "",
+    }
+
+
+def tell_stories(
+    address: str, hers: Mapping[UUID, Sequence[Recipient]], alias: str
+) -> dict[UUID, list[dict[str, Any]]]:
+    """Return what happened to messages on their way to one address, in order of time.
+
+    ``hers``: the rows of the recipient by message.
+    """
+    stories: dict[UUID, list[dict[str, Any]]] = {}
+    if not hers:
+        return stories
+    # With one recipient, turboSMTP may leave the address out.
+    rows = Event.objects.using(alias).filter(
+        Q(address=address) | Q(address="", position__isnull=False), message__in=hers
+    )
+    columns = ("message_id", "event_type", "is_machine", "occurred_at", "position")
+    shown = rows.order_by("-occurred_at", "-id").only(*columns)
+    for row in reversed(shown[: len(hers) * _EACH]):
+        if row.message_id is not None and row.position in {
+            recipient.position for recipient in hers[row.message_id]
+        }:
+            stories.setdefault(row.message_id, []).append(
+                {
+                    "status": show_status(
+                        Status.SCANNED if row.is_machine else row.event_type
+                    ),
+                    "time": show_time(row.occurred_at),
+                }
+            )
+    return stories
