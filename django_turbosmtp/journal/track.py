@@ -23,7 +23,9 @@ from django_turbosmtp.journal.raising import WITHOUT_RANK, Candidate, Statements
 from django_turbosmtp.journal.text import Cleaner
 from django_turbosmtp.models import (
     RANKS,
+    TAKEN,
     Event,
+    Kind,
     Message,
     Outcome,
     Payload,
@@ -52,6 +54,10 @@ _STATUSES: dict[str, Status] = {
     "unsubscribed": Status.UNSUBSCRIBED,
     "complained": Status.COMPLAINED,
 }
+
+#: A recipient without a message id may have gone out all the same: nobody knew of it,
+#: or the answer named none. Whom we left out has neither.
+_WITHOUT_ID = [*WITHOUT_RANK, *TAKEN]
 
 #: Keep so many events by one transaction: databases bind so many values, and more.
 CHUNK = 250
@@ -215,7 +221,7 @@ def _find_by_reference(kept: Sequence[Kept], alias: str) -> None:
     """Find those whose message has no message id yet: others are found by it."""
     references = {one.reference_id for one in kept}
     unsettled = Recipient.objects.using(alias).filter(
-        message__reference_id__in=references, mid="", status__in=WITHOUT_RANK
+        message__reference_id__in=references, mid="", status__in=_WITHOUT_ID
     )
     columns = ("pk", "message_id", "position", "address", "mid")
     joined = ("message__recipient_count", "message__outcome", "message__reference_id")
@@ -314,7 +320,12 @@ def _apply(kept: Sequence[Kept], alias: str) -> None:
     for status, group in by_status.items():
         statements.raise_recipients(group, status)
     matched = [one for one in kept if one.matches]
-    _settle([one for one in matched if one.matches[0].outcome != ACCEPTED], alias)
+    unsettled = [
+        one
+        for one in matched
+        if one.matches[0].outcome != ACCEPTED or not one.matches[0].mid
+    ]
+    _settle(unsettled, alias)
     statements.summarise({one.matches[0].message_id for one in matched})
 
 
@@ -322,15 +333,21 @@ def _settle(unsettled: Sequence[Kept], alias: str) -> None:
     """Write that turboSMTP had accepted what nobody knew of."""
     for one in unsettled:
         key, mid = one.matches[0].message_id, one.mid
-        recipients = Recipient.objects.using(alias)
+        recipients = Recipient.objects.using(alias).filter(message=key)
         hers = [match.pk for match in one.matches]
         recipients.filter(pk__in=hers, mid="").update(mid=mid)
+        # One request took all of them, those aside whom we left out. Blind copies alone
+        # have one for each.
+        taken = recipients.exclude(mid="", status=Status.REJECTED)
+        if taken.exclude(kind=Kind.BCC).exists():
+            taken.filter(status__in=WITHOUT_RANK).update(status=Status.SENT)
+            taken.filter(mid="").update(mid=mid)
         message = Message.objects.using(alias).filter(pk=key)
         message.filter(concluded_at=None).update(concluded_at=timezone.now())
         message.filter(mid="").update(mid=mid)
         message.update(outcome=Outcome.ACCEPTED, error="", error_class="")
         # The whole of a message is kept as long as a recipient waits for it.
-        if not recipients.filter(message=key, status__in=WITHOUT_RANK).exists():
+        if not recipients.filter(status__in=WITHOUT_RANK).exists():
             Payload.objects.using(alias).filter(message=key).delete()
 
 

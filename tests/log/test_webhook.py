@@ -366,6 +366,51 @@ class TestUnknown:
         assert row.status == "opened"
 
     @pytest.mark.parametrize("api_version", [2])
+    @pytest.mark.parametrize("later", [{}, {"reference_id": ...}])
+    def test_to_several_all_that_its_request_took(
+        self, later: Any, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        tracked.TURBOSMTP |= {"RECIPIENT_GUARD": ["x.org"]}
+        sandbox.add_fault("lost_answer")
+        [row] = send(new(to=["a@x.org", "b@x.org", "left@out.org"], cc=["c@x.org"]))
+        ids = {"mid": "77", "reference_id": row.reference_id}
+        tell(build("DELIVERED", row, email="a@x.org", **ids))
+        # Accepted is the request as a whole; delivered, hers alone.
+        assert statuses(row) == ["delivered", "sent", "sent", "rejected"]
+        row.refresh_from_db()
+        assert (row.status, row.outcome) == ("sent", "accepted")
+        tell(build("OPENED", row, email="b@x.org", **ids | later))
+        tell(build("BOUNCED", row, email="c@x.org", **ids | later))
+        assert statuses(row) == ["delivered", "opened", "bounced", "rejected"]
+        assert [r.mid for r in row.recipients.all()] == ["77", "77", "77", ""]
+        assert not Payload.objects.exists()
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_blind_copies_are_settled_one_by_one(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        sandbox.add_fault("lost_answer", times=2)
+        [row] = send(new(to=[], bcc=["a@x.org", "b@x.org"]), max_connections=1)
+        ids = {"reference_id": row.reference_id}
+        tell(build("DELIVERED", row, email="a@x.org", mid="77", **ids))
+        assert statuses(row) == ["delivered", "unknown"]
+        assert Payload.objects.exists()
+        tell(build("OPENED", row, email="b@x.org", mid="78", **ids))
+        assert statuses(row) == ["delivered", "opened"]
+        assert not Payload.objects.exists()
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_accepted_without_an_id(self, tracked: Any, sandbox: Sandbox) -> None:
+        [row] = send(new(to=["a@x.org", "b@x.org"]))
+        Message.objects.update(mid="")
+        Recipient.objects.update(mid="")
+        ids = {"mid": "77", "reference_id": row.reference_id}
+        tell(build("OPENED", row, email="a@x.org", **ids))
+        tell(build("BOUNCED", row, email="b@x.org", **ids | {"reference_id": ...}))
+        row.refresh_from_db()
+        assert (row.mid, statuses(row)) == ("77", ["opened", "bounced"])
+
+    @pytest.mark.parametrize("api_version", [2])
     def test_a_row_left_sending(self, tracked: Any, sandbox: Sandbox) -> None:
         [row] = send()
         Message.objects.update(status="sending", outcome="", mid="", concluded_at=None)
