@@ -51,8 +51,8 @@ class Status(models.TextChoices):
     # What events tell, in the order in which they can follow each other.
     DEFERRED = "deferred", _("deferred")
     DELIVERED = "delivered", _("delivered")
-    BOUNCED = "bounced", _("bounced")
     SCANNED = "scanned", _("scanned")
+    BOUNCED = "bounced", _("bounced")
     OPENED = "opened", _("opened")
     CLICKED = "clicked", _("clicked")
     UNSUBSCRIBED = "unsubscribed", _("unsubscribed")
@@ -68,9 +68,10 @@ RANKS: Final[dict[str, int]] = {
             Status.SENT,
             Status.DEFERRED,
             Status.DELIVERED,
+            # A gateway that looks at a message may refuse it after.
+            Status.SCANNED,
             Status.REJECTED,
             Status.BOUNCED,
-            Status.SCANNED,
             Status.OPENED,
             Status.CLICKED,
             Status.UNSUBSCRIBED,

@@ -286,6 +286,20 @@ class TestStatuses:
         tell(build("CLICKED", row, useragent="Barracuda"))
         assert statuses(row) == ["opened"]
 
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_a_bounce_after_a_machine_s_look_shows(
+        self, turned: bool, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        [row] = send()
+        events = [
+            build("OPENED", row, useragent="Barracuda Sentinel (EE)"),
+            build("BOUNCED", row, reason="554 5.7.1 spam"),
+        ]
+        for event in reversed(events) if turned else events:
+            tell(event)
+        row.refresh_from_db()
+        assert (row.status, statuses(row)) == ("bounced", ["bounced"])
+
     def test_one_recipient_s_event_is_hers_alone(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
