@@ -26,7 +26,7 @@ from django_turbosmtp._logs import get_logger
 from django_turbosmtp._text import shorten
 from django_turbosmtp._threads import is_in_event_loop, is_inherited, run_in_thread
 from django_turbosmtp.conf import has_webhook
-from django_turbosmtp.journal.text import WIDTHS
+from django_turbosmtp.journal.text import WIDTHS, is_about_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,9 +39,6 @@ logger = get_logger("django_turbosmtp.journal")
 
 #: Take the database and not the messages for the cause after this many refused rows.
 MAX_REFUSED_IN_A_ROW = 5
-
-#: MySQL's number for letters that the column's charset lacks.
-_INCORRECT_STRING = 1366
 
 #: MySQL's numbers of errors that name no value: no such table, too many connections,
 #: access denied, no such database, lock wait, deadlock, no server, server gone, lost.
@@ -214,7 +211,7 @@ class Journal:
                 return
 
     def _may_narrow(self, error: DatabaseError) -> bool:
-        return _is_about_text(error) and self._width != WIDTHS[-1]
+        return is_about_text(error) and self._width != WIDTHS[-1]
 
 
 def _join_events(conclusions: Sequence[Conclusion], alias: str) -> None:
@@ -224,11 +221,6 @@ def _join_events(conclusions: Sequence[Conclusion], alias: str) -> None:
     mids = {result.mid for c in conclusions for result in c.results if result.mid}
     references = {c.entry.reference_id for c in conclusions if not c.mid}
     join_events(sorted(mids), sorted(references), alias)
-
-
-def _is_about_text(error: DatabaseError) -> bool:
-    """Tell whether a database says that it has not got some of the letters."""
-    return isinstance(error, DataError) or error.args[:1] == (_INCORRECT_STRING,)
 
 
 def _describe(error: Exception) -> str:

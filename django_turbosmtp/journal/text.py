@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DatabaseError, DataError
 from django.utils.functional import Promise
 
 from django_turbosmtp._interrupts import raise_interrupt
@@ -29,6 +30,15 @@ MAX_DEPTH = 20
 _NUL_PICTURE = "\u2400"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _TOO_WIDE = {0xFFFF: re.compile("[^\0-\uffff]"), 0x7F: re.compile("[^\0-\x7f]")}
+
+
+#: MySQL's number for letters that the column's charset lacks.
+_INCORRECT_STRING = 1366
+
+
+def is_about_text(error: DatabaseError) -> bool:
+    """Tell whether a database says that it has not got some of the letters."""
+    return isinstance(error, DataError) or error.args[:1] == (_INCORRECT_STRING,)
 
 
 class Cleaner:

@@ -10,17 +10,22 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from django.db import IntegrityError, OperationalError, connections, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    OperationalError,
+    connections,
+    transaction,
+)
 from django.utils import timezone
 
 from django_turbosmtp._compat import uuid7
 from django_turbosmtp.constants import ACCEPTED
 from django_turbosmtp.events import read_event
 from django_turbosmtp.journal.raising import WITHOUT_RANK, Candidate, Statements
-from django_turbosmtp.journal.text import Cleaner
+from django_turbosmtp.journal.text import WIDTHS, Cleaner, is_about_text
 from django_turbosmtp.models import (
     RANKS,
     TAKEN,
@@ -62,6 +67,12 @@ _WITHOUT_ID = [*WITHOUT_RANK, *TAKEN]
 #: Keep so many events by one transaction: databases bind so many values, and more.
 CHUNK = 250
 
+#: What anybody may have written into an event, the raw JSON aside.
+_TEXTS = (
+    *("event_id", "recipient", "reference_id", "description", "mta_response"),
+    *("user_agent", "ip", "click_url"),
+)
+
 #: Try a transaction so often.
 _WRITES = 5
 
@@ -70,9 +81,9 @@ _WRITES = 5
 class Kept:
     """What came of one event. ``is_new``: it was not kept before.
 
-    ``key``: of its row. ``message_id``: of the message that it is about, None where
-    there is none yet. ``matches``: the recipient, once for each time that the message
-    names her.
+    ``key``: of its row. ``event``: as the database can hold it. ``message_id``: of the
+    message that it is about, None where there is none yet. ``matches``: the recipient,
+    once for each time that the message names her.
     """
 
     key: UUID
@@ -91,16 +102,6 @@ class Kept:
     def mid(self) -> str:
         """The message id, "" for none."""
         return self.event.message_id or ""
-
-    @cached_property
-    def reference_id(self) -> str:
-        """The reference id, as the database holds it."""
-        return Cleaner().clean_text(self.event.reference_id)
-
-    @cached_property
-    def address(self) -> str:
-        """The recipient's address, as the database holds it."""
-        return Cleaner().clean_text(self.event.recipient)
 
 
 def keep_events(events: Sequence[TrackingEvent], alias: str) -> list[Kept]:
@@ -122,11 +123,32 @@ def keep_events(events: Sequence[TrackingEvent], alias: str) -> list[Kept]:
 
 
 def _keep_chunk(kept: Sequence[Kept], alias: str) -> None:
+    """Keep some, with fewer letters where the database does not know all of them."""
+    for width in WIDTHS:
+        clean = Cleaner(width)
+        for one in kept:
+            one.event = _clean(one.event, clean)
+        try:
+            _keep(kept, clean, alias)
+        except DatabaseError as error:
+            if width == WIDTHS[-1] or not is_about_text(error):
+                raise
+        else:
+            return
+
+
+def _clean(event: TrackingEvent, clean: Cleaner) -> TrackingEvent:
+    given = {name: getattr(event, name) for name in _TEXTS}
+    texts: dict[str, Any] = {name: clean.clean_text(t) for name, t in given.items()}
+    return event if texts == given else replace(event, **texts)
+
+
+def _keep(kept: Sequence[Kept], clean: Cleaner, alias: str) -> None:
     _find_matches(kept, alias)
 
     def write() -> None:
         _lock(kept, alias)
-        _insert(kept, alias)
+        _insert(kept, clean, alias)
         new = [one for one in kept if one.is_new]
         _apply(new, alias)
         keep_suppressions([one.event for one in new], alias)
@@ -211,7 +233,7 @@ def _find_matches(kept: Sequence[Kept], alias: str) -> None:
         candidates = by_mid.get(one.mid, [])
         if candidates:
             _choose(one, candidates)
-        elif one.reference_id:
+        elif one.event.reference_id:
             left.append(one)
     if left:
         _find_by_reference(left, alias)
@@ -219,7 +241,7 @@ def _find_matches(kept: Sequence[Kept], alias: str) -> None:
 
 def _find_by_reference(kept: Sequence[Kept], alias: str) -> None:
     """Find those whose message has no message id yet: others are found by it."""
-    references = {one.reference_id for one in kept}
+    references = {one.event.reference_id for one in kept}
     unsettled = Recipient.objects.using(alias).filter(
         message__reference_id__in=references, mid="", status__in=_WITHOUT_ID
     )
@@ -229,7 +251,7 @@ def _find_by_reference(kept: Sequence[Kept], alias: str) -> None:
     for *row, reference in unsettled.order_by().values_list(*columns, *joined):
         by_reference[reference].append(Candidate(*row))
     for one in kept:
-        candidates = by_reference.get(one.reference_id, [])
+        candidates = by_reference.get(one.event.reference_id, [])
         # A reference id may be repeated: of two messages nobody knows which it was.
         if len({candidate.message_id for candidate in candidates}) == 1:
             _choose(one, candidates)
@@ -237,17 +259,17 @@ def _find_by_reference(kept: Sequence[Kept], alias: str) -> None:
 
 def _choose(one: Kept, candidates: Sequence[Candidate]) -> None:
     """Set the recipient that the event names, or the message alone."""
-    hers = [found for found in candidates if found.address == one.address]
-    if not hers and not one.address and len(candidates) == 1:
+    address = one.event.recipient
+    hers = [found for found in candidates if found.address == address]
+    if not hers and not address and len(candidates) == 1:
         hers = list(candidates)
     one.message_id = candidates[0].message_id
     one.matches = tuple(sorted(hers, key=lambda found: found.position))
 
 
-def _insert(kept: Sequence[Kept], alias: str) -> None:
+def _insert(kept: Sequence[Kept], clean: Cleaner, alias: str) -> None:
     """Insert what is not there yet, and say of each whether it was new."""
     now = timezone.now()
-    clean = Cleaner()
     inserted = Statements(alias).insert_events(
         [_build_values(one, now, clean) for one in kept]
     )
@@ -265,7 +287,11 @@ def _insert(kept: Sequence[Kept], alias: str) -> None:
         one.is_new = one.key in keys
         if one.is_new and one.message_id is None:
             waiting.append(
-                Unmatched(event_id=one.key, mid=one.mid, reference_id=one.reference_id)
+                Unmatched(
+                    event_id=one.key,
+                    mid=one.mid,
+                    reference_id=one.event.reference_id,
+                )
             )
     if waiting:
         Unmatched.objects.using(alias).bulk_create(waiting)
@@ -284,15 +310,15 @@ def _build_values(one: Kept, now: datetime.datetime, clean: Cleaner) -> dict[str
         "event_type": event.event_type,
         "occurred_at": event.timestamp or now,
         "received_at": now,
-        "event_id": clean.clean_text(event.event_id),
+        "event_id": event.event_id,
         "mid": one.mid,
-        "reference_id": one.reference_id,
-        "address": one.address,
+        "reference_id": event.reference_id,
+        "address": event.recipient,
         "reject_reason": event.reject_reason or "",
         "bounce_kind": event.bounce_kind,
-        "answer": clean.clean_text(event.mta_response),
-        "user_agent": clean.clean_text(event.user_agent),
-        "click_url": clean.clean_text(event.click_url),
+        "answer": event.mta_response,
+        "user_agent": event.user_agent,
+        "click_url": event.click_url,
         "is_machine": event.is_machine,
         # As short as it came: a database bounds the length of a statement.
         "raw": json.dumps(raw, ensure_ascii=False),

@@ -37,11 +37,13 @@ from django_turbosmtp.models import (
     Payload,
     Recipient,
     Status,
+    Suppression,
     Unmatched,
 )
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import tracking
 from django_turbosmtp.webhooks import MAX_BODY_BYTES
+from tests.log.narrowing import narrow
 from tests.messages import new
 
 pytestmark = pytest.mark.django_db
@@ -204,6 +206,30 @@ class TestBodies:
             "null" if part is None else str(part) for part in bad
         )
 
+    @pytest.mark.parametrize("status", ["BOUNCED", "SPAM", "UNSUBSCRIBED"])
+    @pytest.mark.parametrize("letter", ["\0", "\ud800", "😀"])
+    def test_letters_that_no_database_takes(
+        self, letter: str, status: str, tracked: Any
+    ) -> None:
+        names = ["id", "mid", "email", "reference_id", "useragent", "ip", "url"]
+        odd = dict.fromkeys(names, f"{letter}@") | {"status": status}
+        told: list[Any] = []
+
+        def receive(event: Any, **kwargs: Any) -> None:
+            told.append(event)
+
+        tracking.connect(receive)
+        try:
+            tell(odd | {"reason": f"550 5.1.1 {letter}"}, build("OPENED"))
+        finally:
+            tracking.disconnect(receive)
+        assert {event.event_type for event in told} == {EVENT_TYPES[status], "opened"}
+        kept = Event.objects.exclude(event_type="opened").get()
+        [event] = [one for one in told if one.event_type != "opened"]
+        shown = {"\0": "\u2400@", "\ud800": "\ufffd@"}.get(letter, "😀@")
+        assert kept.address == event.recipient == event.user_agent == shown
+        assert Suppression.objects.get().address == shown
+
     def test_hostile_bodies(self, tracked: Any) -> None:
         """Whatever comes, no 5xx, and a good event beside it is there."""
         picked = random.Random(7)
@@ -214,7 +240,7 @@ class TestBodies:
         ]
         names = [*build("OPENED"), "Timestamp", "reason", "useragent", "ip", "url"]
         names += ["reference_id", "attempt", "\0", ""]
-        for number in range(150):
+        for number in range(300):
             event = {name: picked.choice(values) for name in names}
             event["status"] = picked.choice([*EVENT_TYPES, "x", *values])
             good = build("DELIVERED", id=f"good-{number}")
@@ -620,6 +646,26 @@ class TestSignal:
             tracking.disconnect(receive)
         assert statuses(row) == ["clicked"]
         assert "a receiver failed" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_knows_fewer_letters(tracked: Any, sandbox: Sandbox) -> None:
+    [row] = send(new(to=["jane@x.org"]))
+    with narrow("event", "unmatched", "suppression"):
+        tell(
+            build("BOUNCED", row, reason="550 5.1.1 é😀"),
+            build("SPAM", email="😀@x.org", reference_id="é😀"),
+        )
+    fewer = connection.vendor == "mysql"
+    face = "?" if fewer else "😀"
+    assert statuses(row) == ["bounced"]
+    assert Event.objects.get(event_type="bounced").answer == f"550 5.1.1 é{face}"
+    assert Unmatched.objects.get().reference_id == f"é{face}"
+    notes = Suppression.objects.order_by("since").values_list("address", "note")
+    assert list(notes) == [
+        ("jane@x.org", f"550 5.1.1 é{face}"),
+        (f"{face}@x.org", ""),
+    ]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,0 +1,28 @@
+"""A database that knows fewer letters than Python: MySQL's "utf8"."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from django.db import connection
+
+
+@contextlib.contextmanager
+def narrow(*tables: str) -> Iterator[None]:
+    """Give tables of the log the narrower charset, on MySQL and MariaDB."""
+    _convert(tables, "utf8mb3")
+    try:
+        yield
+    finally:
+        _convert(tables, "utf8mb4")
+
+
+def _convert(tables: tuple[str, ...], charset: str) -> None:
+    if connection.vendor != "mysql":
+        return
+    with connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(
+                f"ALTER TABLE turbosmtp_{table} CONVERT TO CHARACTER SET {charset}"
+            )
