@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
     position: int
     address: str
     mid: str
-    recipient_count: int
+    status: str
     outcome: str
 
 
@@ -58,7 +58,7 @@ class Statements:
         """Return the recipients of the requests with these message ids."""
         sql = (
             f"SELECT r.id, r.message_id, r.{self._position}, r.address, r.mid,"  # noqa: S608
-            f" m.recipient_count, m.outcome FROM {self._recipient} r"
+            f" r.status, m.outcome FROM {self._recipient} r"
             f" JOIN {self._message} m ON m.id = r.message_id"
             f" WHERE r.mid IN ({_places(mids)})"
         )

@@ -245,8 +245,8 @@ def _find_by_reference(kept: Sequence[Kept], alias: str) -> None:
     unsettled = Recipient.objects.using(alias).filter(
         message__reference_id__in=references, mid="", status__in=_WITHOUT_ID
     )
-    columns = ("pk", "message_id", "position", "address", "mid")
-    joined = ("message__recipient_count", "message__outcome", "message__reference_id")
+    columns = ("pk", "message_id", "position", "address", "mid", "status")
+    joined = ("message__outcome", "message__reference_id")
     by_reference: dict[str, list[Candidate]] = defaultdict(list)
     for *row, reference in unsettled.order_by().values_list(*columns, *joined):
         by_reference[reference].append(Candidate(*row))
@@ -328,16 +328,26 @@ def _build_values(one: Kept, now: datetime.datetime, clean: Cleaner) -> dict[str
 def _apply(kept: Sequence[Kept], alias: str) -> None:
     """Raise the statuses of recipients, and of their messages."""
     wanted: dict[int, Status] = {}
+    touched: set[UUID] = set()
+    unsettled = []
     for one in kept:
+        if not one.matches:
+            continue
         # Whatever it tells, and in words not known yet: turboSMTP has the message.
         status = _STATUSES.get(one.event.event_type, Status.SENT)
         if one.event.is_machine:
             status = Status.SCANNED
         for match in one.matches:
-            known = wanted.get(match.pk)
-            if known is None or RANKS[status] > RANKS[known]:
+            # No status is ever lowered: one that was there is there, or a higher.
+            known = wanted.get(match.pk, match.status)
+            if RANKS[status] > RANKS.get(known, -1):
                 wanted[match.pk] = status
-    if not wanted:
+                touched.add(match.message_id)
+        first = one.matches[0]
+        if first.outcome != ACCEPTED or not first.mid:
+            unsettled.append(one)
+            touched.add(first.message_id)
+    if not touched:
         return
     by_status: dict[Status, list[int]] = defaultdict(list)
     for pk, status in wanted.items():
@@ -345,14 +355,8 @@ def _apply(kept: Sequence[Kept], alias: str) -> None:
     statements = Statements(alias)
     for status, group in by_status.items():
         statements.raise_recipients(group, status)
-    matched = [one for one in kept if one.matches]
-    unsettled = [
-        one
-        for one in matched
-        if one.matches[0].outcome != ACCEPTED or not one.matches[0].mid
-    ]
     _settle(unsettled, alias)
-    statements.summarise({one.matches[0].message_id for one in matched})
+    statements.summarise(touched)
 
 
 def _settle(unsettled: Sequence[Kept], alias: str) -> None:
