@@ -249,6 +249,47 @@ class TestBodies:
             assert answer.status_code == 200, event
             assert Event.objects.filter(event_id=f"good-{number}").exists(), event
 
+    def test_spoilt_bodies(self, tracked: Any, sandbox: Sandbox) -> None:
+        """Bytes of good ones put in, taken out and exchanged: 200 or 400."""
+        picked = random.Random(11)
+        [row] = send(new(to=["a@x.org"]))
+        odd = [
+            b"\x00",
+            b"\xff",
+            b"\xed\xa0\x80",
+            b"\\u0000",
+            b"\\ud800",
+            b"\xe2\x80\xa8",
+        ]
+        odd += [b"[", b"]", b"{", b"}", b'"', b"\\", b",", b":", b"null", b"\r\n", b"@"]
+        odd += [b"1e999", b"-", b"NaN", b"9" * 400, b"[" * 2000, b"550 5.1.1"]
+        good = [
+            build(status, row, reason="550 5.1.1 no", url="x", useragent="y")
+            for status in EVENT_TYPES
+        ]
+        answers = {200: 0, 400: 0}
+        for _ in range(1_000):
+            body = json.dumps(picked.sample(good, picked.randint(1, 4))).encode()
+            for _ in range(picked.randint(1, 3)):
+                at = picked.randrange(len(body))
+                # Mostly inside of a text, where JSON stays JSON.
+                if picked.random() < 0.7:
+                    at = body.find(picked.choice([b"no", b"@x", b"x", b"y"]), at)
+                end = at + picked.choice([0, 0, 0, 1, 9])
+                body = body[:at] + picked.choice(odd) + body[end:]
+            code = post(body).status_code
+            answers[code] += 1
+            if is_json(body):
+                assert code == 200, body
+        assert min(answers.values()) > 100, answers
+
+
+def is_json(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), (dict, list))
+    except (ValueError, RecursionError):
+        return False
+
 
 class TestStatuses:
     @pytest.mark.parametrize(
