@@ -83,7 +83,8 @@ class Kept:
 
     ``key``: of its row. ``event``: as the database can hold it. ``message_id``: of the
     message that it is about, None where there is none yet. ``matches``: the recipient,
-    once for each time that the message names her.
+    once for each time that the message names her. ``is_settling``: until it came, the
+    outcome or the message id of the message was not known.
     """
 
     key: UUID
@@ -92,6 +93,7 @@ class Kept:
     message_id: UUID | None = None
     matches: tuple[Candidate, ...] = ()
     is_new: bool = False
+    is_settling: bool = False
 
     @property
     def position(self) -> int | None:
@@ -154,6 +156,7 @@ def _keep(kept: Sequence[Kept], clean: Cleaner, alias: str) -> None:
         keep_suppressions([one.event for one in new], alias)
 
     _write_again(write, alias)
+    _join_settled(kept, alias)
     orphans = [one for one in kept if one.is_new and one.message_id is None]
     if orphans:
         # Its row may have been committed since it was looked for. Whoever commits
@@ -196,6 +199,14 @@ def _join(orphans: Sequence[Kept], alias: str) -> None:
         _apply(found, alias)
 
     _write_again(write, alias)
+    _join_settled(found, alias)
+
+
+def _join_settled(kept: Sequence[Kept], alias: str) -> None:
+    """Join what waits for the message ids that these have made known."""
+    mids = sorted({one.mid for one in kept if one.is_settling and one.mid})
+    if mids:
+        join_events(mids, [], alias)
 
 
 def _lock(kept: Sequence[Kept], alias: str) -> None:
@@ -345,6 +356,7 @@ def _apply(kept: Sequence[Kept], alias: str) -> None:
                 touched.add(match.message_id)
         first = one.matches[0]
         if first.outcome != ACCEPTED or not first.mid:
+            one.is_settling = True
             unsettled.append(one)
             touched.add(first.message_id)
     if not touched:

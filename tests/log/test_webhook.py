@@ -467,6 +467,33 @@ class TestUnknown:
         assert not Payload.objects.exists()
 
     @pytest.mark.parametrize("api_version", [2])
+    @pytest.mark.parametrize("together", [False, True])
+    def test_in_every_order_of_two_recipients(
+        self, together: bool, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        """Only one of the events names the message in a way that is known here."""
+        events = [
+            ("DELIVERED", {"email": "a@x.org"}),
+            ("OPENED", {"email": "b@x.org", "reference_id": "order-9"}),
+            ("BOUNCED", {"email": "c@x.org"}),
+        ]
+        for order in itertools.permutations(events):
+            Message.objects.all().delete()
+            Event.objects.all().delete()
+            sandbox.add_fault("lost_answer")
+            message = new(to=["a@x.org", "b@x.org", "c@x.org"])
+            message.reference_id = "order-9"
+            [row] = send(message)
+            bodies = [build(word, mid="77", **more) for word, more in order]
+            for told in [bodies] if together else [[body] for body in bodies]:
+                tell(*told)
+            assert statuses(row) == ["delivered", "opened", "bounced"], order
+            row.refresh_from_db()
+            assert (row.status, row.outcome, row.mid) == ("bounced", "accepted", "77")
+            assert not Unmatched.objects.exists()
+            assert [e.position for e in row.events.order_by("address")] == [0, 1, 2]
+
+    @pytest.mark.parametrize("api_version", [2])
     def test_blind_copies_are_settled_one_by_one(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
