@@ -387,9 +387,10 @@ def _settle(unsettled: Sequence[Kept], alias: str) -> None:
         message = Message.objects.using(alias).filter(pk=key)
         message.filter(concluded_at=None).update(concluded_at=timezone.now())
         message.filter(mid="").update(mid=mid)
-        message.update(outcome=Outcome.ACCEPTED, error="", error_class="")
-        # The whole of a message is kept as long as a recipient waits for it.
+        message.update(outcome=Outcome.ACCEPTED)
+        # What went wrong, and the whole of the message, stay for those still without.
         if not recipients.filter(status__in=WITHOUT_RANK).exists():
+            message.update(error="", error_class="")
             Payload.objects.using(alias).filter(message=key).delete()
 
 

@@ -502,9 +502,13 @@ class TestUnknown:
         ids = {"reference_id": row.reference_id}
         tell(build("DELIVERED", row, email="a@x.org", mid="77", **ids))
         assert statuses(row) == ["delivered", "unknown"]
+        row.refresh_from_db()
+        assert (row.outcome, row.error_class) == ("accepted", "OutcomeUnknown")
         assert Payload.objects.exists()
         tell(build("OPENED", row, email="b@x.org", mid="78", **ids))
         assert statuses(row) == ["delivered", "opened"]
+        row.refresh_from_db()
+        assert (row.error, row.error_class) == ("", "")
         assert not Payload.objects.exists()
 
     @pytest.mark.parametrize("api_version", [2])
