@@ -84,7 +84,8 @@ class Kept:
     ``key``: of its row. ``event``: as the database can hold it. ``message_id``: of the
     message that it is about, None where there is none yet. ``matches``: the recipient,
     once for each time that the message names her. ``is_settling``: until it came, the
-    outcome or the message id of the message was not known.
+    outcome or the message id of the message was not known. ``is_waiting``: it was kept
+    before, and without a message.
     """
 
     key: UUID
@@ -94,6 +95,7 @@ class Kept:
     matches: tuple[Candidate, ...] = ()
     is_new: bool = False
     is_settling: bool = False
+    is_waiting: bool = False
 
     @property
     def position(self) -> int | None:
@@ -157,6 +159,11 @@ def _keep(kept: Sequence[Kept], clean: Cleaner, alias: str) -> None:
 
     _write_again(write, alias)
     _join_settled(kept, alias)
+    again = [one for one in kept if one.is_waiting]
+    if again:
+        # Told again, perhaps because joining them failed.
+        references = {one.event.reference_id for one in again} - {""}
+        join_events([one.mid for one in again if one.mid], sorted(references), alias)
     orphans = [one for one in kept if one.is_new and one.message_id is None]
     if orphans:
         # Its row may have been committed since it was looked for. Whoever commits
@@ -289,10 +296,14 @@ def _insert(kept: Sequence[Kept], clean: Cleaner, alias: str) -> None:
         # A key of our own that is there was inserted here, the others before.
         rows = Event.objects.using(alias)
         keys = set(rows.filter(pk__in=keys).values_list("pk", flat=True))
-        others = [one.digest for one in kept if one.key not in keys]
-        if rows.filter(digest__in=others).count() != len(others):
+        others = [one for one in kept if one.key not in keys]
+        known = rows.filter(digest__in=[one.digest for one in others])
+        messages = dict(known.values_list("digest", "message_id"))
+        if len(messages) != len(others):
             # "Ignore" ignores more than repetitions on some databases.
             raise IntegrityError("Some events could not be stored.")
+        for one in others:
+            one.is_waiting = messages[one.digest] is None
     waiting = []
     for one in kept:
         one.is_new = one.key in keys

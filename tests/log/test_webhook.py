@@ -642,6 +642,19 @@ def test_joined_to_the_message_alone_where_no_recipient_is_named(
     assert statuses(row) == ["sent"]
 
 
+def test_joined_when_it_is_told_again(tracked: Any, sandbox: Sandbox) -> None:
+    """As turboSMTP does where joining it failed, after it was stored."""
+    [row] = send()
+    raw = build("OPENED", row)
+    Event.objects.bulk_create([build_unmatched(raw)])
+    Unmatched.objects.create(event=Event.objects.get(), mid=row.mid)
+    tell(raw, build("CLICKED"))
+    assert statuses(row) == ["opened"]
+    assert row.events.get().event_type == "opened"
+    tell(raw)
+    assert row.events.count() == 1
+
+
 def build_unmatched(raw: dict[str, Any]) -> Event:
     event = read_event(raw)
     return Event(
