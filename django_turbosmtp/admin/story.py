@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Q
 
 from django_turbosmtp.admin.show import show_status, show_time
-from django_turbosmtp.admin.words import describe_event
-from django_turbosmtp.models import Event, Status
+from django_turbosmtp.admin.words import choose_step, describe_event
+from django_turbosmtp.models import Event
 from django_turbosmtp.querysets import clean_address
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ def tell_stories(
         }:
             stories.setdefault(row.message_id, []).append(
                 {
-                    "status": show_status(
-                        Status.SCANNED if row.is_machine else row.event_type
-                    ),
+                    "status": show_status(choose_step(row)),
                     "time": show_time(row.occurred_at),
                 }
             )

@@ -83,10 +83,14 @@ _EVENTS = {
 }
 
 
+def choose_step(event: Event) -> str:
+    """Return how far an event says that the message came, as a status or event type."""
+    return Status.SCANNED if event.is_machine else event.event_type
+
+
 def describe_event(event: Event) -> str:
     """Return what happened, as a sentence, and a second one where it went wrong."""
-    name = Status.SCANNED if event.is_machine else event.event_type
-    words = _EVENTS.get(name, _EVENTS["unknown"])
+    words = _EVENTS.get(choose_step(event), _EVENTS["unknown"])
     why = _BOUNCES.get(event.bounce_kind)
     return f"{words} {why}" if why else str(words)
 

@@ -83,9 +83,8 @@ class Kept:
 
     ``key``: of its row. ``event``: as the database can hold it. ``message_id``: of the
     message that it is about, None where there is none yet. ``matches``: the recipient,
-    once for each time that the message names her. ``is_settling``: until it came, the
-    outcome or the message id of the message was not known. ``is_waiting``: it was kept
-    before, and without a message.
+    once for each time that the message names her. ``is_waiting``: it was kept before,
+    and without a message.
     """
 
     key: UUID
@@ -94,13 +93,19 @@ class Kept:
     message_id: UUID | None = None
     matches: tuple[Candidate, ...] = ()
     is_new: bool = False
-    is_settling: bool = False
     is_waiting: bool = False
 
     @property
     def position(self) -> int | None:
         """Where the message names its recipient first."""
         return self.matches[0].position if self.matches else None
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether the outcome or the message id was not known until it came."""
+        return bool(self.matches) and (
+            self.matches[0].outcome != ACCEPTED or not self.matches[0].mid
+        )
 
     @property
     def mid(self) -> str:
@@ -351,10 +356,7 @@ def _apply(kept: Sequence[Kept], alias: str) -> None:
     """Raise the statuses of recipients, and of their messages."""
     wanted: dict[int, Status] = {}
     touched: set[UUID] = set()
-    unsettled = []
     for one in kept:
-        if not one.matches:
-            continue
         # Whatever it tells, and in words not known yet: turboSMTP has the message.
         status = _STATUSES.get(one.event.event_type, Status.SENT)
         if one.event.is_machine:
@@ -365,11 +367,8 @@ def _apply(kept: Sequence[Kept], alias: str) -> None:
             if RANKS[status] > RANKS.get(known, -1):
                 wanted[match.pk] = status
                 touched.add(match.message_id)
-        first = one.matches[0]
-        if first.outcome != ACCEPTED or not first.mid:
-            one.is_settling = True
-            unsettled.append(one)
-            touched.add(first.message_id)
+        if one.is_settling:
+            touched.add(one.matches[0].message_id)
     if not touched:
         return
     by_status: dict[Status, list[int]] = defaultdict(list)
@@ -378,17 +377,20 @@ def _apply(kept: Sequence[Kept], alias: str) -> None:
     statements = Statements(alias)
     for status, group in by_status.items():
         statements.raise_recipients(group, status)
-    _settle(unsettled, alias)
+    _settle(kept, alias)
     statements.summarise(touched)
 
 
-def _settle(unsettled: Sequence[Kept], alias: str) -> None:
-    """Write that turboSMTP had accepted what nobody knew of."""
-    for one in unsettled:
-        key, mid = one.matches[0].message_id, one.mid
+def _settle(kept: Sequence[Kept], alias: str) -> None:
+    """Write that turboSMTP had accepted what nobody knew of, once for each request."""
+    requests: dict[tuple[UUID, str], set[int]] = defaultdict(set)
+    for one in kept:
+        if one.is_settling:
+            request = one.matches[0].message_id, one.mid
+            requests[request] |= {match.pk for match in one.matches}
+    for (key, mid), told in requests.items():
         recipients = Recipient.objects.using(alias).filter(message=key)
-        hers = [match.pk for match in one.matches]
-        recipients.filter(pk__in=hers, mid="").update(mid=mid)
+        recipients.filter(pk__in=told, mid="").update(mid=mid)
         # One request took all of them, those aside whom we left out. Blind copies alone
         # have one for each.
         taken = recipients.exclude(mid="", status=Status.REJECTED)

@@ -494,6 +494,20 @@ class TestUnknown:
             assert [e.position for e in row.events.order_by("address")] == [0, 1, 2]
 
     @pytest.mark.parametrize("api_version", [2])
+    def test_a_request_is_settled_once(
+        self, tracked: Any, sandbox: Sandbox, django_assert_max_num_queries: Any
+    ) -> None:
+        """However many of its recipients are told of together."""
+        addresses = [f"r{number}@x.org" for number in range(50)]
+        sandbox.add_fault("lost_answer")
+        [row] = send(new(to=addresses))
+        ids = {"mid": "77", "reference_id": row.reference_id}
+        events = [build("DELIVERED", row, email=a, **ids) for a in addresses]
+        with django_assert_max_num_queries(25):
+            tell(*events)
+        assert set(statuses(row)) == {"delivered"}
+
+    @pytest.mark.parametrize("api_version", [2])
     def test_blind_copies_are_settled_one_by_one(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
