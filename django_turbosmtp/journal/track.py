@@ -268,6 +268,8 @@ def _find_by_reference(kept: Sequence[Kept], alias: str) -> None:
     unsettled = Recipient.objects.using(alias).filter(
         message__reference_id__in=references, mid="", status__in=_WITHOUT_ID
     )
+    # Version 1 has no field for it: no event can be about such a message.
+    unsettled = unsettled.exclude(message__api_version=1)
     columns = ("pk", "message_id", "position", "address", "mid", "status")
     joined = ("message__outcome", "message__reference_id")
     by_reference: dict[str, list[Candidate]] = defaultdict(list)

@@ -494,6 +494,20 @@ class TestUnknown:
             assert [e.position for e in row.events.order_by("address")] == [0, 1, 2]
 
     @pytest.mark.parametrize("api_version", [2])
+    def test_a_message_of_version_1_has_no_part_in_it(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        """Its reference id, though the same, was never sent."""
+        sandbox.add_fault("lost_answer")
+        one, two = new(), new()
+        one.reference_id = two.reference_id = "order"
+        rows = send(one, two, max_connections=1)
+        Message.objects.filter(pk=rows[1].pk).update(api_version=1, mid="")
+        rows[1].recipients.update(mid="")
+        tell(build("DELIVERED", rows[0], mid="77", reference_id="order"))
+        assert [statuses(row) for row in rows] == [["delivered"], ["sent"]]
+
+    @pytest.mark.parametrize("api_version", [2])
     def test_a_request_is_settled_once(
         self, tracked: Any, sandbox: Sandbox, django_assert_max_num_queries: Any
     ) -> None:
