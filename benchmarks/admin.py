@@ -35,8 +35,25 @@ DAYS = 365
 CHUNK = 5_000
 TIMES = 11
 
-STATUSES = ("sent",) * 94 + ("failed",) * 3 + ("unknown",) * 2 + ("invalid",)
-OUTCOMES = {"sent": "accepted", "unknown": "unknown"}
+#: How many of a hundred messages have which status.
+STATUSES = {
+    "sent": 14,
+    "delivered": 55,
+    "opened": 17,
+    "clicked": 5,
+    "bounced": 3,
+    "failed": 3,
+    "unknown": 2,
+    "invalid": 1,
+}
+OUTCOMES = {"unknown": "unknown", "failed": "refused", "invalid": "refused"}
+#: What turboSMTP told of the first recipient on the way to a status.
+TOLD = {
+    "delivered": ("delivered",),
+    "opened": ("delivered", "opened"),
+    "clicked": ("delivered", "opened", "clicked"),
+    "bounced": ("bounced",),
+}
 CAMPAIGNS = ("", "order", "welcome", "newsletter", "reset")
 
 
@@ -179,16 +196,17 @@ def list_pages(total: int) -> Iterator[tuple[str, str]]:
     from django_turbosmtp.models import Message
 
     base = "/admin/turbosmtp/message/"
-    middle = Message.objects.order_by("created_at").values("id", "first_recipient")
-    some = middle.first()
+    clicked = Message.objects.filter(status="clicked", recipient_count=2)
+    some = clicked.order_by("created_at").values("id", "first_recipient").first()
     assert some is not None
     last = (total - 1) // 50 + 1
     yield "list, first page", base
     yield "list, last page", f"{base}?p={last}"
     yield "list, middle page", f"{base}?p={last // 2}"
     yield "list, oldest first", f"{base}?o=3"
-    for name in ("group=accepted", "group=failed", "attention=yes", "period=day"):
+    for name in ("group=accepted", "group=delivered", "group=failed", "attention=yes"):
         yield f"list, {name}", f"{base}?{name}"
+    yield "list, period=day", f"{base}?period=day"
     for name in ("period=month", "tag=order", "tag=shop", "tag=rare"):
         yield f"list, {name}", f"{base}?{name}"
     yield "list, mailer", f"{base}?mailer=name:newsletter"
@@ -210,8 +228,8 @@ def list_pages(total: int) -> Iterator[tuple[str, str]]:
 
 
 def fill(count: int) -> None:
-    """Write so many messages, twice as many recipients, in order of time."""
-    from django_turbosmtp.models import Content, Message, Recipient, Tag
+    """Write so many messages, twice as many recipients, their events; all in order."""
+    from django_turbosmtp.models import Content, Event, Message, Recipient, Tag
 
     numbers = random.Random(1)
     messages = _build_messages(count, numbers)
@@ -231,6 +249,9 @@ def fill(count: int) -> None:
         Content.objects.bulk_create(
             [Content(message=m, text="Body", html="<p>Body</p>") for m, _ in chunk]
         )
+        Event.objects.bulk_create(
+            [event for message, _ in chunk for event in _build_events(message, numbers)]
+        )
 
 
 def _build_messages(
@@ -243,7 +264,8 @@ def _build_messages(
     step = timedelta(days=DAYS) / count
     for number in range(count):
         created = first + step * number
-        status = numbers.choice(STATUSES)
+        [status] = numbers.choices(list(STATUSES), list(STATUSES.values()))
+        outcome = OUTCOMES.get(status, "accepted")
         addresses = [
             f"person{numbers.randrange(people)}@example.org"
             for _ in range(numbers.choice(RECIPIENTS))
@@ -256,9 +278,9 @@ def _build_messages(
             created_at=created,
             concluded_at=created + timedelta(seconds=0.2),
             status=status,
-            outcome=OUTCOMES.get(status, "refused"),
+            outcome=outcome,
             reference_id=f"order-{number}",
-            mid=str(10**18 + number) if status == "sent" else "",
+            mid=str(10**18 + number) if outcome == "accepted" else "",
             mailer=numbers.choice(("", "", "newsletter")),
             api_version=2,
             from_email="shop@example.com",
@@ -269,7 +291,7 @@ def _build_messages(
             campaign=numbers.choice(CAMPAIGNS),
             tags=tags,
             attempts=1,
-            error="" if status == "sent" else "turboSMTP answered 400: nocredit",
+            error="" if outcome == "accepted" else "turboSMTP answered 400: nocredit",
         )
         yield (
             message,
@@ -280,11 +302,34 @@ def _build_messages(
                     kind="to",
                     address=address,
                     shown=address,
-                    status=status,
+                    # What was told was told of the first.
+                    status="sent" if position and message.mid else status,
                     mid=message.mid,
                 )
                 for position, address in enumerate(addresses)
             ],
+        )
+
+
+def _build_events(message: Any, numbers: random.Random) -> Iterator[Any]:
+    from django_turbosmtp.models import Event
+
+    for step, name in enumerate(TOLD.get(message.status, ()), 1):
+        moment = message.created_at + timedelta(seconds=step * 30)
+        yield Event(
+            id=_make_id(moment, step, numbers),
+            digest=f"{name}-{message.reference_id}",
+            message=message,
+            position=0,
+            event_type=name,
+            occurred_at=moment,
+            received_at=moment,
+            mid=message.mid,
+            reference_id=message.reference_id,
+            address=message.first_recipient,
+            bounce_kind="no_mailbox" if name == "bounced" else "",
+            answer="550 5.1.1 No such user" if name == "bounced" else "250 OK",
+            raw={"event": name, "mid": message.mid},
         )
 
 
