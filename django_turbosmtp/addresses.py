@@ -150,6 +150,25 @@ def parse(value: Any, where: str) -> Mailbox:
     return mailboxes[0]
 
 
+def normalize_address(text: str) -> str:
+    """Return an address as the log compares it: alone, in lower case, in IDNA.
+
+    Never raises: of what cannot be read as an address, what can be changed is.
+    """
+    # As it is kept (journal.text): PostgreSQL takes no null character.
+    text = text.replace("\0", "\u2400").strip().lower()
+    if text.endswith(">"):
+        text = text.rpartition("<")[2][:-1].strip()
+    local, at, domain = text.rpartition("@")
+    if domain.isascii():
+        return text
+    try:
+        return f"{local}{at}{punycode(domain)}"
+    except UnicodeError as error:
+        raise_interrupt(error)
+        return text
+
+
 def parse_list(value: Any, where: str) -> list[Mailbox]:
     """Return the mailboxes of a whole address header, in order.
 

@@ -14,9 +14,8 @@ from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from django.utils.encoding import punycode
-
 from django_turbosmtp._interrupts import raise_interrupt
+from django_turbosmtp.addresses import normalize_address
 from django_turbosmtp.bounces import HARD, classify
 from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
 
@@ -265,17 +264,7 @@ def _read_text(value: Any) -> str:
 
 
 def _read_address(value: Any) -> str:
-    """Return an address as the log compares it: alone, in lower case, in IDNA."""
-    text = _read_text(value).strip().lower()
-    if text.endswith(">"):
-        text = text.rpartition("<")[2][:-1].strip()
-    local, at, domain = text.rpartition("@")
-    if not domain.isascii():
-        try:
-            text = f"{local}{at}{punycode(domain)}"
-        except UnicodeError as error:
-            raise_interrupt(error)
-    return text[:MAX_ADDRESS_LENGTH]
+    return normalize_address(_read_text(value))[:MAX_ADDRESS_LENGTH]
 
 
 def _read_digits(value: Any) -> str | None:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.utils.translation import pgettext_lazy
 
 from django_turbosmtp._compat import find_uuid7_floor
+from django_turbosmtp.addresses import normalize_address
 from django_turbosmtp.models import (
     Attempt,
     Event,
@@ -142,16 +143,11 @@ def filter_tag(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:
 
 def filter_address(queryset: QuerySet[Message], address: str) -> QuerySet[Message]:
     """Return the messages that went to this address, or were to go there."""
-    address = clean_address(address)
+    address = normalize_address(address)
     recipients = Recipient.objects.using(queryset.db).filter(address=address)
     if count_up_to(recipients, FEW) <= FEW:
         return queryset.filter(pk__in=recipients.values("message_id"))
     return queryset.filter(Exists(recipients.filter(message=OuterRef("pk"))))
-
-
-def clean_address(address: str) -> str:
-    """Return an address as the log compares it."""
-    return address.replace("\0", "").strip().lower()
 
 
 def search(queryset: QuerySet[Message], term: str) -> QuerySet[Message]:
@@ -162,7 +158,7 @@ def search(queryset: QuerySet[Message], term: str) -> QuerySet[Message]:
     messages = Message.objects.using(alias).order_by()
     named = Q(reference_id=term) | Q(mid=term)
     recipients = Recipient.objects.using(alias).order_by()
-    hers = recipients.filter(Q(address=clean_address(term)) | Q(mid=term))
+    hers = recipients.filter(Q(address=normalize_address(term)) | Q(mid=term))
     subjects = messages.filter(_starts_with("subject_start", start, alias))
     # One of them alone can be much: nobody's address begins as many subjects do.
     much = hers if "@" in term else subjects

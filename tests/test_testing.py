@@ -116,6 +116,10 @@ def test_outcomes_to_order(turbosmtp_outbox: Outbox) -> None:
         assert message.turbosmtp_status.outcome == "unknown"
     assert order().send() == 1
     turbosmtp_outbox.assert_count(3)
+    turbosmtp_outbox.fail_next(NoCredit("none"), to="ann@bücher.example")
+    assert order(to=["Joann <joann@bücher.example>"]).send() == 1
+    with pytest.raises(NoCredit):
+        order(to=['"Ann, A." <Ann@bücher.example>']).send()
     turbosmtp_outbox.fail_next(NoCredit("none"), times=None)
     for _ in range(3):
         with pytest.raises(NoCredit):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, Value
 from django.db.models.functions import Coalesce
 
+from django_turbosmtp.addresses import normalize_address
 from django_turbosmtp.admin.changelist import NOT_LISTED
 from django_turbosmtp.admin.memory import remember
 from django_turbosmtp.admin.paginator import LogPaginator
@@ -14,7 +15,7 @@ from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.admin.story import tell_stories
 from django_turbosmtp.admin.words import describe_fate_for, describe_left_out
 from django_turbosmtp.models import Message, Recipient
-from django_turbosmtp.querysets import clean_address, filter_address
+from django_turbosmtp.querysets import filter_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def describe_person(
 
     ``page`` counts from 1; ``queryset`` are the messages that the reader may see.
     """
-    address = clean_address(address)
+    address = normalize_address(address)
     messages = filter_address(queryset.defer(*NOT_LISTED, "tags"), address)
     paginator = LogPaginator(messages.order_by("-created_at", "-id"), MESSAGES)
     shown = paginator.get_page(page)

@@ -8,10 +8,9 @@ from django import forms
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from django_turbosmtp.addresses import parse
+from django_turbosmtp.addresses import normalize_address, parse
 from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.models import Reason, Suppression
-from django_turbosmtp.querysets import clean_address
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -62,8 +61,9 @@ class SuppressionAdmin(_ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Suppression], search_term: str
     ) -> tuple[QuerySet[Suppression], bool]:
-        """Find a whole address, in any case."""
-        return super().get_search_results(request, queryset, clean_address(search_term))
+        """Find a whole address, in any writing."""
+        address = normalize_address(search_term)
+        return super().get_search_results(request, queryset, address)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Offer what is entered by hand."""

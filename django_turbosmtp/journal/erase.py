@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, TextField
 from django.db.models.functions import Cast
 
+from django_turbosmtp.addresses import normalize_address
 from django_turbosmtp.journal.files import remove_unused_files
 from django_turbosmtp.models import (
     Attachment,
@@ -62,7 +63,8 @@ def find_messages(address: str, alias: str) -> Iterator[UUID]:
 
     The second takes a walk through the whole log: there is no index for it.
     """
-    address = address.strip().lower()
+    spellings = _list_spellings(address)
+    address = spellings[0]
     sent = Recipient.objects.using(alias).filter(address=address)
     messages = Message.objects.using(alias).annotate(
         is_hers=Exists(sent.filter(message=OuterRef("pk"))),
@@ -70,10 +72,10 @@ def find_messages(address: str, alias: str) -> Iterator[UUID]:
     )
     named = Q(is_hers=True)
     for path in (*_TEXTS, *_JSON_TEXTS):
-        named |= Q(**{f"{path}__icontains": address})
-    exact = re.compile(
-        rf"(?<![\w.+-]){re.escape(address)}(?![\w-]|\.\w)", re.IGNORECASE
-    )
+        for spelling in spellings:
+            named |= Q(**{f"{path}__icontains": spelling})
+    either = "|".join(map(re.escape, spellings))
+    exact = re.compile(rf"(?<![\w.+-])(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
     found = messages.filter(named).order_by("pk")
     for row in found.values("pk", "is_hers", *_TEXTS, *_JSON_TEXTS).iterator(_CHUNK):
         # "mary-jane@example.org" holds "jane@example.org".
@@ -83,9 +85,20 @@ def find_messages(address: str, alias: str) -> Iterator[UUID]:
             yield row["pk"]
 
 
+def _list_spellings(address: str) -> list[str]:
+    """Return how the log compares an address, and how texts may name it besides."""
+    normal = normalize_address(address)
+    local, at, domain = normal.rpartition("@")
+    try:
+        spoken = f"{local}{at}{domain.encode('ascii').decode('idna')}"
+    except UnicodeError:
+        spoken = normal
+    return list(dict.fromkeys([normal, spoken]))
+
+
 def describe_messages(address: str, alias: str) -> Iterator[dict[str, Any]]:
     """Yield all that is kept of each message, of its recipients only this one."""
-    address = address.strip().lower()
+    address = normalize_address(address)
     for ids in _chunk(find_messages(address, alias)):
         messages = Message.objects.using(alias).filter(pk__in=ids).order_by("pk")
         for message in messages.prefetch_related("recipients", "attachments"):
@@ -94,7 +107,7 @@ def describe_messages(address: str, alias: str) -> Iterator[dict[str, Any]]:
 
 def erase(address: str, alias: str) -> Erased:
     """Delete messages to this person alone; of others, remove what is hers."""
-    address = address.strip().lower()
+    address = normalize_address(address)
     deleted = anonymised = 0
     # Found whole before the first is removed; ids alone are small.
     for ids in _chunk(iter(list(find_messages(address, alias)))):
@@ -132,14 +145,17 @@ def _anonymise(ids: set[UUID], address: str, alias: str) -> None:
     attachments.update(name=ERASED, stored=None)
     recipients = Recipient.objects.using(alias).filter(message__in=ids)
     recipients.filter(address=address).update(address=ERASED, shown=ERASED)
+    first = recipients.filter(position=0, address=ERASED).values_list("message_id")
     events = Event.objects.using(alias).filter(message__in=ids)
     events.filter(address=address).delete()
     # Of the others: as it came, it has the subject.
     events.update(raw={})
     messages = Message.objects.using(alias).filter(pk__in=ids)
-    messages.filter(first_recipient__iexact=address).update(first_recipient=ERASED)
-    messages.filter(from_email__icontains=address).update(from_email=ERASED)
-    messages.filter(reference_id__icontains=address).update(reference_id=ERASED)
+    messages.filter(pk__in=[pk for (pk,) in first]).update(first_recipient=ERASED)
+    for field in ("from_email", "reference_id"):
+        for spelling in _list_spellings(address):
+            named = messages.filter(**{f"{field}__icontains": spelling})
+            named.update(**{field: ERASED})
     messages.exclude(error="").update(error=ERASED)
     messages.update(subject=ERASED, subject_start=ERASED, headers={}, metadata={})
 

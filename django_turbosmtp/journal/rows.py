@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django_turbosmtp import exceptions
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
+from django_turbosmtp.addresses import normalize_address
 from django_turbosmtp.constants import (
     MAX_ADDRESS_LENGTH,
     MAX_REFERENCE_LENGTH,
@@ -234,9 +235,9 @@ def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipie
             message_id=row.id,
             position=position,
             kind=addressee.kind,
-            address=keep.text(
-                "recipients", addressee.address, MAX_ADDRESS_LENGTH
-            ).lower(),
+            address=normalize_address(keep.text("recipients", addressee.address))[
+                :MAX_ADDRESS_LENGTH
+            ],
             shown=keep.text("recipients", addressee.shown),
             status=addressee.status,
             why=addressee.why,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core import mail
 
+from django_turbosmtp.addresses import parse_list
 from django_turbosmtp.api import Client
 from django_turbosmtp.api.body import Body
 from django_turbosmtp.api.results import Response, SendResult
@@ -74,9 +75,11 @@ class _Kept(Body):
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         super().__init__(fields)
-        self.addresses = ", ".join(
-            str(fields[name]) for name in ("to", "cc", "bcc") if name in fields
-        )
+        self.addresses = {
+            mailbox.addr_spec.lower()
+            for name in ("to", "cc", "bcc")
+            for mailbox in parse_list(fields.get(name, ""), name)
+        }
 
 
 class _OutboxClient(Client):
@@ -90,7 +93,7 @@ class _OutboxClient(Client):
         return _Kept(fields)
 
     def send(self, body: Body) -> SendResult:
-        error = FAILURES.take(getattr(body, "addresses", ""))
+        error = FAILURES.take(getattr(body, "addresses", ()))
         if error is not None:
             raise error
         mid = str(next(_mids))

@@ -7,7 +7,11 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django_turbosmtp.addresses import normalize_address
+
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from django_turbosmtp.exceptions import TurboSMTPError
 
 
@@ -27,7 +31,7 @@ class Failures:
 
     def add(self, error: TurboSMTPError, to: str | None, times: int | None) -> None:
         """Raise ``error`` for so many requests, None for all; ``to`` an address."""
-        wanted = to.strip().lower() if to else None
+        wanted = normalize_address(to) if to else None
         with self._lock:
             self._waiting.append(_Failure(error, wanted, times))
 
@@ -36,11 +40,11 @@ class Failures:
         with self._lock:
             self._waiting.clear()
 
-    def take(self, addresses: str) -> TurboSMTPError | None:
+    def take(self, addresses: Collection[str]) -> TurboSMTPError | None:
         """Return what a request to ``addresses`` ends in, None for acceptance."""
         with self._lock:
             for failure in self._waiting:
-                if failure.to is None or failure.to in addresses.lower():
+                if failure.to is None or failure.to in addresses:
                     if failure.times is not None:
                         failure.times -= 1
                         if not failure.times:

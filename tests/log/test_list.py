@@ -179,6 +179,35 @@ def test_search(
         assert ask(admin_client, q=term) == found
 
 
+@pytest.mark.parametrize(
+    "term",
+    [
+        "jane@xn--bcher-kva.example",
+        "Jane@Bücher.example",
+        "Jane Doe <jane@bücher.example>",
+        '"Doe, Jane" <JANE@xn--bcher-kva.example>',
+    ],
+)
+@pytest.mark.parametrize("local", ["jane", "jäne"])
+def test_search_in_any_writing(
+    admin_client: Client,
+    logged: Any,
+    sandbox: Sandbox,
+    regime: None,
+    term: str,
+    local: str,
+) -> None:
+    """Those too whose message was refused: no local part may be Unicode."""
+    term = term.replace("jane@", f"{local}@").replace("Jane@", f"{local}@")
+    term = term.replace("JANE@", f"{local.upper()}@")
+    message = new(subject="Found", to=[f"Jane <{local}@BÜCHER.example>"])
+    EmailBackend(fail_silently=True).send_messages([message])
+    assert ask(admin_client, q=term) == ["Found"]
+    page = admin_client.get(LIST + "person/", {"address": term})
+    assert [row["subject"] for row in page.context["rows"]] == ["Found"]
+    assert page.context["address"] == f"{local}@xn--bcher-kva.example"
+
+
 def test_search_with_filters(admin_client: Client, regime: None) -> None:
     add("Your order", "jane@example.org", status="failed", campaign="order")
     add("Your order", "jane@example.org", campaign="order")

@@ -183,6 +183,27 @@ def test_erase(logged: Any, sandbox: Sandbox, tmp_path: Path) -> None:
     assert Content.objects.get().message.subject == "other"
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["jane@bücher.example", "Jane@xn--bcher-kva.example", "Jane <jane@Bücher.example>"],
+)
+def test_erase_in_any_writing(logged: Any, sandbox: Sandbox, said: str) -> None:
+    send(
+        logged,
+        new(subject="alone", to=["Jane <jane@bücher.example>"]),
+        new(subject="refused", to=["jane@bücher.example", "nobody"]),
+        new(subject="named", to=["staff@x.org"], body="jane@bücher.example wrote"),
+        new(subject="coded", to=["b@x.org"], body="jane@xn--bcher-kva.example wrote"),
+        new(subject="other", to=["mary-jane@bücher.example"]),
+    )
+    assert "1 messages were deleted; 3 that" in run(
+        "turbosmtp_erase", said, "--no-input"
+    )
+    left = str([*Message.objects.values(), *Recipient.objects.values()])
+    assert left.count("jane") == left.count("mary-jane") > 0
+    assert Content.objects.get().message.subject == "other"
+
+
 def test_erase_takes_refused_ones_too(logged: Any, sandbox: Sandbox) -> None:
     send(logged, new(to=["jane@example.org", "nobody"]))
     assert "1 that others got too" in run(
