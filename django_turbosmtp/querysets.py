@@ -23,6 +23,7 @@ from django_turbosmtp.models import (
     Attempt,
     Event,
     Message,
+    Outcome,
     Payload,
     Recipient,
     Resend,
@@ -100,14 +101,18 @@ def filter_attention(
 ) -> QuerySet[Message]:
     """Return the messages that somebody should look at.
 
-    They failed or bounced, nobody knows whether they arrived, or they are stuck in
-    "sending".
+    They failed, bounced or were dropped, for one recipient at least, nobody knows
+    whether they arrived, or they are stuck in "sending". One that was sent again is not
+    among them: the newer one tells.
     """
     # Whole minutes, so that what was counted a moment ago was the same.
     before = (now or timezone.now()).replace(second=0, microsecond=0) - STUCK
     needing = [Status.FAILED, Status.INVALID, Status.UNKNOWN, Status.BOUNCED]
+    # Our own rejections are by RECIPIENT_GUARD and SUPPRESS: nothing to look at.
+    rejected = Q(status=Status.REJECTED, outcome=Outcome.ACCEPTED)
     stuck = Q(status=Status.SENDING, created_at__lt=before)
-    return queryset.filter(Q(status__in=needing) | stuck)
+    newer = Resend.objects.using(queryset.db).filter(original=OuterRef("pk"))
+    return queryset.filter(Q(status__in=needing) | rejected | stuck, ~Exists(newer))
 
 
 def lacks_events(alias: str, now: datetime.datetime | None = None) -> bool:

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from django_turbosmtp.payload import Recipient
 
 _STATUS_OF_OUTCOME = {
-    ACCEPTED: "sent",
     REFUSED: "failed",
     UNKNOWN: "unknown",
     SUPPRESSED: "rejected",
@@ -178,6 +177,10 @@ def _build_payload(job: Job) -> Body | None:
 def _choose_status(job: Job) -> str:
     if isinstance(job.error, InvalidAddress):
         return "invalid"
+    if job.status.outcome == ACCEPTED:
+        # What went wrong for one of several: somebody has to look.
+        states = {request.state for request in job.requests}
+        return next(state for state in ("unknown", "failed", "sent") if state in states)
     return _STATUS_OF_OUTCOME[job.status.outcome or UNKNOWN]
 
 

@@ -22,11 +22,8 @@ WITHOUT_RANK = [Status.SENDING, Status.QUEUED, Status.UNKNOWN, Status.FAILED]
 
 #: What stands for a message to several: what went wrong for one of them, since somebody
 #: has to look; else that which all of them have reached.
-_ORDER = [
-    Status.BOUNCED,
-    Status.REJECTED,
-    *(status for status in RANKS if status not in {Status.BOUNCED, Status.REJECTED}),
-]
+_WRONG = [Status.UNKNOWN, Status.FAILED, Status.BOUNCED, Status.REJECTED]
+_ORDER = [*_WRONG, *(status for status in RANKS if status not in _WRONG)]
 
 _RANKED = " ".join(f"WHEN '{s}' THEN {number}" for number, s in enumerate(_ORDER))
 _NAMED = " ".join(f"WHEN {number} THEN '{s}'" for number, s in enumerate(_ORDER))

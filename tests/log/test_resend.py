@@ -137,6 +137,8 @@ def test_of_blind_copies_only_those_who_did_not_get_it(
     bcc = ["a@example.org", "b@example.org", "c@example.org", "Dee <d@example.org>"]
     row = send(new(to=[], bcc=bcc, body="Hello"))
     assert row.outcome == "accepted"
+    attention = reverse("admin:turbosmtp_message_changelist") + "?attention=yes"
+    assert str(row.pk) in admin_client.get(attention).text
     asked = admin_client.get(build_url(row)).content.decode()
     assert "b@example.org" in asked
     assert "a@example.org" not in asked
@@ -151,6 +153,7 @@ def test_of_blind_copies_only_those_who_did_not_get_it(
     assert len({fields["mime_raw"] for fields in sent}) == 1
     assert again.recipient_count == 2
     assert said == "Sent again: turboSMTP accepted it."
+    assert str(row.pk) not in admin_client.get(attention).text
 
 
 def test_refused_again_it_can_be_sent_once_more(
@@ -160,6 +163,9 @@ def test_refused_again_it_can_be_sent_once_more(
     second, said = resend(admin_client, row)
     assert said == "Sent again: turboSMTP refused it."
     assert (second.outcome, second.resend_of.original) == ("refused", row)
+    attention = reverse("admin:turbosmtp_message_changelist") + "?attention=yes"
+    shown = admin_client.get(attention).context["cl"].result_list
+    assert list(shown) == [second]
     assert second.payload.count() == 1
     assert admin_client.get(build_url(row)).status_code == 302
     wire.answer = ACCEPT
