@@ -25,7 +25,7 @@ from django_turbosmtp.admin.dashboard import describe_period, is_open
 from django_turbosmtp.admin.detail import Reader
 from django_turbosmtp.admin.export import build_eml, write_csv
 from django_turbosmtp.admin.people import describe_person
-from django_turbosmtp.admin.preview import build_preview
+from django_turbosmtp.admin.preview import build_preview, show_own_pictures
 from django_turbosmtp.admin.resend import add_payload
 from django_turbosmtp.models import Content, Message
 from django_turbosmtp.querysets import add_relations, lacks_events
@@ -66,7 +66,10 @@ class ReadingPages(_Base):
         message = self._find(request, pk, "view_message_body")
         contents = Content.objects.using(message._state.db).only("html")
         content = get_object_or_404(contents, pk=pk)
-        return build_preview(content.html, pictures=request.GET.get("pictures") == "1")
+        return build_preview(
+            show_own_pictures(content.html, message),
+            pictures=request.GET.get("pictures") == "1",
+        )
 
     def attachment_view(
         self, request: HttpRequest, pk: UUID, position: int

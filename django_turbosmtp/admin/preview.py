@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from typing import TYPE_CHECKING
 
 from django.http import HttpResponse
+
+from django_turbosmtp._interrupts import raise_interrupt
+from django_turbosmtp._logs import get_logger
+from django_turbosmtp.payload.inline import find_referenced, replace_references
+
+if TYPE_CHECKING:
+    from django_turbosmtp.models import Message
+
+logger = get_logger("django_turbosmtp.admin")
 
 #: ``sandbox``: without scripts, forms and an origin, also where it is opened by itself.
 _POLICY = (
@@ -14,6 +25,45 @@ _POLICY = (
 
 #: No policy stops what a link element only hints at: it opens connections.
 _LINK = re.compile(r"<(/?)link\b", re.IGNORECASE)
+
+#: What may stand in the type of a picture that came along.
+_PICTURE = re.compile(r"image/[a-z0-9.+-]+")
+
+#: Show pictures that came along up to so many bytes of them all.
+_MAX_PICTURES = 5 * 1024 * 1024
+
+
+def show_own_pictures(html: str, message: Message) -> str:
+    """Return the HTML with the pictures in it that came with the message.
+
+    As ``data:`` URLs: the document has no origin, and may ask nobody for anything. Only
+    those whose bytes were kept.
+    """
+    wanted = find_referenced(html)
+    if not wanted:
+        return html
+    urls: dict[str, str] = {}
+    left = _MAX_PICTURES
+    rows = message.attachments.exclude(content_id="").exclude(stored=None)
+    for row in rows.select_related("stored").order_by("position"):
+        kind = row.type.lower()
+        if row.stored is None or row.size > left or not _PICTURE.fullmatch(kind):
+            continue
+        try:
+            with row.stored.file.open("rb") as file:
+                data = base64.b64encode(file.read()).decode()
+        except Exception as error:
+            raise_interrupt(error)
+            logger.exception("A picture of %s could not be read.", message.pk)
+            continue
+        left -= row.size
+        urls.setdefault(row.content_id, f"data:{kind};base64,{data}")
+
+    def find(cid: str) -> str | None:
+        # turboSMTP adds the sender's domain (docs/wire.rst, quirk 3).
+        return urls.get(cid) or urls.get(cid.rpartition("@")[0])
+
+    return replace_references(html, find)
 
 
 def build_preview(html: str, *, pictures: bool) -> HttpResponse:

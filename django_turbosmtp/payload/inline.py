@@ -42,7 +42,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 #: A long id makes a long header, which Python folds in the middle (seen on 3.11.7).
 _MAX_ID = 40
 
-Rename = Callable[[str], "str | None"]
+Find = Callable[[str], "str | None"]
 
 
 def find_referenced(html: str) -> set[str]:
@@ -52,7 +52,7 @@ def find_referenced(html: str) -> set[str]:
     def note(cid: str) -> None:
         found.add(cid)
 
-    _walk(html, note)
+    replace_references(html, note)
     return found
 
 
@@ -61,19 +61,26 @@ def find_mentioned(html: str) -> set[str]:
 
     In a link or in the text it may mean the same or not; nobody can rewrite that.
     """
-    rest = _walk(html, lambda _: "")
+    rest = replace_references(html, lambda _: "cid:")
     return {unquote(unescape(match[1])) for match in _MENTION.finditer(rest)}
 
 
 def rename_references(html: str, renamed: dict[str, str]) -> str:
     """Return ``html`` with each ``cid:`` reference in ``renamed`` replaced."""
-    return _walk(html, renamed.get)
+    return replace_references(
+        html, lambda cid: f"cid:{renamed[cid]}" if cid in renamed else None
+    )
 
 
-def _walk(html: str, rename: Rename) -> str:
+def replace_references(html: str, find: Find) -> str:
+    """Return ``html`` with each ``cid:`` reference as the URL that ``find`` returns.
+
+    ``find`` takes a Content-ID, and returns None for one to leave as it is.
+    """
+
     def change(url: str) -> str:
-        new = rename(unquote(unescape(url))[len("cid:") :])
-        return url if new is None else f"cid:{new}"
+        new = find(unquote(unescape(url))[len("cid:") :])
+        return url if new is None else new
 
     def change_match(match: re.Match[str]) -> str:
         return f"{match['head']}{change(match['url'])}{match['tail']}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ def main(database: str, send_url: str, port: str, outside: str, content: str) ->
         "CONSUMER_SECRET": "sandbox-secret",
         "SEND_URL": send_url,
         "RECIPIENT_GUARD": ["example.org"],
+        "LOG_ATTACHMENTS": True,
+    }
+    settings.STORAGES["turbosmtp"] = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": str(Path(database).with_suffix(".files"))},
     }
     import django
 
@@ -73,12 +79,20 @@ def add_policy(get_response: Any) -> Any:
     return respond
 
 
+#: A green bar, 48 pixels wide.
+LOGO = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAADAAAAAQCAIAAADfzGvmAAAAJElEQVR42mPgztYbVIhh1EGjDhp10KiDRh0"
+    "06qBRB406iL4IAIKr7BACmm4OAAAAAElFTkSuQmCC"
+)
+
+
 def send_each_kind(outside: str) -> None:
     """Send a message of each kind, one of them hostile."""
     from django.core.mail import EmailMultiAlternatives
 
     from django_turbosmtp.backends import EmailBackend
     from tests.browser.hostile import build_hostile_html
+    from tests.messages import picture
 
     message = EmailMultiAlternatives(
         "Your order is on its way",
@@ -90,6 +104,7 @@ def send_each_kind(outside: str) -> None:
         alternatives=[(build_hostile_html(outside), "text/html")],
         attachments=[("Prices (café).pdf", b"%PDF", "application/pdf")],
     )
+    message.attach(picture("logo@example.com", LOGO, name="logo.png"))
     message.tags = ["orders"]
     message.metadata = {"order": 2041}
     others = [

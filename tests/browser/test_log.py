@@ -66,6 +66,8 @@ def test_a_hostile_message_does_nothing(site, outside, page, size, scheme):
     inner = page.frame_locator("iframe")
     inner.get_by_role("heading", name="Your order is on its way").wait_for()
     page.wait_for_load_state("networkidle")
+    # What came with it is there.
+    assert inner.locator("#inline").evaluate("e => e.naturalWidth") == 48
     where = page.url
     # What a reader may do in it: nothing comes of it.
     inner.locator("#go").click()

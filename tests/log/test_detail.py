@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from datetime import timedelta
 from html import unescape
 from pathlib import Path
@@ -16,13 +17,14 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from django_turbosmtp.admin import preview
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.models import Attempt, Content, Message
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.test_files import stored  # noqa: F401 - a fixture
 from tests.log.test_list import add
 from tests.log.test_removing import make
-from tests.messages import new
+from tests.messages import PNG, new, with_pictures
 from tests.serving import say
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
@@ -213,6 +215,45 @@ def test_the_preview(
     assert user("view_message").get(url).status_code == 403
     Content.objects.all().delete()
     assert admin_client.get(url).status_code == 404
+
+
+@pytest.mark.parametrize("calendar", [False, True], ids=["fields", "mime"])
+def test_pictures_that_came_with_it(
+    stored: Path,  # noqa: F811
+    sandbox: Sandbox,
+    admin_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    calendar: bool,
+) -> None:
+    html = (
+        '<img src="cid:logo@example.com"><b style="background:url(cid:two)">'
+        '<img src="cid:gone">'
+    )
+    message = with_pictures(html, "logo@example.com", "two")
+    message.attach("notes.txt", "Notes", "text/plain")
+    if calendar:
+        message.attach_alternative("BEGIN:VCALENDAR", "text/calendar")
+    row = send(message)
+    assert bool(row.why_mime) is calendar
+    url = reverse("admin:turbosmtp_message_preview", args=[row.pk])
+    first, second = (
+        f"data:image/png;base64,{b64encode(PNG + bytes([number])).decode()}"
+        for number in (0, 1)
+    )
+    shown = admin_client.get(url).text
+    assert f'src="{first}"' in shown
+    assert f"url({second})" in shown
+    assert shown.count("data:") == 2
+    assert "cid:gone" in shown
+    # Not more than a page can take.
+    monkeypatch.setattr(preview, "_MAX_PICTURES", len(PNG) + 1)
+    assert admin_client.get(url).text.count("data:") == 1
+    monkeypatch.setattr(preview, "_MAX_PICTURES", 10_000)
+    # Nothing but a picture, and no file that is gone.
+    row.attachments.filter(position=0).update(type='image/x"onload=alert(1)')
+    assert admin_client.get(url).text.count("data:") == 1
+    row.attachments.get(position=1).stored.file.delete(save=False)  # type: ignore[union-attr]
+    assert admin_client.get(url).text == row.content.html
 
 
 def test_kept_attachments(
