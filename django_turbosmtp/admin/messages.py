@@ -183,7 +183,7 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
         """Return the status as word and icon, and what went wrong."""
         return show_status(message.status) + show_error(message)
 
-    @admin.display(description=_("campaign, tags"))
+    @admin.display(description=_("tags"))
     def labels(self, message: Message) -> str:
         """Return campaign and further tags."""
         return show_labels(message)

@@ -10,7 +10,8 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import ngettext_lazy
 
-from django_turbosmtp.models import Status
+from django_turbosmtp.admin.words import describe_fate
+from django_turbosmtp.models import Outcome, Status
 
 if TYPE_CHECKING:
     import datetime
@@ -76,7 +77,8 @@ def show_time(moment: datetime.datetime) -> str:
     """Return how long ago a moment was, and the moment itself."""
     age = _describe_age((timezone.now() - moment).total_seconds())
     return format_html(
-        '<time datetime="{}">{} <span class="turbosmtp-exact">{}</span></time>',
+        '<time datetime="{}"><span class="turbosmtp-age">{}</span>'
+        ' <span class="turbosmtp-exact">{}</span></time>',
         moment.isoformat(),
         age,
         show_moment(moment),
@@ -101,10 +103,13 @@ def show_labels(message: Message) -> str:
 
 
 def show_error(message: Message) -> SafeString:
-    """Return what went wrong, in short."""
-    if not message.error:
+    """Return what went wrong, in short; of what was not to be sent, why."""
+    text = message.error
+    if not text and message.outcome in {Outcome.SUPPRESSED, Outcome.CANCELLED}:
+        text = describe_fate(message)
+    if not text:
         return SafeString()
     return format_html(
         '<span class="turbosmtp-error" dir="auto">{}</span>',
-        Truncator(message.error).chars(_MAX_ERROR),
+        Truncator(text).chars(_MAX_ERROR),
     )

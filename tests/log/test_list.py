@@ -229,6 +229,9 @@ def test_a_status_is_a_word_with_an_icon(admin_client: Client) -> None:
     assert '<span aria-hidden="true">✕</span> failed' in html
     assert "turboSMTP answered 400" in html
     assert "x" * 200 not in html
+    add("two", status="rejected", outcome="suppressed")
+    html = admin_client.get(LIST).content.decode()
+    assert "It was not sent: no recipient of it may be written to." in html
     assert "<time datetime=" in html
 
 
