@@ -20,6 +20,7 @@ W009      SEND_URL has no path, and turboSMTP's API one
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -269,8 +270,11 @@ def check_tables(
 ) -> list[CheckMessage]:
     """Warn where the log has no tables: then mail goes out and leaves no row.
 
-    A warning, since ``migrate`` itself runs the checks of a database first.
+    A warning, since commands that know nothing of the log run it too. ``migrate``, which
+    checks first and then makes them, is not told.
     """
+    if sys.argv[1:2] == ["migrate"]:
+        return []
     aliases = set()
     for _, options in list(_find_our_mailers()) or [(None, {})]:
         alias = _read_value(options, "LOG_USING")
