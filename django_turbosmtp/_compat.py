@@ -76,12 +76,16 @@ def _read_mailers() -> dict[str | None, dict[str, Any]] | None:
 
 
 def chooses_mailer() -> bool:
-    """Tell whether the settings say how mail is sent, or leave it to Django."""
+    """Tell whether the settings say how mail is sent, or leave it as Django has it.
+
+    On 6.1 that is what ``startproject`` writes, too.
+    """
     smtp = "django.core.mail.backends.smtp.EmailBackend"
+    console = "django.core.mail.backends.console.EmailBackend"
     configs = list_mailers()
     if None in configs:
         return configs[None]["BACKEND"] != smtp or settings.EMAIL_HOST != "localhost"
-    return bool(configs)
+    return configs not in ({}, {"default": {"BACKEND": console}})
 
 
 def list_mailers_before_tests() -> dict[str, dict[str, Any]] | None:

@@ -71,7 +71,7 @@ class EmailBackend(BaseEmailBackend):
         if options and not HAS_MAILERS:
             # Django before 6.1 drops what it does not know without a word.
             raise build_configuration_error(
-                describe_unknown_option(next(iter(options)))
+                " ".join(describe_unknown_option(next(iter(options))))
             )
         super().__init__(**build_backend_kwargs(alias=alias, unknown=options))
         self.fail_silently = fail_silently

@@ -36,11 +36,11 @@ from django_turbosmtp._values import KEYS, describe_url, is_loopback
 from django_turbosmtp.addresses import parse
 from django_turbosmtp.conf import (
     OPTION_NAMES,
+    describe_unknown_option,
     find_problems,
     merge_options,
     read_log_settings,
     read_webhook_secrets,
-    suggest_key,
 )
 from django_turbosmtp.exceptions import InvalidAddress, MessageError
 from django_turbosmtp.guard import build_guard
@@ -92,8 +92,8 @@ def check_settings(
         if not problems:
             found |= {str(m.msg): m for m in _check_values(merge_options(own))}
         for name in options.keys() - OPTION_NAMES - {"fail_silently"}:
-            text = f"{where}Unknown option {name!r}."
-            hint = suggest_key(name, option=True)
+            told, hint = describe_unknown_option(name)
+            text = f"{where}{told}"
             found[text] = Error(text, hint=hint, id="turbosmtp.E002")
     return list(found.values())
 
@@ -131,7 +131,7 @@ def check_use(
             )
         )
     if not mailers and not chooses_mailer():
-        # Forgotten. Another one, on a developer's machine, is a choice.
+        # Forgotten, it seems. Another one, on a developer's machine, is a choice.
         found.append(_report_no_mailer())
     found += _find_ignored()
     for alias, options in mailers:
@@ -258,7 +258,8 @@ def _report_no_mailer() -> CheckMessage:
     return Warning(
         "django_turbosmtp is installed, and no mailer uses its backend: mail does not"
         " go through turboSMTP.",
-        hint=f"Set {setting} to 'django_turbosmtp.backends.EmailBackend'.",
+        hint=f"Set {setting} to 'django_turbosmtp.backends.EmailBackend'. Where mail is"
+        " to go another way, put 'turbosmtp.W005' into SILENCED_SYSTEM_CHECKS.",
         id="turbosmtp.W005",
     )
 
@@ -270,8 +271,8 @@ def check_tables(
 ) -> list[CheckMessage]:
     """Warn where the log has no tables: then mail goes out and leaves no row.
 
-    A warning, since commands that know nothing of the log run it too. ``migrate``, which
-    checks first and then makes them, is not told.
+    A warning, since commands that know nothing of the log run it too. Not for
+    ``migrate``, which checks first and then makes them.
     """
     if sys.argv[1:2] == ["migrate"]:
         return []

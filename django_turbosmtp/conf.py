@@ -189,22 +189,41 @@ def _name_place(key: str, options: Mapping[str, Any], alias: str | None) -> str:
 def _report_unknown_key(key: object) -> Problem:
     return Problem(
         id="turbosmtp.E002",
-        text=f"TURBOSMTP has the unknown key {key!r}.",
-        hint=suggest_key(key),
+        text=f"TURBOSMTP has the unknown key {_show_key(key)}.",
+        hint=_suggest_key(key),
     )
 
 
-def suggest_key(key: object, *, option: bool = False) -> str:
+def _show_key(key: object) -> str:
+    """Return an unknown key as an error may show it.
+
+    A credential may have been pasted in its place: what has a digit, as no key of ours
+    has, or is longer than any, is shown only where it is much like one of them.
+    """
+    text = str(key)
+    longest = max(map(len, KEYS))
+    is_name = len(text) <= longest and not any(map(str.isdigit, text))
+    if is_name or _find_near(key):
+        return repr(key)
+    return f"(not shown: {len(text)} characters, perhaps a credential)"
+
+
+def _suggest_key(key: object, *, option: bool = False) -> str:
     """Return a hint that names the known key, or option, most like this one."""
-    from difflib import get_close_matches
 
     def case(text: str) -> str:
         return text.lower() if option else text
 
-    near = get_close_matches(str(key).upper(), KEYS, n=1)
+    near = _find_near(key)
     if near:
         return f"Did you mean {case(near[0])!r}?"
     return f"Known: {', '.join(map(case, KEYS))}."
+
+
+def _find_near(key: object) -> list[str]:
+    from difflib import get_close_matches
+
+    return get_close_matches(str(key).upper(), KEYS, n=1)
 
 
 def _find_combined_problems(
@@ -246,9 +265,9 @@ def _find_combined_problems(
     return problems
 
 
-def describe_unknown_option(name: str) -> str:
-    """Return the text about a backend option that is none of ours."""
-    return f"Unknown option {name!r}. {suggest_key(name, option=True)}"
+def describe_unknown_option(name: str) -> tuple[str, str]:
+    """Return the text about a backend option that is none of ours, and a hint."""
+    return f"Unknown option {_show_key(name)}.", _suggest_key(name, option=True)
 
 
 @raise_as_it_was

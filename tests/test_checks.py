@@ -224,6 +224,30 @@ def test_a_webhook_that_is_closed(sending: Any, secret: Any) -> None:
     assert found() == {}
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("TIME_OUT", True),
+        ("api_version2", True),
+        ("OPTIONS", True),
+        ("0f3a" * 8, False),
+        ("pasted@example.com1", False),
+        ("A" * 40, False),
+        (5, False),
+    ],
+)
+def test_no_credential_is_shown_that_stands_for_a_key(
+    sending: Any, key: Any, shown: bool
+) -> None:
+    sending.TURBOSMTP = {**GOOD, key: "value-of-it"}
+    assert (repr(key) in found()["E002"]) == shown
+    assert "value-of-it" not in found()["E002"]
+    if not HAS_MAILERS:
+        with pytest.raises(ImproperlyConfigured) as caught:
+            EmailBackend(**{str(key): "value-of-it"})
+        assert (str(key) in str(caught.value)) == shown
+
+
 def test_a_forgotten_backend(settings: Any) -> None:
     """Where nothing says how mail is sent, as after half of the README's steps."""
     if HAS_MAILERS:
@@ -234,9 +258,11 @@ def test_a_forgotten_backend(settings: Any) -> None:
     assert "django_turbosmtp.backends.EmailBackend" in found()["W005"]
     assert ("MAILERS" in found()["W005"]) == HAS_MAILERS
     if HAS_MAILERS:
-        # What startproject writes is a choice: mail is seen on the console.
+        # What startproject writes is no choice yet.
         path = "django.core.mail.backends.console.EmailBackend"
         settings.MAILERS = {"default": {"BACKEND": path}}
+        assert found().keys() == {"W005"}
+        settings.MAILERS = {"default": {"BACKEND": path.replace("console", "dummy")}}
         assert found() == {}
     assert found(include_deployment_checks=True).keys() == {"W005"}
 
