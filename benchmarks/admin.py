@@ -166,14 +166,15 @@ def _ask(url: str, number: int) -> tuple[float, list[float], int]:
 
     With them, the number of queries of the first.
     """
-    from django.contrib.auth.models import User
+    from django.contrib.auth.models import Permission, User
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
-    user, _ = User.objects.get_or_create(
-        username="staff", defaults={"is_staff": True, "is_superuser": True}
-    )
+    # As support staff have it; a superuser's permissions take two queries fewer.
+    user, _ = User.objects.get_or_create(username="support", is_staff=True)
+    ours = ["view_message", "view_message_body", "resend_message"]
+    user.user_permissions.set(Permission.objects.filter(codename__in=ours))
     client = Client()
     client.force_login(user)
     started = time.perf_counter()

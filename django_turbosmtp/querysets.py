@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models import Exists, OuterRef, Q, Value
 from django.db.models.functions import Coalesce
@@ -34,6 +35,7 @@ from django_turbosmtp.models import (
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Sequence
 
     from django.db.models import QuerySet
 
@@ -137,11 +139,11 @@ def filter_tag(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:
     """Return the messages with this campaign or tag."""
     name = name.replace("\0", "")
     rows = Tag.objects.using(queryset.db).filter(name=name)
-    found = count_up_to(rows, FEW)
+    campaigns = Message.objects.using(queryset.db).filter(campaign=name)
+    found, named = count_each_up_to([rows, campaigns], FEW)
     if not found:
         return queryset.filter(campaign=name)
-    campaigns = Message.objects.using(queryset.db).filter(campaign=name)
-    if found <= FEW and count_up_to(campaigns, FEW) <= FEW:
+    if found <= FEW and named <= FEW:
         keys = rows.values("message_id").union(
             campaigns.order_by().values("pk"), all=True
         )
@@ -151,11 +153,15 @@ def filter_tag(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:
     )
 
 
-def filter_address(queryset: QuerySet[Message], address: str) -> QuerySet[Message]:
-    """Return the messages that went to this address, or were to go there."""
-    address = normalize_address(address)
+def filter_address(
+    queryset: QuerySet[Message], address: str, *, count: int
+) -> QuerySet[Message]:
+    """Return the messages that went to this address, or were to go there.
+
+    ``count``: about how many there are.
+    """
     recipients = Recipient.objects.using(queryset.db).filter(address=address)
-    if count_up_to(recipients, FEW) <= FEW:
+    if count <= FEW:
         return queryset.filter(pk__in=recipients.values("message_id"))
     return queryset.filter(Exists(recipients.filter(message=OuterRef("pk"))))
 
@@ -215,7 +221,26 @@ def add_relations(queryset: QuerySet[Message]) -> QuerySet[Message]:
 
 def count_up_to(queryset: QuerySet[Any], limit: int) -> int:
     """Return the number of rows; ``limit + 1`` where there are more than ``limit``."""
-    return queryset.order_by().values("pk")[: limit + 1].count()
+    return count_each_up_to([queryset], limit)[0]
+
+
+def count_each_up_to(querysets: Sequence[QuerySet[Any]], limit: int) -> list[int]:
+    """Return the same for each of them, by one statement."""
+    alias = querysets[0].db
+    counts: list[str] = []
+    values: list[Any] = []
+    for number, queryset in enumerate(querysets):
+        rows = queryset.order_by().values("pk")[: limit + 1]
+        try:
+            sql, parameters = rows.query.get_compiler(alias).as_sql()
+        except EmptyResultSet:
+            counts.append("0")
+            continue
+        counts.append(f"(SELECT COUNT(*) FROM ({sql}) AS n{number})")  # noqa: S608
+        values += parameters
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(counts)}", values)
+        return list(cursor.fetchone())
 
 
 def list_known(alias: str) -> dict[str, list[str]]:

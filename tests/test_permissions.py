@@ -205,9 +205,22 @@ class OwnAdmin(MessageAdmin):
         return message.subject.upper()
 
 
+class NoAdmin(MessageAdmin):
+    """Shows some people nothing."""
+
+    def get_queryset(self, request: Any) -> Any:
+        return super().get_queryset(request).none()
+
+
 site = admin.AdminSite("backoffice")
 site.register(Message, OwnAdmin)
-urlpatterns = [path("admin/", admin.site.urls), path("office/", site.urls)]
+empty_site = admin.AdminSite("empty")
+empty_site.register(Message, NoAdmin)
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("office/", site.urls),
+    path("empty/", empty_site.urls),
+]
 
 
 @pytest.mark.urls("tests.test_permissions")
@@ -242,6 +255,27 @@ def test_what_its_queryset_leaves_out_is_nowhere(
         assert b"Hidden" not in text
     [table, *_] = admin_client.get(f"{base}dashboard/").context["tables"]
     assert table["sum"]["total"] == 0
+
+
+@pytest.mark.urls("tests.test_permissions")
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "?q=Order",
+        "?q=to@example.org",
+        "?tag=x&attention=yes&group=failed&period=day&p=1",
+        "export/",
+        "person/?address=to@example.org",
+        "dashboard/",
+    ],
+)
+def test_a_queryset_of_nothing(row: Message, admin_client: Client, page: str) -> None:
+    answer: Any = admin_client.get(f"/empty/turbosmtp/message/{page}")
+    assert answer.status_code == 200
+    text = b"".join(answer) if answer.streaming else answer.content
+    assert b">Order<" not in text
+    assert str(row.pk).encode() not in text
 
 
 def test_a_whole_page_in_another_language(

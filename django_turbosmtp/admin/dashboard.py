@@ -11,7 +11,7 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_turbosmtp.admin.memory import remember
+from django_turbosmtp.admin.memory import name_query, remember
 from django_turbosmtp.conf import read_webhook_secrets
 from django_turbosmtp.querysets import STATUS_GROUPS, list_known
 from django_turbosmtp.stats import (
@@ -71,7 +71,7 @@ def describe_period(
     intervals = list_intervals(name, _read_clock())
     since = intervals[0].start
     counted = remember(
-        f"{messages.db} dashboard {since} {name} {messages.query}",
+        f"dashboard {since} {name} {name_query(messages)}",
         lambda: _count(messages, intervals),
     )
 

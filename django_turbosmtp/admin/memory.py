@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.cache import cache
+from django.core.exceptions import EmptyResultSet
 
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from django.db.models import QuerySet
 
 logger = get_logger("django_turbosmtp.admin")
 
@@ -25,11 +28,24 @@ WORTH_KEEPING = 0.01
 TIMES = 100
 
 
-def remember(name: str, count: Callable[[], _Value]) -> _Value:
+def name_query(queryset: QuerySet[Any]) -> str:
+    """Return what `remember` may know the rows of a query by: all that it asks for."""
+    try:
+        return f"{queryset.db} {queryset.query}"
+    except EmptyResultSet:
+        return f"{queryset.db} nothing"
+
+
+def remember(
+    name: str,
+    count: Callable[[], _Value],
+    *,
+    is_worth: Callable[[_Value], bool] = lambda _: True,
+) -> _Value:
     """Return what ``count`` returns, or returned a short while ago.
 
-    ``name`` says what is counted. Django's default cache keeps it; without one that
-    works it is counted each time.
+    ``name`` says what is counted. Django's default cache keeps what took long and
+    ``is_worth`` it; without one that works it is counted each time.
     """
     key = f"turbosmtp:{hashlib.sha256(name.encode(errors='replace')).hexdigest()}"
     try:
@@ -44,7 +60,7 @@ def remember(name: str, count: Callable[[], _Value]) -> _Value:
     started = time.perf_counter()
     value = count()
     took = time.perf_counter() - started
-    if took >= WORTH_KEEPING:
+    if took >= WORTH_KEEPING and is_worth(value):
         try:
             cache.set(key, (value,), took * TIMES)
         except Exception as error:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Page, Paginator
 
-from django_turbosmtp.admin.memory import remember
-from django_turbosmtp.querysets import count_up_to
+from django_turbosmtp.admin.memory import name_query, remember
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -29,11 +28,10 @@ class LogPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def count(self) -> int:
         """The number of rows; of many, as it was a moment ago."""
-        found = count_up_to(self.object_list, FRESH)
-        if found <= FRESH:
-            return found
         rows = self.object_list.order_by().values("pk")
-        return remember(f"{rows.db} {rows.query}", rows.count)
+        return remember(
+            name_query(rows), rows.count, is_worth=lambda found: found > FRESH
+        )
 
     def page(self, number: int | str) -> Page[Any]:
         """Return the page; raise what Django's own paginator raises."""

@@ -9,7 +9,7 @@ from django.db.models.functions import Coalesce
 
 from django_turbosmtp.addresses import normalize_address
 from django_turbosmtp.admin.changelist import NOT_LISTED
-from django_turbosmtp.admin.memory import remember
+from django_turbosmtp.admin.memory import name_query, remember
 from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.admin.story import tell_stories
@@ -38,7 +38,10 @@ def describe_person(
     ``page`` counts from 1; ``queryset`` are the messages that the reader may see.
     """
     address = normalize_address(address)
-    messages = filter_address(queryset.defer(*NOT_LISTED, "tags"), address)
+    counts = _count_statuses(address, queryset)
+    messages = filter_address(
+        queryset.defer(*NOT_LISTED, "tags"), address, count=sum(counts.values())
+    )
     paginator = LogPaginator(messages.order_by("-created_at", "-id"), MESSAGES)
     shown = paginator.get_page(page)
     hers: dict[Any, list[Recipient]] = {}
@@ -53,7 +56,10 @@ def describe_person(
     return {
         "address": address,
         "total": paginator.count,
-        "counts": _count_statuses(address, queryset),
+        "counts": [
+            {"status": show_status(status), "count": count}
+            for status, count in counts.items()
+        ],
         "rows": [
             _describe_row(message, hers.get(message.pk, []), build_url)
             | {"story": stories.get(message.pk, [])}
@@ -87,12 +93,11 @@ def list_pages(
     ]
 
 
-def _count_statuses(address: str, messages: QuerySet[Message]) -> list[dict[str, Any]]:
+def _count_statuses(address: str, messages: QuerySet[Message]) -> dict[str, int]:
     """Return how many of the messages have which status for this address."""
     hers = messages.order_by().filter(recipients__address=address)
     counted = hers.values_list("recipients__status").annotate(count=Count("pk"))
-    found = remember(f"{hers.db} {counted.query}", lambda: sorted(counted))
-    return [{"status": show_status(status), "count": count} for status, count in found]
+    return remember(name_query(counted), lambda: dict(sorted(counted)))
 
 
 def _describe_row(
