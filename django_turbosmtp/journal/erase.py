@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -93,7 +94,8 @@ def _list_spellings(address: str) -> list[str]:
         spoken = f"{local}{at}{domain.encode('ascii').decode('idna')}"
     except UnicodeError:
         spoken = normal
-    return list(dict.fromkeys([normal, spoken]))
+    # JSON as SQLite and MariaDB keep it, escaped.
+    return list(dict.fromkeys([normal, spoken, json.dumps(spoken)[1:-1]]))
 
 
 def describe_messages(address: str, alias: str) -> Iterator[dict[str, Any]]:

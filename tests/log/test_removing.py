@@ -188,6 +188,8 @@ def test_erase(logged: Any, sandbox: Sandbox, tmp_path: Path) -> None:
     ["jane@bücher.example", "Jane@xn--bcher-kva.example", "Jane <jane@Bücher.example>"],
 )
 def test_erase_in_any_writing(logged: Any, sandbox: Sandbox, said: str) -> None:
+    about = new(subject="about", to=["staff@x.org"])
+    about.metadata = {"who": "jane@bücher.example"}  # type: ignore[attr-defined]
     send(
         logged,
         new(subject="alone", to=["Jane <jane@bücher.example>"]),
@@ -195,8 +197,9 @@ def test_erase_in_any_writing(logged: Any, sandbox: Sandbox, said: str) -> None:
         new(subject="named", to=["staff@x.org"], body="jane@bücher.example wrote"),
         new(subject="coded", to=["b@x.org"], body="jane@xn--bcher-kva.example wrote"),
         new(subject="other", to=["mary-jane@bücher.example"]),
+        about,
     )
-    assert "1 messages were deleted; 3 that" in run(
+    assert "1 messages were deleted; 4 that" in run(
         "turbosmtp_erase", said, "--no-input"
     )
     left = str([*Message.objects.values(), *Recipient.objects.values()])
