@@ -29,7 +29,8 @@ _LINK = re.compile(r"<(/?)link\b", re.IGNORECASE)
 #: What may stand in the type of a picture that came along.
 _PICTURE = re.compile(r"image/[a-z0-9.+-]+")
 
-#: Show pictures that came along up to so many bytes of them all.
+#: Show pictures that came along up to so many bytes of them all, each as often as the
+#: HTML refers to it.
 _MAX_PICTURES = 5 * 1024 * 1024
 
 
@@ -42,7 +43,7 @@ def show_own_pictures(html: str, message: Message) -> str:
     wanted = find_referenced(html)
     if not wanted:
         return html
-    urls: dict[str, str] = {}
+    urls: dict[str, tuple[str, int]] = {}
     left = _MAX_PICTURES
     rows = message.attachments.exclude(content_id="").exclude(stored=None)
     for row in rows.select_related("stored").order_by("position"):
@@ -57,11 +58,17 @@ def show_own_pictures(html: str, message: Message) -> str:
             logger.exception("A picture of %s could not be read.", message.pk)
             continue
         left -= row.size
-        urls.setdefault(row.content_id, f"data:{kind};base64,{data}")
+        urls.setdefault(row.content_id, (f"data:{kind};base64,{data}", row.size))
+    left = _MAX_PICTURES
 
     def find(cid: str) -> str | None:
+        nonlocal left
         # turboSMTP adds the sender's domain (docs/wire.rst, quirk 3).
-        return urls.get(cid) or urls.get(cid.rpartition("@")[0])
+        url, size = urls.get(cid) or urls.get(cid.rpartition("@")[0]) or ("", 0)
+        if not url or size > left:
+            return None
+        left -= size
+        return url
 
     return replace_references(html, find)
 

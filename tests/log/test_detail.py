@@ -248,7 +248,11 @@ def test_pictures_that_came_with_it(
     # Not more than a page can take.
     monkeypatch.setattr(preview, "_MAX_PICTURES", len(PNG) + 1)
     assert admin_client.get(url).text.count("data:") == 1
-    monkeypatch.setattr(preview, "_MAX_PICTURES", 10_000)
+    kept = row.content.html
+    Content.objects.update(html=html + '<img src="cid:two">' * 100)
+    monkeypatch.setattr(preview, "_MAX_PICTURES", 10 * len(PNG))
+    assert admin_client.get(url).text.count("data:") == 9
+    Content.objects.update(html=kept)
     # Nothing but a picture, and no file that is gone.
     row.attachments.filter(position=0).update(type='image/x"onload=alert(1)')
     assert admin_client.get(url).text.count("data:") == 1
