@@ -102,6 +102,17 @@ def test_renders_without_a_warning(path):
     assert b'class="system-message' not in html
 
 
+def test_all_loggers_are_listed() -> None:
+    said = (DOCS / "logging.rst").read_text("utf-8")
+    named = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        for name in re.findall(r'get_logger\("([\w.]+)"\)', path.read_text("utf-8"))
+    }
+    assert len(named) > 5
+    assert sorted(name for name in named if f"``{name}``" not in said) == []
+
+
 @every_document
 def test_lines_fit(path):
     long = [line for line in path.read_text("utf-8").splitlines() if len(line) > 88]
