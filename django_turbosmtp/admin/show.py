@@ -110,6 +110,6 @@ def show_error(message: Message) -> SafeString:
     if not text:
         return SafeString()
     return format_html(
-        '<span class="turbosmtp-error" dir="auto">{}</span>',
+        '<span class="turbosmtp-error"><bdi>{}</bdi></span>',
         Truncator(text).chars(_MAX_ERROR),
     )

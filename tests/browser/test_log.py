@@ -248,6 +248,20 @@ def test_from_right_to_left(site, browser, size, scheme):
     follow(page, page.get_by_role("link", name="Your order is on its way").click)
     wait_for_frame(page)
     take_shot(page, size, "rtl", "log-message")
+    # A value in another script stands beside its label, on the right.
+    gaps = page.evaluate(
+        """() => [...document.querySelectorAll("dd > bdi, p > bdi:only-child")].map(
+            (value) => {
+                const outer = value.parentElement.getBoundingClientRect();
+                const style = getComputedStyle(value.parentElement);
+                const inner = outer.right - parseFloat(style.paddingRight)
+                    - parseFloat(style.borderRightWidth);
+                return inner - value.getBoundingClientRect().right;
+            }
+        )"""
+    )
+    assert len(gaps) > 10
+    assert max(map(abs, gaps)) < 1
     context.close()
 
 

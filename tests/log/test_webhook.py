@@ -873,7 +873,7 @@ class TestPages:
         tell(*(build("CLICKED", row, url=url) for url in urls))
         text = admin_client.get(f"/admin/turbosmtp/message/{row.pk}/change/").text
         assert "Only the last 200 are shown." in text
-        shown = [url for url in urls if f'<p dir="ltr">{url}</p>' in text]
+        shown = [url for url in urls if f'<bdi dir="ltr">{url}</bdi>' in text]
         assert shown == urls[3:]
 
     @pytest.mark.parametrize("api_version", [2])
