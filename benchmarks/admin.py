@@ -4,8 +4,9 @@
 browser would, and prints the median time and the number of queries. It needs this
 package installed: ``pip install -e .``.
 
-``--database``: a file for SQLite, or ``postgresql://user@host:port/name``, which has to
-exist and be empty. What is there already is measured, not filled again.
+``--database``: a file for SQLite, or ``postgresql://user@host:port/name`` (or
+``mysql://`` for MariaDB), which has to exist and be empty. What is there already is
+measured, not filled again.
 """
 
 from __future__ import annotations
@@ -87,13 +88,13 @@ def _configure(database: str) -> None:
     parts = urlsplit(database)
     engine = (
         {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": f"django.db.backends.{parts.scheme}",
             "NAME": parts.path.strip("/"),
             "USER": parts.username,
             "HOST": parts.hostname,
             "PORT": parts.port,
         }
-        if parts.scheme == "postgresql"
+        if parts.scheme in {"postgresql", "mysql"}
         else {"ENGINE": "django.db.backends.sqlite3", "NAME": database}
     )
     settings.configure(
@@ -148,8 +149,12 @@ def _measure(count: int, times: int) -> None:
     if not Message.objects.exists():
         started = time.perf_counter()
         fill(count)
+        analyze = "ANALYZE"
+        if connection.vendor == "mysql":
+            tables = connection.introspection.table_names()
+            analyze += f" TABLE {', '.join(tables)}"
         with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")
+            cursor.execute(analyze)
         print(f"filled in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     total = Message.objects.count()
     print(f"\n{total:,} messages, {connection.vendor}")

@@ -257,6 +257,37 @@ def test_few_queries(
         assert len(captured) <= most + more
 
 
+#: What a plan says of a table that is read whole, or of a query asked for each row.
+WALKS = {
+    "sqlite": "SCAN turbosmtp_",
+    "postgresql": "Seq Scan on turbosmtp_",
+    "mysql": "DEPENDENT",
+}
+
+
+@pytest.mark.parametrize(
+    "find",
+    [
+        lambda rows: querysets.search(rows, "a7@example.org"),
+        lambda rows: querysets.search(rows, "order 7"),
+        lambda rows: querysets.filter_address(rows, "a7@example.org", count=1),
+        lambda rows: querysets.filter_tag(rows, "tag7"),
+        lambda rows: querysets.filter_group(rows, "failed"),
+    ],
+    ids=["address", "subject", "person", "tag", "group"],
+)
+def test_what_is_rare_is_found_by_an_index(admin_client: Client, find: Any) -> None:
+    for number in range(200):
+        row = add(f"Order {number}", f"a{number}@example.org")
+        Tag.objects.create(message=row, name=f"tag{number}")
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            # Of so few rows it would read them all.
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        plan = find(Message.objects.all()).order_by().values("pk").explain()
+    assert WALKS[connection.vendor] not in plan
+
+
 def test_the_list_has_no_long_columns(admin_client: Client) -> None:
     add("one")
     with CaptureQueriesContext(connection) as captured:
