@@ -99,6 +99,16 @@ def filter_group(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:
     return queryset.filter(status__in=statuses)
 
 
+#: Of a message to several, what went wrong for one of them.
+NEED_ATTENTION = [
+    Status.FAILED,
+    Status.INVALID,
+    Status.UNKNOWN,
+    Status.REJECTED,
+    Status.BOUNCED,
+]
+
+
 def filter_attention(
     queryset: QuerySet[Message], now: datetime.datetime | None = None
 ) -> QuerySet[Message]:
@@ -110,17 +120,18 @@ def filter_attention(
     """
     # Whole minutes, so that what was counted a moment ago was the same.
     before = (now or timezone.now()).replace(second=0, microsecond=0) - STUCK
-    needing = [Status.FAILED, Status.INVALID, Status.UNKNOWN, Status.BOUNCED]
-    # Our own rejections are by RECIPIENT_GUARD and SUPPRESS: nothing to look at.
-    rejected = Q(status=Status.REJECTED, outcome=Outcome.ACCEPTED)
-    if connections[queryset.db].vendor == "sqlite":
-        # By key, since no index has the outcome: the others are then counted in one
-        # alone. PostgreSQL would look through many keys for each row.
+    # Rejected by ourselves, for RECIPIENT_GUARD or SUPPRESS: nothing to look at.
+    ours = Q(status=Status.REJECTED) & ~Q(outcome=Outcome.ACCEPTED)
+    if connections[queryset.db].vendor != "postgresql":
+        # By key, since no index has the outcome: all is then counted in one. PostgreSQL
+        # reads the rows quickly, and would look through many keys for each.
         messages = Message.objects.using(queryset.db).order_by()
-        rejected = Q(pk__in=messages.filter(rejected).values("pk"))
+        ours = Q(pk__in=messages.filter(ours).values("pk"))
     stuck = Q(status=Status.SENDING, created_at__lt=before)
     newer = Resend.objects.using(queryset.db).filter(original=OuterRef("pk"))
-    return queryset.filter(Q(status__in=needing) | stuck | rejected, ~Exists(newer))
+    return queryset.filter(
+        Q(status__in=NEED_ATTENTION) | stuck, ~Exists(newer)
+    ).exclude(ours)
 
 
 def lacks_events(alias: str, now: datetime.datetime | None = None) -> bool:
