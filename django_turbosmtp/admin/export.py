@@ -8,6 +8,7 @@ import email.policy
 import json
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from django_turbosmtp.models import Attachment, Content, Message
@@ -53,6 +54,7 @@ _FORMULA = (
     "\uff20",
 )
 
+#: Read so many messages at a time.
 _CHUNK = 1_000
 
 
@@ -71,9 +73,33 @@ def write_csv(queryset: QuerySet[Message]) -> Iterator[str]:
     writer = csv.writer(_Echo())
     yield "\ufeff"
     yield writer.writerow(COLUMNS)
-    rows = queryset.only(*COLUMNS).values_list(*COLUMNS)
-    for row in rows.iterator(_CHUNK):
+    for row in _read_in_parts(queryset):
         yield writer.writerow([_write_cell(value) for value in row])
+
+
+def _read_in_parts(queryset: QuerySet[Message]) -> Iterator[tuple[Any, ...]]:
+    """Yield the columns of each message, newest first or, as asked for, oldest first.
+
+    By one statement for each part, which begins where the last one ended: MariaDB's
+    client would hold all rows of one statement, and PostgreSQL's a transaction.
+    """
+    is_rising = queryset.query.order_by[:1] == ("created_at",)
+    order = ("created_at", "id") if is_rising else ("-created_at", "-id")
+    beyond = "gt" if is_rising else "lt"
+    rows = queryset.order_by(*order).values_list(*COLUMNS)
+    part = rows
+    while True:
+        found = list(part[:_CHUNK])
+        yield from found
+        if len(found) < _CHUNK:
+            return
+        key, moment = found[-1][:2]
+        at_once = Q(created_at=moment, **{f"id__{beyond}": key})
+        part = rows.filter(
+            # Alone it says where in the index to begin.
+            Q(**{f"created_at__{beyond}e": moment}),
+            Q(**{f"created_at__{beyond}": moment}) | at_once,
+        )
 
 
 def _write_cell(value: Any) -> str:

@@ -78,12 +78,16 @@ def find_messages(address: str, alias: str) -> Iterator[UUID]:
     either = "|".join(map(re.escape, spellings))
     exact = re.compile(rf"(?<![\w.+-])(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
     found = messages.filter(named).order_by("pk")
-    for row in found.values("pk", "is_hers", *_TEXTS, *_JSON_TEXTS).iterator(_CHUNK):
-        # "mary-jane@example.org" holds "jane@example.org".
-        if row["is_hers"] or any(
-            exact.search(row[path] or "") for path in (*_TEXTS, *_JSON_TEXTS)
-        ):
-            yield row["pk"]
+    rows = part = found.values("pk", "is_hers", *_TEXTS, *_JSON_TEXTS)
+    # Part by part: MariaDB's client holds all rows of one statement, with their bodies.
+    while chunk := list(part[:_CHUNK]):
+        for row in chunk:
+            # "mary-jane@example.org" holds "jane@example.org".
+            if row["is_hers"] or any(
+                exact.search(row[path] or "") for path in (*_TEXTS, *_JSON_TEXTS)
+            ):
+                yield row["pk"]
+        part = rows.filter(pk__gt=chunk[-1]["pk"])
 
 
 def _list_spellings(address: str) -> list[str]:

@@ -154,6 +154,24 @@ def test_no_cell_is_a_formula(admin_client: Client, subject: str) -> None:
     assert line["subject"] == f"'{subject}"
 
 
+@pytest.mark.parametrize("order", [None, "3", "-3"])
+def test_csv_in_parts(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, order: str | None
+) -> None:
+    """Each message once and in order, those of one moment too."""
+    monkeypatch.setattr("django_turbosmtp.admin.export._CHUNK", 7)
+    now = timezone.now()
+    rows = [
+        add(f"{number}", created_at=now + timedelta(seconds=number // 10))
+        for number in range(35)
+    ]
+    expected = sorted(rows, key=lambda row: (row.created_at, row.pk))
+    if order != "3":
+        expected.reverse()
+    found = read_csv(admin_client, **({"o": order} if order else {}))
+    assert [line["id"] for line in found] == [str(row.pk) for row in expected]
+
+
 def test_csv_of_what_is_found(admin_client: Client) -> None:
     for number in range(120):
         add(f"Order {number:03}", status="failed" if number % 2 else "sent")

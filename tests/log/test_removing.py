@@ -147,7 +147,15 @@ def send(logged: Any, *messages: Any) -> None:
     EmailBackend(fail_silently=True).send_messages(messages)
 
 
-def test_erase(logged: Any, sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1, 2, 200])
+def test_erase(
+    logged: Any,
+    sandbox: Sandbox,
+    tmp_path: Path,
+    size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("django_turbosmtp.journal.erase._CHUNK", size)
     jane = "Jane@Example.org"
     alone = new(subject="alone", to=[f"Jane Doe <{jane}>"], body="Dear Jane")
     shared = new(subject="shared Jane", to=[jane], cc=["other@x.org"])
