@@ -38,6 +38,10 @@ def test_did_the_customer_get_it(site, site_sandbox, page, size, scheme):
         assert page.locator(".turbosmtp-status", has_text=status).count() == 1
     take_shot(page, size, scheme, "log-list")
     assert page.complaints == []
+    if size == "desktop":
+        # No column is out of sight, beside the navigation and the filters.
+        beyond = "e => e.scrollWidth - e.clientWidth"
+        assert page.locator("#changelist .results").evaluate(beyond) <= 0
 
     page.locator("#searchbar").fill("jane@example.org")
     follow(page, lambda: page.keyboard.press("Enter"))
