@@ -207,7 +207,8 @@ def _filter_keys(
     queryset: QuerySet[Message], first: QuerySet[Any], *others: QuerySet[Any]
 ) -> QuerySet[Message]:
     """Return the messages whose key any of these queries finds."""
-    keys = first.union(*others, all=True)
+    # In no order: Django 6.1 gives a union that of its model.
+    keys = first.union(*others, all=True).order_by()
     if connections[queryset.db].vendor != "mysql":
         return queryset.filter(pk__in=keys)
     # MariaDB asks a UNION anew for each row; a table made of it, once.
