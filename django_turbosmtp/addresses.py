@@ -22,6 +22,7 @@ from django_turbosmtp._text import (
     has_break,
     shorten,
 )
+from django_turbosmtp.constants import MAX_ADDRESS_LENGTH
 from django_turbosmtp.exceptions import InvalidAddress
 
 if TYPE_CHECKING:
@@ -153,20 +154,20 @@ def parse(value: Any, where: str) -> Mailbox:
 def normalize_address(text: str) -> str:
     """Return an address as the log compares it: alone, in lower case, in IDNA.
 
-    Never raises: of what cannot be read as an address, what can be changed is.
+    Never raises: of what cannot be read as an address, what can be changed is. Cut to
+    what a column holds.
     """
     # As it is kept (journal.text): PostgreSQL takes no null character.
     text = text.replace("\0", "\u2400").strip().lower()
     if text.endswith(">"):
         text = text.rpartition("<")[2][:-1].strip()
     local, at, domain = text.rpartition("@")
-    if domain.isascii():
-        return text
-    try:
-        return f"{local}{at}{punycode(domain)}"
-    except UnicodeError as error:
-        raise_interrupt(error)
-        return text
+    if not domain.isascii():
+        try:
+            text = f"{local}{at}{punycode(domain)}"
+        except UnicodeError as error:
+            raise_interrupt(error)
+    return text[:MAX_ADDRESS_LENGTH]
 
 
 def parse_list(value: Any, where: str) -> list[Mailbox]:

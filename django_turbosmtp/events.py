@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp.addresses import normalize_address
 from django_turbosmtp.bounces import HARD, classify
-from django_turbosmtp.constants import MAX_ADDRESS_LENGTH, MAX_REFERENCE_LENGTH
+from django_turbosmtp.constants import MAX_REFERENCE_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,7 +175,7 @@ def read_event(raw: Any) -> TrackingEvent:
         timestamp=_read_moment(given.get("timestamp")),
         event_id=_read_text(given.get("id"))[:_MAX_EVENT_ID],
         message_id=_read_digits(given.get("mid")),
-        recipient=_read_address(given.get("email")),
+        recipient=normalize_address(_read_text(given.get("email"))),
         reference_id=_read_text(given.get("reference_id"))[:MAX_REFERENCE_LENGTH],
         reject_reason=reason,
         bounce_kind=kind,
@@ -261,10 +261,6 @@ def _read_text(value: Any) -> str:
         return ""
     text = format(value, "f") if isinstance(value, Decimal) else str(value)
     return text[:_MAX_TEXT]
-
-
-def _read_address(value: Any) -> str:
-    return normalize_address(_read_text(value))[:MAX_ADDRESS_LENGTH]
 
 
 def _read_digits(value: Any) -> str | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models import BooleanField, Exists, OuterRef, Q, Value
 from django.db.models.expressions import RawSQL
@@ -256,11 +255,7 @@ def count_each_up_to(querysets: Sequence[QuerySet[Any]], limit: int) -> list[int
     values: list[Any] = []
     for number, queryset in enumerate(querysets):
         rows = queryset.order_by().values("pk")[: limit + 1]
-        try:
-            sql, parameters = rows.query.get_compiler(alias).as_sql()
-        except EmptyResultSet:
-            counts.append("0")
-            continue
+        sql, parameters = rows.query.get_compiler(alias).as_sql()
         counts.append(f"(SELECT COUNT(*) FROM ({sql}) AS n{number})")  # noqa: S608
         values += parameters
     with connections[alias].cursor() as cursor:

@@ -10,10 +10,10 @@ from django.http import HttpResponse
 
 from django_turbosmtp._interrupts import raise_interrupt
 from django_turbosmtp._logs import get_logger
-from django_turbosmtp.payload.inline import find_referenced, replace_references
+from django_turbosmtp.payload.inline import replace_references
 
 if TYPE_CHECKING:
-    from django_turbosmtp.models import Message
+    from django_turbosmtp.models import Attachment, Message
 
 logger = get_logger("django_turbosmtp.admin")
 
@@ -40,37 +40,40 @@ def show_own_pictures(html: str, message: Message) -> str:
     As ``data:`` URLs: the document has no origin, and may ask nobody for anything. Only
     those whose bytes were kept.
     """
-    wanted = find_referenced(html)
-    if not wanted:
+    if "cid:" not in html.lower():
         return html
-    urls: dict[str, tuple[str, int]] = {}
-    left = _MAX_PICTURES
-    rows = message.attachments.exclude(content_id="").exclude(stored=None)
-    for row in rows.select_related("stored").order_by("position"):
-        kind = row.type.lower()
-        if row.stored is None or row.size > left or not _PICTURE.fullmatch(kind):
-            continue
-        try:
-            with row.stored.file.open("rb") as file:
-                data = base64.b64encode(file.read()).decode()
-        except Exception as error:
-            raise_interrupt(error)
-            logger.exception("A picture of %s could not be read.", message.pk)
-            continue
-        left -= row.size
-        urls.setdefault(row.content_id, (f"data:{kind};base64,{data}", row.size))
+    rows = message.attachments.exclude(content_id="").select_related("stored")
+    pictures = {row.content_id: row for row in rows.order_by("-position")}
+    urls: dict[str, str | None] = {}
     left = _MAX_PICTURES
 
     def find(cid: str) -> str | None:
         nonlocal left
         # turboSMTP adds the sender's domain (docs/wire.rst, quirk 3).
-        url, size = urls.get(cid) or urls.get(cid.rpartition("@")[0]) or ("", 0)
-        if not url or size > left:
+        row = pictures.get(cid) or pictures.get(cid.rpartition("@")[0])
+        if row is None or row.size > left:
             return None
-        left -= size
-        return url
+        left -= row.size
+        if row.content_id not in urls:
+            urls[row.content_id] = _read_as_url(row)
+        return urls[row.content_id]
 
     return replace_references(html, find)
+
+
+def _read_as_url(picture: Attachment) -> str | None:
+    """Return a ``data:`` URL, None for no picture, or one that is not to be had."""
+    kind = picture.type.lower()
+    if picture.stored is None or not _PICTURE.fullmatch(kind):
+        return None
+    try:
+        with picture.stored.file.open("rb") as file:
+            data = base64.b64encode(file.read()).decode()
+    except Exception as error:
+        raise_interrupt(error)
+        logger.exception("A picture of %s could not be read.", picture.message_id)
+        return None
+    return f"data:{kind};base64,{data}"
 
 
 def build_preview(html: str, *, pictures: bool) -> HttpResponse:

@@ -151,13 +151,14 @@ def _anonymise(ids: set[UUID], address: str, alias: str) -> None:
     attachments.update(name=ERASED, stored=None)
     recipients = Recipient.objects.using(alias).filter(message__in=ids)
     recipients.filter(address=address).update(address=ERASED, shown=ERASED)
-    first = recipients.filter(position=0, address=ERASED).values_list("message_id")
+    first = recipients.filter(position=0, address=ERASED)
     events = Event.objects.using(alias).filter(message__in=ids)
     events.filter(address=address).delete()
     # Of the others: as it came, it has the subject.
     events.update(raw={})
     messages = Message.objects.using(alias).filter(pk__in=ids)
-    messages.filter(pk__in=[pk for (pk,) in first]).update(first_recipient=ERASED)
+    erased = list(first.values_list("message_id", flat=True))
+    messages.filter(pk__in=erased).update(first_recipient=ERASED)
     for field in ("from_email", "reference_id"):
         for spelling in _list_spellings(address):
             named = messages.filter(**{f"{field}__icontains": spelling})

@@ -235,9 +235,9 @@ def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipie
             message_id=row.id,
             position=position,
             kind=addressee.kind,
-            address=normalize_address(keep.text("recipients", addressee.address))[
-                :MAX_ADDRESS_LENGTH
-            ],
+            address=normalize_address(
+                keep.text("recipients", addressee.address, MAX_ADDRESS_LENGTH)
+            ),
             shown=keep.text("recipients", addressee.shown),
             status=addressee.status,
             why=addressee.why,

@@ -208,6 +208,16 @@ def test_search_in_any_writing(
     assert page.context["address"] == f"{local}@xn--bcher-kva.example"
 
 
+def test_search_for_a_longer_address_than_a_column_holds(
+    admin_client: Client, logged: Any, sandbox: Sandbox
+) -> None:
+    long = f"jane@{'x' * 400}.example"
+    message = new(subject="Found", to=["to@example.org", long, "nobody"])
+    EmailBackend(fail_silently=True).send_messages([message])
+    assert Message.objects.get().altered == ["recipients"]
+    assert ask(admin_client, q=long.upper()) == ["Found"]
+
+
 def test_search_with_filters(admin_client: Client, regime: None) -> None:
     add("Your order", "jane@example.org", status="failed", campaign="order")
     add("Your order", "jane@example.org", campaign="order")
