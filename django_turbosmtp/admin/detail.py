@@ -88,7 +88,8 @@ def describe_tries(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
         {
             "words": describe_attempt(row),
             "when": show_time(row.began_at),
-            "said": f"{row.recipients}: {row.error}" if row.error else row.recipients,
+            # Whom it went to is said where there were several requests.
+            "said": ": ".join(filter(None, (row.recipients, row.error))),
             # A server may repeat what it was sent.
             "answer": row.answer if may_read else "",
         }

@@ -114,6 +114,7 @@ def test_attempts_of_several_requests(
     text = read(admin_client, row)
     assert "turboSMTP accepted it for some recipients, not for all." in text
     assert "Refused (HTTP 400)" in text
+    assert "b@example.org: turboSMTP answered 400" in text
 
 
 def test_accepted_at_once_there_is_no_row_of_it(
@@ -141,6 +142,8 @@ def test_the_answer_is_part_of_the_body(
     assert ("hunter2" in read(may, row)) is log_body
     text = read(user("view_message"), row)
     assert "Refused (HTTP 400)" in text
+    # One request: nobody is named before what was answered.
+    assert ": turboSMTP answered 400" not in text
     assert "hunter2" not in text
 
 
