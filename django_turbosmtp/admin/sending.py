@@ -18,7 +18,7 @@ from django_turbosmtp.admin.testmail import TestMailForm, build_test_mail
 from django_turbosmtp.admin.words import describe_fate
 from django_turbosmtp.delivery.again import NotSentAgain
 from django_turbosmtp.exceptions import TurboSMTPError
-from django_turbosmtp.models import Message, Outcome
+from django_turbosmtp.models import Message, Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
     from django_turbosmtp.backends import EmailBackend
+
+
+#: Statuses of recipients of whom nobody knows whether they got it.
+_UNSURE = {Status.UNKNOWN, Status.SENDING}
 
 
 class SendingPages(ReadingPages):
@@ -55,7 +59,8 @@ class SendingPages(ReadingPages):
         context = {
             "message": message,
             "recipients": recipients,
-            "may_have_arrived": message.outcome in {Outcome.UNKNOWN, ""},
+            # Of blind copies each had a request: the message may be "accepted".
+            "may_have_arrived": any(one.status in _UNSURE for one in recipients),
             "status": show_status(message.status),
             "time": show_time(message.created_at),
             "title": _("Send again?"),

@@ -195,6 +195,23 @@ def test_an_unknown_outcome_warns(wire: Any, admin_client: Client) -> None:
     assert "It may have arrived." in admin_client.get(build_url(row)).content.decode()
 
 
+def test_it_warns_where_one_of_several_is_unknown(
+    wire: Any, admin_client: Client
+) -> None:
+    def answer(handler: Any, body: bytes) -> None:
+        {"b@example.org": say(500, "lost"), "c@example.org": REFUSE}.get(
+            json.loads(body)["to"], ACCEPT
+        )(handler, body)
+
+    wire.answer = answer
+    row = send(new(to=[], bcc=["a@example.org", "b@example.org"]))
+    assert row.outcome == "accepted"
+    assert "It may have arrived." in admin_client.get(build_url(row)).text
+    row = send(new(to=[], bcc=["a@example.org", "c@example.org"]))
+    assert row.outcome == "accepted"
+    assert "It may have arrived." not in admin_client.get(build_url(row)).text
+
+
 def test_pressed_twice_it_is_sent_once(wire: Any, admin_client: Client) -> None:
     row = send(new())
     wire.answer = ACCEPT
