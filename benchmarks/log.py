@@ -153,7 +153,7 @@ def pruning(bench: Bench) -> Figures:
     from django.db import connection
 
     with _logging(bench):
-        from django_turbosmtp.journal import prune
+        from django_turbosmtp.log import prune
 
         _fill(bench.messages)
         longest = _Longest()
@@ -190,7 +190,7 @@ def _fill(count: int) -> None:
     """Make rows of 500 days ago, with body and recipient each."""
     from django.utils import timezone
 
-    from django_turbosmtp._compat import find_uuid7_floor, uuid7
+    from django_turbosmtp._lib.versions import find_uuid7_floor, uuid7
     from django_turbosmtp.models import Content, Message, Recipient
 
     day = find_uuid7_floor(time.time() - 500 * 86400).int

@@ -215,7 +215,7 @@ def build_peer() -> Any:
         def parse_events(self, request: Any) -> list[Any]:
             from datetime import UTC, datetime
 
-            from django_turbosmtp.events import EVENT_TYPES
+            from django_turbosmtp.tracking.events import EVENT_TYPES
 
             return [
                 AnymailTrackingEvent(

@@ -8,31 +8,27 @@ from typing import TYPE_CHECKING, Any
 from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.module_loading import import_string
 
-from django_turbosmtp._compat import (
+from django_turbosmtp._lib.interrupts import raise_as_it_was
+from django_turbosmtp._lib.secrets import hide
+from django_turbosmtp._lib.versions import (
     HAS_MAILERS,
     build_backend_kwargs,
     build_configuration_error,
     names_passed_by_django,
 )
-from django_turbosmtp._interrupts import raise_as_it_was
-from django_turbosmtp._secrets import hide
 from django_turbosmtp.api import Client
 from django_turbosmtp.api.shared import share_session
-from django_turbosmtp.conf import (
-    OPTION_NAMES,
-    describe_unknown_option,
-    hide_secrets,
-    load,
-)
+from django_turbosmtp.conf.problems import describe_unknown_option
+from django_turbosmtp.conf.settings import OPTION_NAMES, hide_secrets, load
 from django_turbosmtp.delivery import deliver
+from django_turbosmtp.delivery.guard import build_guard
 from django_turbosmtp.exceptions import TurboSMTPError
-from django_turbosmtp.guard import build_guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from django_turbosmtp.api.session import Session
-    from django_turbosmtp.conf import Settings
+    from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery import Delivery
     from django_turbosmtp.delivery.jobs import Job
     from django_turbosmtp.models import Message, Recipient

@@ -1,7 +1,7 @@
 """System checks: what is wrong with the settings, each with a stable id.
 
 Errors (``turbosmtp.E...``) come from the same table that a backend is built by
-(`conf.find_problems`); a mail could not leave with any of them.
+(`conf.problems.find_problems`); a mail could not leave with any of them.
 
 ========  ==================================================================
 W001      API v1 was retired by the vendor on 2024-06-30 (docs/wire.rst)
@@ -31,23 +31,20 @@ from django.core.mail import EmailMessage
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 from django.urls import NoReverseMatch, reverse
 
-from django_turbosmtp._compat import HAS_MAILERS, chooses_mailer, list_mailers
-from django_turbosmtp._values import KEYS, describe_url, is_loopback
-from django_turbosmtp.addresses import parse
-from django_turbosmtp.conf import (
-    OPTION_NAMES,
-    describe_unknown_option,
-    find_problems,
-    merge_options,
-    read_log_settings,
-    read_webhook_secrets,
-)
+from django_turbosmtp._lib.hosts import is_loopback
+from django_turbosmtp._lib.versions import HAS_MAILERS, chooses_mailer, list_mailers
+from django_turbosmtp.conf.keys import KEYS, describe_url
+from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.conf.problems import describe_unknown_option, find_problems
+from django_turbosmtp.conf.settings import OPTION_NAMES, merge_options
+from django_turbosmtp.conf.webhook import read_webhook_secrets
+from django_turbosmtp.delivery.guard import build_guard
 from django_turbosmtp.exceptions import InvalidAddress, MessageError
-from django_turbosmtp.guard import build_guard
-from django_turbosmtp.message import read_attributes
+from django_turbosmtp.log.querysets import lacks_events
 from django_turbosmtp.models import Message
+from django_turbosmtp.payload.addresses import parse
+from django_turbosmtp.payload.attributes import read_attributes
 from django_turbosmtp.payload.headers import read_headers
-from django_turbosmtp.querysets import lacks_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

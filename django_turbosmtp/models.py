@@ -1,6 +1,6 @@
 """The log: a row for every message that the backend handles.
 
-Rows are written by `journal`, and by nothing else. Times are UTC, sizes are bytes.
+Only the package `log` writes rows. Times are UTC, sizes are bytes.
 Text that a database cannot hold (NUL, unpaired surrogates) is replaced, and the row
 names the fields in ``altered``.
 """
@@ -17,12 +17,12 @@ from django.utils.functional import LazyObject
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from django_turbosmtp._compat import uuid7
-from django_turbosmtp.constants import (
+from django_turbosmtp._lib.limits import (
     MAX_ADDRESS_LENGTH,
     MAX_REFERENCE_LENGTH,
     MAX_TAG_LENGTH,
 )
+from django_turbosmtp._lib.versions import uuid7
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -333,7 +333,8 @@ class Suppression(models.Model):
 
 
 class Event(models.Model):
-    """One thing that turboSMTP's webhook told; see `events.TrackingEvent`.
+    """One thing that turboSMTP's webhook told; see
+    `tracking.events.TrackingEvent`.
 
     ``message`` and ``position`` are None as long as the log has no such row.
     ``digest``: the same for the same event, so that it is kept once.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.dispatch import Signal
 
-from django_turbosmtp._compat import RobustSignal
+from django_turbosmtp._lib.versions import RobustSignal
+
+ESP_NAME: Final = "turboSMTP"
 
 #: Sent before a message is translated: ``message``, ``esp_name``. A receiver may
 #: change the message, or raise `CancelSend` to cancel it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from django_turbosmtp.webhooks import webhook
+from django_turbosmtp.tracking.view import webhook
 
 app_name = "turbosmtp"
 urlpatterns = [

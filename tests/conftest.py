@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from django_turbosmtp._compat import HAS_MAILERS
+from django_turbosmtp._lib.versions import HAS_MAILERS
 from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.sandbox import Sandbox
 from tests.serving import say

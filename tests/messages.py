@@ -18,7 +18,7 @@ from typing import Any
 from django.core.mail import EmailAttachment, EmailMessage, EmailMultiAlternatives
 from django.utils.functional import lazystr
 
-from django_turbosmtp._compat import MODERN_MIME
+from django_turbosmtp._lib.versions import MODERN_MIME
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 Build = Callable[[], EmailMessage]

@@ -16,7 +16,7 @@ from typing import Any
 from django_turbosmtp.api import Client
 from django_turbosmtp.api.shared import close_shared_sessions, share_session
 from django_turbosmtp.backends import EmailBackend
-from django_turbosmtp.conf import load
+from django_turbosmtp.conf.settings import load
 from tests.messages import new
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from django_turbosmtp._secrets import Secret
+from django_turbosmtp._lib.secrets import Secret
 from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.backends import EmailBackend
 from tests.messages import new

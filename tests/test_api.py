@@ -20,7 +20,7 @@ from django_turbosmtp.api.body import Body, Transmission
 from django_turbosmtp.api.errors import build_error, read_retry_after
 from django_turbosmtp.api.shared import close_shared_sessions, share_session
 from django_turbosmtp.backends import EmailBackend
-from django_turbosmtp.conf import load
+from django_turbosmtp.conf.settings import load
 from django_turbosmtp.exceptions import (
     APIError,
     AuthenticationError,

@@ -11,7 +11,7 @@ import pytest
 from django.core.mail import EmailMessage
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
 
-from django_turbosmtp._compat import MODERN_MIME
+from django_turbosmtp._lib.versions import MODERN_MIME
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.sandbox import Received, Sandbox
 from tests.messages import MESSAGES

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.test import override_settings
 
-from django_turbosmtp._compat import HAS_MAILERS, MODERN_MIME
+from django_turbosmtp._lib.versions import HAS_MAILERS, MODERN_MIME
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import AuthenticationError, ConnectionFailed
 from django_turbosmtp.sandbox import Sandbox

@@ -14,10 +14,10 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
 import django_turbosmtp
-from django_turbosmtp._compat import HAS_MAILERS
-from django_turbosmtp._values import KEYS
+from django_turbosmtp._lib.versions import HAS_MAILERS
 from django_turbosmtp.backends import EmailBackend
-from django_turbosmtp.conf import Settings, load
+from django_turbosmtp.conf.keys import KEYS
+from django_turbosmtp.conf.settings import Settings, load
 from tests.conftest import BACKEND
 
 GOOD = {"CONSUMER_KEY": "a-key", "CONSUMER_SECRET": "hunter2-secret"}
@@ -133,7 +133,7 @@ def test_every_key_has_a_test() -> None:
 
 def test_every_id_has_a_test() -> None:
     package = Path(django_turbosmtp.__file__).parent
-    names = ("_values.py", "conf.py", "checks.py")
+    names = ("conf/keys.py", "conf/problems.py", "conf/settings.py", "checks.py")
     source = "".join((package / name).read_text() for name in names)
     ids = set(re.findall(r'"turbosmtp\.([EW]\d{3})"', source))
     here = Path(__file__).read_text()

@@ -19,7 +19,7 @@ import trustme
 from django_turbosmtp.api import Client
 from django_turbosmtp.api.shared import share_session
 from django_turbosmtp.backends import EmailBackend
-from django_turbosmtp.conf import load
+from django_turbosmtp.conf.settings import load
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown
 from tests.messages import new
 from tests.serving import serving

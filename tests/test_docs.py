@@ -23,8 +23,10 @@ from docutils.core import publish_doctree, publish_string
 from docutils.writers import get_writer_class
 
 import django_turbosmtp
-from django_turbosmtp import conf, exceptions
-from django_turbosmtp.constants import UNSUPPORTED_ATTRIBUTES
+from django_turbosmtp import exceptions
+from django_turbosmtp.conf.keys import KEYS
+from django_turbosmtp.conf.settings import SEND_HOSTS, Settings, load
+from django_turbosmtp.payload.wire import UNSUPPORTED_ATTRIBUTES
 from django_turbosmtp.sandbox import Sandbox, cli
 from django_turbosmtp.testing import fixtures
 
@@ -64,7 +66,7 @@ every_document = pytest.mark.parametrize(
     "path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
 )
 
-CHECKED = ("_values.py", "conf.py", "checks.py")
+CHECKED = ("conf/keys.py", "conf/problems.py", "conf/settings.py", "checks.py")
 
 
 def doctree(path):
@@ -109,7 +111,7 @@ def test_all_loggers_are_listed() -> None:
         for path in PACKAGE.rglob("*.py")
         for name in re.findall(r'get_logger\("([\w.]+)"\)', path.read_text("utf-8"))
     }
-    assert len(named) > 5
+    assert len(named) > 4
     assert sorted(name for name in named if f"``{name}``" not in said) == []
 
 
@@ -188,12 +190,12 @@ def test_settings_table_has_every_key_with_its_default():
         row[0]: ast.literal_eval(row[1]) for row in rows_of(SETTINGS, header="Key")
     }
     defaults = {}
-    for field in dataclasses.fields(conf.Settings):
+    for field in dataclasses.fields(Settings):
         made = field.default_factory is not dataclasses.MISSING
         value = field.default_factory() if made else field.default
         defaults[field.name.upper()] = value
-    assert table == {key: defaults[key] for key in conf.KEYS}
-    assert list(table) == list(conf.KEYS)
+    assert table == {key: defaults[key] for key in KEYS}
+    assert list(table) == list(KEYS)
 
 
 def test_every_check_is_listed_once():
@@ -203,10 +205,10 @@ def test_every_check_is_listed_once():
     assert sorted(listed) == sorted(set(re.findall(pattern, code)))
 
 
-@pytest.mark.parametrize("key", conf.KEYS)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_check_s_row_names_its_key(key):
     texts = dict(rows_of(SETTINGS, header="Id"))
-    assert texts[conf.KEYS[key][0]].startswith(key)
+    assert texts[KEYS[key][0]].startswith(key)
 
 
 def test_the_tree_of_errors_is_whole():
@@ -265,7 +267,7 @@ def test_settings_snippets_load(block, monkeypatch):
             assert mailer["BACKEND"] == BACKEND
             options = dict(mailer.get("OPTIONS", {}))
             options.pop("fail_silently", None)  # Django's own, and the backend's
-            loaded = conf.load(options, alias=alias)
+            loaded = load(options, alias=alias)
             assert loaded.credentials().user
 
 
@@ -343,10 +345,10 @@ def test_the_readme_s_settings_work_in_any_shell(monkeypatch, key):
     exec(find_block(README, "INSTALLED_APPS"), names)
     settings = names["TURBOSMTP"]
     with override_settings(TURBOSMTP=settings):
-        loaded = conf.load()
+        loaded = load()
     assert loaded.credentials().user == (key or "sandbox-key")
     if key:
-        assert loaded.send_url == conf.SEND_HOSTS[2, "global"]
+        assert loaded.send_url == SEND_HOSTS[2, "global"]
     else:
         with Sandbox() as sandbox:
             wanted = re.sub(r":\d+", ":8025", sandbox.send_url())

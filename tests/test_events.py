@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
-from django_turbosmtp.bounces import classify
-from django_turbosmtp.events import MalformedBody, is_machine, read_body, read_event
+from django_turbosmtp.tracking.bounces import classify
+from django_turbosmtp.tracking.events import (
+    MalformedBody,
+    is_machine,
+    read_body,
+    read_event,
+)
 
 #: The example of docs/wire.rst.
 DROP = {

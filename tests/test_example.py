@@ -21,7 +21,7 @@ from django.test import Client, override_settings
 from django.utils.safestring import SafeString
 
 import django_turbosmtp
-from django_turbosmtp import conf
+from django_turbosmtp.conf.settings import load
 from django_turbosmtp.sandbox import Sandbox
 
 PROJECT = Path(__file__).resolve().parent.parent / "example_project"
@@ -71,7 +71,7 @@ def test_by_default_mail_goes_to_the_sandbox(settings_of):
     assert not found["SENDS_FOR_REAL"]
     assert found["DEBUG"]
     with override_settings(TURBOSMTP=found["TURBOSMTP"]):
-        loaded = conf.load()
+        loaded = load()
     assert loaded.send_url == loaded.api_url == "http://127.0.0.1:8025/api/v2"
 
 
@@ -79,7 +79,7 @@ def test_real_credentials_alone_send_for_real(settings_of):
     found = settings_of(**REAL, TURBOSMTP_REGION="eu")
     assert found["SENDS_FOR_REAL"]
     with override_settings(TURBOSMTP=found["TURBOSMTP"]):
-        loaded = conf.load()
+        loaded = load()
     assert loaded.send_url == "https://api.eu.turbo-smtp.com/api/v2"
     assert loaded.credentials().password == "secret"
 
@@ -106,7 +106,7 @@ def test_the_guard_is_a_list(settings_of):
     guard = ["you@example.com", "example.org"]
     assert found["TURBOSMTP"]["RECIPIENT_GUARD"] == guard
     with override_settings(TURBOSMTP=found["TURBOSMTP"]):
-        assert conf.load().recipient_guard == guard
+        assert load().recipient_guard == guard
 
 
 def test_mailers_or_the_backend_and_never_both(settings_of):

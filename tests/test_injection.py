@@ -11,13 +11,9 @@ from typing import Any
 import pytest
 from django.core.mail import EmailMessage
 
-from django_turbosmtp._text import refuse_header_injection
+from django_turbosmtp._lib.text import refuse_header_injection
 from django_turbosmtp.backends import EmailBackend
-from django_turbosmtp.exceptions import (
-    InvalidAddress,
-    MessageError,
-    UnsupportedFeature,
-)
+from django_turbosmtp.exceptions import InvalidAddress, MessageError, UnsupportedFeature
 from django_turbosmtp.sandbox import Sandbox
 from tests.messages import new
 

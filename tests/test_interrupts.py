@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from django_turbosmtp._interrupts import Interrupted, raise_interrupt
+from django_turbosmtp._lib.interrupts import Interrupted, raise_interrupt
 from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.sandbox import Sandbox

@@ -12,7 +12,7 @@ import pytest
 from django.core.mail import mail_admins, send_mail
 from django.utils.log import DEFAULT_LOGGING
 
-from django_turbosmtp._compat import MODERN_MIME
+from django_turbosmtp._lib.versions import MODERN_MIME
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import (
     AuthenticationError,

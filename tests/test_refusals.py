@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.mail import EmailMessage
 
-from django_turbosmtp._compat import MODERN_MIME, BadHeaderError
+from django_turbosmtp._lib.versions import MODERN_MIME, BadHeaderError
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import (
     InvalidAddress,

@@ -13,7 +13,7 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives, send_mail
 
-from django_turbosmtp._compat import HAS_MAILERS
+from django_turbosmtp._lib.versions import HAS_MAILERS
 from django_turbosmtp.exceptions import (
     InvalidAddress,
     NoCredit,

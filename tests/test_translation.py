@@ -13,14 +13,14 @@ import pytest
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 
 from django_turbosmtp.exceptions import MessageError
-from django_turbosmtp.message import read_attributes
 from django_turbosmtp.payload import Part, Translation, translate
+from django_turbosmtp.payload.attributes import read_attributes
+from django_turbosmtp.payload.header_values import encode_value, fold
 from django_turbosmtp.payload.inline import (
     find_mentioned,
     find_referenced,
     rename_references,
 )
-from django_turbosmtp.payload.words import encode_value, fold
 from tests.messages import new, picture, with_pictures
 
 Build = Callable[[], EmailMessage]

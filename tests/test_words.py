@@ -10,9 +10,9 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage, get_connection
 
-from django_turbosmtp._compat import HAS_MAILERS, get_mailer
-from django_turbosmtp._values import KEYS
+from django_turbosmtp._lib.versions import HAS_MAILERS, get_mailer
 from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.conf.keys import KEYS
 from django_turbosmtp.exceptions import (
     AuthenticationError,
     ConnectionFailed,

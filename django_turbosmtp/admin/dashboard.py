@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_turbosmtp.admin.memory import name_query, remember
-from django_turbosmtp.conf import read_webhook_secrets
-from django_turbosmtp.querysets import STATUS_GROUPS, list_known
-from django_turbosmtp.stats import (
+from django_turbosmtp.conf.webhook import read_webhook_secrets
+from django_turbosmtp.log.querysets import STATUS_GROUPS, list_known
+from django_turbosmtp.log.statistics import (
     Counts,
     Interval,
     count_by_tag,
@@ -43,7 +43,7 @@ _LABELS = {
 }
 
 
-#: How far messages came, by `stats.Rate.name`.
+#: How far messages came, by `log.statistics.Rate.name`.
 _RATES = {
     "delivered": gettext_lazy("Delivered"),
     "opened": gettext_lazy("Opened"),

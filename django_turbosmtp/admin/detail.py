@@ -13,17 +13,17 @@ from django.db.models import Case, F, TextField, Value, When
 from django.db.models.functions import Left, Length
 from django.utils.translation import gettext as _
 
-from django_turbosmtp.admin.people import list_pages
-from django_turbosmtp.admin.show import show_labels, show_status, show_time
-from django_turbosmtp.admin.words import (
+from django_turbosmtp.admin.paginator import build_page_links
+from django_turbosmtp.admin.preview import names_remote_pictures
+from django_turbosmtp.admin.sentences import (
     describe_attempt,
     describe_attempts,
     describe_duration,
     describe_fate,
     describe_left_out,
 )
+from django_turbosmtp.admin.show import show_labels, show_status, show_time
 from django_turbosmtp.models import Attachment, Attempt, Content, Recipient
-from django_turbosmtp.sandbox.inbox.preview import names_remote_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -75,7 +75,7 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
             }
             for row in rows[start : start + RECIPIENTS]
         ],
-        "recipient_pages": list_pages(pages, page, lambda number: f"?r={number}"),
+        "recipient_pages": build_page_links(pages, page, lambda number: f"?r={number}"),
     }
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
+from django_turbosmtp.log.querysets import read_payload
 from django_turbosmtp.models import Attachment, Content, Message
-from django_turbosmtp.querysets import read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_turbosmtp.querysets import (
+from django_turbosmtp.log.querysets import (
     STATUS_GROUPS,
     filter_attention,
     filter_group,

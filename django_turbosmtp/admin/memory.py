@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.core.cache import cache
 from django.core.exceptions import EmptyResultSet
 
-from django_turbosmtp._interrupts import raise_interrupt
-from django_turbosmtp._logs import get_logger
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.loggers import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,9 +26,9 @@ from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.sending import SendingPages
 from django_turbosmtp.admin.show import show_error, show_labels, show_status, show_time
 from django_turbosmtp.admin.story import describe_events
-from django_turbosmtp.conf import read_log_settings
+from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.log.querysets import search
 from django_turbosmtp.models import Message
-from django_turbosmtp.querysets import search
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -118,7 +118,7 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
 
     def get_urls(self) -> list[Any]:
         """Add the pages of our own."""
-        return [*self.list_pages(), *super().get_urls()]
+        return [*self.list_urls(), *super().get_urls()]
 
     def change_view(
         self,

@@ -20,15 +20,15 @@ from django.urls import path, reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from django_turbosmtp._compat import MODERN_ADMIN
+from django_turbosmtp._lib.versions import MODERN_ADMIN
 from django_turbosmtp.admin.dashboard import describe_period, is_open
 from django_turbosmtp.admin.detail import Reader
 from django_turbosmtp.admin.export import build_eml, write_csv
 from django_turbosmtp.admin.people import describe_person
 from django_turbosmtp.admin.preview import build_preview, show_own_pictures
 from django_turbosmtp.admin.resend import add_payload
+from django_turbosmtp.log.querysets import add_relations, lacks_events
 from django_turbosmtp.models import Content, Message
-from django_turbosmtp.querysets import add_relations, lacks_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ else:
 class ReadingPages(_Base):
     """Views that change nothing. Each says itself which permission it takes."""
 
-    def list_pages(self) -> Iterator[Any]:
+    def list_urls(self) -> Iterator[Any]:
         """Yield the URLs of these pages."""
         yield self._serve("<uuid:pk>/preview/", self.preview_view, "preview")
         route = "<uuid:pk>/attachments/<int:position>/"

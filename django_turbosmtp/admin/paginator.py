@@ -10,6 +10,8 @@ from django.core.paginator import Page, Paginator
 from django_turbosmtp.admin.memory import name_query, remember
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.db.models import QuerySet
 
 
@@ -49,3 +51,21 @@ class LogPaginator(Paginator):  # type: ignore[type-arg]
         rows = {row.pk: row for row in self.object_list.order_by().filter(pk__in=found)}
         # One may have been removed in between.
         return Page([rows[key] for key in found if key in rows], number, self)
+
+
+def build_page_links(
+    paginator: Paginator[Any], current: int, build_url: Callable[[int], str]
+) -> list[dict[str, Any]]:
+    """Return the links to the pages; "..." stands for the pages without a link."""
+    if paginator.num_pages < 2:
+        return []
+    return [
+        {
+            "label": number,
+            "current": number == current,
+            "url": build_url(number)
+            if isinstance(number, int) and number != current
+            else "",
+        }
+        for number in paginator.get_elided_page_range(current, on_each_side=2)
+    ]

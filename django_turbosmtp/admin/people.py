@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, Value
 from django.db.models.functions import Coalesce
 
-from django_turbosmtp.addresses import normalize_address
 from django_turbosmtp.admin.changelist import NOT_LISTED
 from django_turbosmtp.admin.memory import name_query, remember
-from django_turbosmtp.admin.paginator import LogPaginator
+from django_turbosmtp.admin.paginator import LogPaginator, build_page_links
+from django_turbosmtp.admin.sentences import describe_fate_for, describe_left_out
 from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.admin.story import tell_stories
-from django_turbosmtp.admin.words import describe_fate_for, describe_left_out
+from django_turbosmtp.log.querysets import filter_address
 from django_turbosmtp.models import Message, Recipient
-from django_turbosmtp.querysets import filter_address
+from django_turbosmtp.payload.addresses import normalize_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.core.paginator import Paginator
     from django.db.models import QuerySet
 
 #: Show so many messages on a page.
@@ -65,7 +64,7 @@ def describe_person(
             | {"story": stories.get(message.pk, [])}
             for message in shown
         ],
-        "pages": list_pages(
+        "pages": build_page_links(
             paginator,
             shown.number,
             lambda number: build_url(
@@ -73,24 +72,6 @@ def describe_person(
             ),
         ),
     }
-
-
-def list_pages(
-    paginator: Paginator[Any], current: int, build_url: Callable[[int], str]
-) -> list[dict[str, Any]]:
-    """Return the links to the pages, with "..." for those left out."""
-    if paginator.num_pages < 2:
-        return []
-    return [
-        {
-            "label": number,
-            "current": number == current,
-            "url": build_url(number)
-            if isinstance(number, int) and number != current
-            else "",
-        }
-        for number in paginator.get_elided_page_range(current, on_each_side=2)
-    ]
 
 
 def _count_statuses(address: str, messages: QuerySet[Message]) -> dict[str, int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
+from html import unescape
 from typing import TYPE_CHECKING
 
 from django.http import HttpResponse
 
-from django_turbosmtp._interrupts import raise_interrupt
-from django_turbosmtp._logs import get_logger
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.payload.inline import replace_references
 
 if TYPE_CHECKING:
@@ -29,9 +30,20 @@ _LINK = re.compile(r"<(/?)link\b", re.IGNORECASE)
 #: What may stand in the type of a picture that came along.
 _PICTURE = re.compile(r"image/[a-z0-9.+-]+")
 
+#: What a browser would fetch from another server to show a message.
+_REMOTE = re.compile(
+    r"(?:\b(?:src|srcset|background|poster)\s*=|\burl\()\s*[\"']?\s*(?:https?:)?//",
+    re.IGNORECASE,
+)
+
 #: Show pictures that came along up to so many bytes of them all, each as often as the
 #: HTML refers to it.
 _MAX_PICTURES = 5 * 1024 * 1024
+
+
+def names_remote_pictures(html: str) -> bool:
+    """Tell whether HTML may show pictures from other servers."""
+    return _REMOTE.search(unescape(html)) is not None
 
 
 def show_own_pictures(html: str, message: Message) -> str:

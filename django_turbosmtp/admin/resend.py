@@ -9,11 +9,11 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from django_turbosmtp._compat import HAS_MAILERS, get_mailer
+from django_turbosmtp._lib.versions import HAS_MAILERS, get_mailer
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.again import NotSentAgain
+from django_turbosmtp.log.querysets import STUCK
 from django_turbosmtp.models import Message, Outcome, Payload, Status
-from django_turbosmtp.querysets import STUCK
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 
 from django_turbosmtp.admin.pages import ReadingPages
 from django_turbosmtp.admin.resend import find_mailer, require_resendable
+from django_turbosmtp.admin.sentences import describe_fate
 from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.admin.testmail import TestMailForm, build_test_mail
-from django_turbosmtp.admin.words import describe_fate
 from django_turbosmtp.delivery.again import NotSentAgain
 from django_turbosmtp.exceptions import TurboSMTPError
 from django_turbosmtp.models import Message, Outcome, Status
@@ -37,9 +37,9 @@ _UNSURE = {Status.UNKNOWN, Status.SENDING}
 class SendingPages(ReadingPages):
     """Views that send. What they wrote before is committed before anything leaves."""
 
-    def list_pages(self) -> Iterator[Any]:
+    def list_urls(self) -> Iterator[Any]:
         """Yield the URLs of these pages."""
-        yield from super().list_pages()
+        yield from super().list_urls()
         yield self._serve("<uuid:pk>/resend/", self.resend_view, "resend")
         yield self._serve("test/", self.test_view, "test")
 

@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import ngettext_lazy
 
-from django_turbosmtp.admin.words import describe_fate
+from django_turbosmtp.admin.sentences import describe_fate
 from django_turbosmtp.models import Outcome, Status
 
 if TYPE_CHECKING:

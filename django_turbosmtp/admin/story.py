@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
-from django_turbosmtp.addresses import normalize_address
+from django_turbosmtp.admin.sentences import choose_step, describe_event
 from django_turbosmtp.admin.show import show_status, show_time
-from django_turbosmtp.admin.words import choose_step, describe_event
 from django_turbosmtp.models import Event
+from django_turbosmtp.payload.addresses import normalize_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,9 +8,9 @@ from django import forms
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from django_turbosmtp.addresses import normalize_address, parse
 from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.models import Reason, Suppression
+from django_turbosmtp.payload.addresses import normalize_address, parse
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

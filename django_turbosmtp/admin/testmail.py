@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from django_turbosmtp._compat import list_mailers
+from django_turbosmtp._lib.versions import list_mailers
 from django_turbosmtp.backends import is_our_backend
 
 #: The campaign that test mails are found by.

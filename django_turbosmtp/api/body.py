@@ -11,7 +11,7 @@ import json
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._text import SURROGATE, find_surrogate
+from django_turbosmtp._lib.text import SURROGATE, find_surrogate
 from django_turbosmtp.exceptions import MessageError
 
 if TYPE_CHECKING:

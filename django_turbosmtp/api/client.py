@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from requests.structures import CaseInsensitiveDict
 
-from django_turbosmtp._secrets import Secret, list_forms, redact, shows_no_locals
+from django_turbosmtp._lib.secrets import Secret, list_forms, redact, shows_no_locals
 from django_turbosmtp.api.body import Body, Transmission
 from django_turbosmtp.api.errors import build_error
 from django_turbosmtp.api.results import Login, Response, SendResult, parse_json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django_turbosmtp.api.session import Session
-    from django_turbosmtp.conf import Credentials, Settings
+    from django_turbosmtp.conf.settings import Credentials, Settings
 
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 

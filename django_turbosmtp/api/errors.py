@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from django_turbosmtp._interrupts import raise_interrupt
+from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp.exceptions import (
     APIError,
     AuthenticationError,

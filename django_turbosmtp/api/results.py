@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._interrupts import raise_interrupt
+from django_turbosmtp._lib.interrupts import raise_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from django_turbosmtp._secrets import Secret
+    from django_turbosmtp._lib.secrets import Secret
 
 
 @dataclass(frozen=True, kw_only=True)

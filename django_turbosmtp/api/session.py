@@ -20,9 +20,9 @@ from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError, LocationValueError
 
 from django_turbosmtp import __version__
-from django_turbosmtp._interrupts import Interrupted, raise_interrupt, walk_chain
-from django_turbosmtp._secrets import list_forms, redact, shows_no_locals
-from django_turbosmtp._values import is_loopback
+from django_turbosmtp._lib.hosts import is_loopback
+from django_turbosmtp._lib.interrupts import Interrupted, raise_interrupt, walk_chain
+from django_turbosmtp._lib.secrets import list_forms, redact, shows_no_locals
 from django_turbosmtp.api.pool import Adapter
 from django_turbosmtp.api.results import Response, parse_json
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown

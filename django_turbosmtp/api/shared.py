@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies
 
-from django_turbosmtp._secrets import Secret, shows_no_locals
-from django_turbosmtp._values import is_loopback
+from django_turbosmtp._lib.hosts import is_loopback
+from django_turbosmtp._lib.secrets import Secret, shows_no_locals
 from django_turbosmtp.api import pool
 from django_turbosmtp.api.session import Session, find_host
 

@@ -16,13 +16,13 @@ from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from django_turbosmtp.addresses import Mailbox
-from django_turbosmtp.constants import ACCEPTED
 from django_turbosmtp.delivery.conclude import announce, conclude, mark_unknown
 from django_turbosmtp.delivery.jobs import Job, Request
 from django_turbosmtp.delivery.record import Recorder
+from django_turbosmtp.delivery.status import TurboSMTPStatus
 from django_turbosmtp.delivery.transmit import Transmitter
-from django_turbosmtp.message import Attributes, TurboSMTPStatus
+from django_turbosmtp.log.querysets import read_payload
+from django_turbosmtp.log.suppressions import look_up
 from django_turbosmtp.models import (
     TAKEN,
     Content,
@@ -34,15 +34,16 @@ from django_turbosmtp.models import (
 )
 from django_turbosmtp.payload import Recipient as Addressee
 from django_turbosmtp.payload import Translation
+from django_turbosmtp.payload.addresses import Mailbox
 from django_turbosmtp.payload.attachments import Part
-from django_turbosmtp.querysets import read_payload
-from django_turbosmtp.suppressions import look_up
+from django_turbosmtp.payload.attributes import Attributes
+from django_turbosmtp.statuses import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from django_turbosmtp.api import Client
-    from django_turbosmtp.conf import Settings
+    from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.models import Message
     from django_turbosmtp.payload import Keep
 

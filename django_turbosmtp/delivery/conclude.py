@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django_turbosmtp._logs import get_logger
-from django_turbosmtp.constants import ACCEPTED, ESP_NAME, REFUSED, UNKNOWN
+from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.delivery.jobs import Job, Request, build_not_tried
 from django_turbosmtp.exceptions import OutcomeUnknown
-from django_turbosmtp.signals import post_send
+from django_turbosmtp.signals import ESP_NAME, post_send
+from django_turbosmtp.statuses import ACCEPTED, REFUSED, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._interrupts import raise_interrupt
-from django_turbosmtp.constants import ACCEPTED
+from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp.delivery.conclude import announce, conclude, mark_unknown
 from django_turbosmtp.delivery.prepare import Preparer
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.delivery.transmit import Transmitter
+from django_turbosmtp.statuses import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from django_turbosmtp.api import Client
-    from django_turbosmtp.conf import Settings
+    from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.jobs import Job
     from django_turbosmtp.payload import Keep
 
@@ -55,7 +55,7 @@ def deliver(
     """Send each message, and return what became of them.
 
     ``sender`` is the sender of the signals. ``keep`` decides on each recipient, as
-    `guard.build_guard` makes it. ``is_told`` says which errors stand in the failures:
+    `delivery.guard.build_guard` makes it. ``is_told`` says which errors stand in the failures:
     their messages are held until the end. Nothing of a message's own raises; each has
     its status set. Where the iterable raises, those it gave before are sent. What a
     signal handler raises ends the call, as `Interrupted` or by itself: nothing further

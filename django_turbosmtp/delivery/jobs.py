@@ -6,12 +6,8 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._compat import uuid7
-from django_turbosmtp.exceptions import (
-    ConnectionFailed,
-    OutcomeUnknown,
-    TurboSMTPError,
-)
+from django_turbosmtp._lib.versions import uuid7
+from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown, TurboSMTPError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,9 +15,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from django_turbosmtp.api import SendResult
-    from django_turbosmtp.constants import RecipientState
-    from django_turbosmtp.message import Attributes, TurboSMTPStatus
+    from django_turbosmtp.delivery.status import TurboSMTPStatus
     from django_turbosmtp.payload import Recipient, Translation
+    from django_turbosmtp.payload.attributes import Attributes
+    from django_turbosmtp.statuses import RecipientState
 
 
 @dataclass(frozen=True, kw_only=True)

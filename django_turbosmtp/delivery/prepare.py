@@ -7,29 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 
-from django_turbosmtp._interrupts import raise_interrupt
-from django_turbosmtp._logs import get_logger
-from django_turbosmtp._text import shorten
-from django_turbosmtp.addresses import parse
-from django_turbosmtp.constants import CANCELLED, ESP_NAME, KINDS, REFUSED, SUPPRESSED
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp._lib.text import shorten
 from django_turbosmtp.delivery.jobs import Job, Request
+from django_turbosmtp.delivery.status import TurboSMTPStatus
 from django_turbosmtp.exceptions import (
     CancelSend,
     InvalidAddress,
     MessageError,
     RecipientsRefused,
 )
-from django_turbosmtp.message import TurboSMTPStatus, read_attributes
+from django_turbosmtp.log.suppressions import look_up
 from django_turbosmtp.payload import translate
-from django_turbosmtp.signals import pre_send
-from django_turbosmtp.suppressions import look_up
+from django_turbosmtp.payload.addresses import parse
+from django_turbosmtp.payload.attributes import read_attributes
+from django_turbosmtp.payload.wire import KINDS
+from django_turbosmtp.signals import ESP_NAME, pre_send
+from django_turbosmtp.statuses import CANCELLED, REFUSED, SUPPRESSED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from django_turbosmtp.conf import Settings
-    from django_turbosmtp.constants import RecipientKind, RecipientState
+    from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.payload import Keep, Recipient
+    from django_turbosmtp.payload.wire import RecipientKind
+    from django_turbosmtp.statuses import RecipientState
 
 logger = get_logger("django_turbosmtp.delivery")
 
@@ -38,7 +41,7 @@ logger = get_logger("django_turbosmtp.delivery")
 class Preparer:
     """Prepares messages for one account. ``sender``: of the signals.
 
-    ``keep`` decides on each recipient, as `guard.build_guard` makes it.
+    ``keep`` decides on each recipient, as `delivery.guard.build_guard` makes it.
     """
 
     settings: Settings

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 
 from django.utils import timezone
 
-from django_turbosmtp._interrupts import raise_interrupt
+from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp.api.body import Body
-from django_turbosmtp.constants import (
-    ACCEPTED,
-    CANCELLED,
-    REFUSED,
-    SENDING,
-    SUPPRESSED,
-    UNKNOWN,
-)
 from django_turbosmtp.delivery.prepare import list_addresses
 from django_turbosmtp.exceptions import (
     APIError,
@@ -24,21 +16,22 @@ from django_turbosmtp.exceptions import (
     MessageError,
     OutcomeUnknown,
 )
-from django_turbosmtp.journal import (
-    Addressee,
-    Conclusion,
-    Entry,
-    Result,
-    Try,
-    open_journal,
-    report_failure,
+from django_turbosmtp.log.entries import Addressee, Conclusion, Entry, Result, Try
+from django_turbosmtp.log.journal import open_journal, report_failure
+from django_turbosmtp.statuses import (
+    ACCEPTED,
+    CANCELLED,
+    REFUSED,
+    SENDING,
+    SUPPRESSED,
+    UNKNOWN,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from django_turbosmtp.conf import Settings
+    from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.jobs import Job
     from django_turbosmtp.payload import Recipient
 
@@ -59,7 +52,7 @@ class Recorder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._journal = open_journal(settings)
+        self._journal = open_journal(settings, _join_events)
         self._entries: dict[UUID, Entry] = {}
 
     def begin(self, jobs: Sequence[Job]) -> None:
@@ -91,6 +84,13 @@ class Recorder:
             ]
         )
         self._entries.clear()
+
+
+def _join_events(mids: Sequence[str], references: Sequence[str], alias: str) -> None:
+    # Imported late: models cannot be imported if the app is not installed.
+    from django_turbosmtp.tracking.record import join_events
+
+    join_events(mids, references, alias)
 
 
 def build_entry(job: Job, settings: Settings) -> Entry:

@@ -18,22 +18,17 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from django_turbosmtp._interrupts import raise_interrupt, runs_signal_handlers
-from django_turbosmtp._logs import get_logger
+from django_turbosmtp._lib.interrupts import raise_interrupt, runs_signal_handlers
+from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.delivery.jobs import Request, Try, build_not_tried
-from django_turbosmtp.delivery.pace import (
-    Pace,
-    choose_wait,
-    fails_for_all,
-    slows_all,
-)
+from django_turbosmtp.delivery.pace import Pace, choose_wait, fails_for_all, slows_all
 from django_turbosmtp.exceptions import APIError, OutcomeUnknown, TurboSMTPError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from django_turbosmtp.api import Client
-    from django_turbosmtp.conf import Settings
+    from django_turbosmtp.conf.settings import Settings
 
 logger = get_logger("django_turbosmtp.delivery")
 

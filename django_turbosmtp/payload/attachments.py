@@ -12,8 +12,8 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._interrupts import raise_interrupt
-from django_turbosmtp._text import encode_utf8, refuse_header_injection, shorten
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.text import encode_utf8, refuse_header_injection, shorten
 from django_turbosmtp.payload.contents import read_attachment
 from django_turbosmtp.payload.inline import (
     choose_bare_ids,

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.mail import EmailMessage
 from django.utils.functional import Promise
 
-from django_turbosmtp._text import shorten
+from django_turbosmtp._lib.text import shorten
 from django_turbosmtp.exceptions import MessageError
 
 #: Where the code of Django's own messages stands, whatever has replaced it since.

@@ -6,20 +6,20 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp.addresses import (
+from django_turbosmtp.exceptions import InvalidAddress
+from django_turbosmtp.payload.addresses import (
     Mailbox,
     is_plain,
     parse_each,
     parse_list,
     refuse_commas,
 )
-from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.payload.contents import are_djangos_own
 from django_turbosmtp.payload.reasons import NotExact
 
 if TYPE_CHECKING:
-    from django_turbosmtp.constants import RecipientKind
     from django_turbosmtp.payload.headers import Headers
+    from django_turbosmtp.payload.wire import RecipientKind
 
 #: Given a recipient, returns the mailbox to write to in its place, or None.
 Keep = Callable[[Mailbox], Mailbox | None]

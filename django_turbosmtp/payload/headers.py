@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.encoding import force_str
 
-from django_turbosmtp._logs import get_logger
-from django_turbosmtp._text import (
+from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp._lib.text import (
     HeaderInjection,
     encode_utf8,
     has_break,
     refuse_header_injection,
 )
-from django_turbosmtp.constants import SHOWN_HEADERS
 from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
 from django_turbosmtp.payload.contents import read_words
+from django_turbosmtp.payload.header_values import encode_value
 from django_turbosmtp.payload.reasons import NotExact
-from django_turbosmtp.payload.words import encode_value
+from django_turbosmtp.payload.wire import SHOWN_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

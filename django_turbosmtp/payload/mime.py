@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.mail import EmailMessage
 
-from django_turbosmtp._compat import MESSAGE_STEPS, MODERN_MIME
-from django_turbosmtp._interrupts import raise_interrupt
-from django_turbosmtp._text import HeaderInjection
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.text import HeaderInjection
+from django_turbosmtp._lib.versions import MESSAGE_STEPS, MODERN_MIME
 from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.payload.contents import are_djangos_own
 from django_turbosmtp.payload.envelope import Envelope, join
+from django_turbosmtp.payload.header_values import fold
 from django_turbosmtp.payload.headers import needs_mime
 from django_turbosmtp.payload.sevenbit import SEVEN_BIT, encode_seven_bit, flatten
-from django_turbosmtp.payload.words import fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

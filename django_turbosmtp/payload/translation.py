@@ -11,18 +11,13 @@ import codecs
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._interrupts import raise_interrupt
-from django_turbosmtp._text import encode_utf8, refuse_header_injection
-from django_turbosmtp.addresses import Mailbox, is_plain, parse, parse_list
-from django_turbosmtp.constants import MAX_MESSAGE_BYTES, MAX_SUBJECT_LENGTH
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.text import encode_utf8, refuse_header_injection
 from django_turbosmtp.exceptions import InvalidAddress, MessageTooLarge
 from django_turbosmtp.payload import mime
+from django_turbosmtp.payload.addresses import Mailbox, is_plain, parse, parse_list
 from django_turbosmtp.payload.attachments import refuse_injection, translate_attachments
-from django_turbosmtp.payload.contents import (
-    freeze,
-    read_words,
-    require_contents,
-)
+from django_turbosmtp.payload.contents import freeze, read_words, require_contents
 from django_turbosmtp.payload.envelope import (
     Envelope,
     Keep,
@@ -32,11 +27,12 @@ from django_turbosmtp.payload.envelope import (
 )
 from django_turbosmtp.payload.headers import Headers, needs_mime, read_headers
 from django_turbosmtp.payload.reasons import NotExact
+from django_turbosmtp.payload.wire import MAX_MESSAGE_BYTES, MAX_SUBJECT_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from django_turbosmtp.message import Attributes
+    from django_turbosmtp.payload.attributes import Attributes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,9 @@ from django_turbosmtp.sandbox.answers import (
     refuse,
 )
 from django_turbosmtp.sandbox.inbox import control, pages
+from django_turbosmtp.sandbox.service import api
 from django_turbosmtp.sandbox.state.store import Headers, Refused, RequestRecord
 from django_turbosmtp.sandbox.strictjson import read_refusal, read_subject_and_to
-from django_turbosmtp.sandbox.vendor import api
 
 if TYPE_CHECKING:
     from django_turbosmtp.sandbox.connections import Server

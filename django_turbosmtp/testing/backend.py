@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from django.core import mail
 
-from django_turbosmtp.addresses import parse_list
 from django_turbosmtp.api import Client
 from django_turbosmtp.api.body import Body
 from django_turbosmtp.api.results import Response, SendResult
 from django_turbosmtp.backends import EmailBackend
-from django_turbosmtp.conf import CREDENTIALS, merge_options
-from django_turbosmtp.constants import ACCEPTED
+from django_turbosmtp.conf.keys import CREDENTIALS
+from django_turbosmtp.conf.settings import merge_options
+from django_turbosmtp.payload.addresses import parse_list
+from django_turbosmtp.statuses import ACCEPTED
 from django_turbosmtp.testing.outcomes import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from django_turbosmtp.conf import Settings
+    from django_turbosmtp.conf.settings import Settings
 
 _mids = itertools.count(10**18)
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core import mail
 from django.test import override_settings
 
-from django_turbosmtp._compat import list_mailers_before_tests
+from django_turbosmtp._lib.versions import list_mailers_before_tests
 from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.testing.outbox import Outbox

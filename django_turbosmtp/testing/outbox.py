@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core import mail
 
-from django_turbosmtp.addresses import parse
 from django_turbosmtp.exceptions import MessageError
+from django_turbosmtp.payload.addresses import parse
 from django_turbosmtp.testing.outcomes import FAILURES
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django_turbosmtp.addresses import normalize_address
+from django_turbosmtp.payload.addresses import normalize_address
 
 if TYPE_CHECKING:
     from collections.abc import Collection

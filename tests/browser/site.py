@@ -122,9 +122,9 @@ def send_each_kind(outside: str) -> None:
 
 def tell_of_one() -> None:
     """Tell what became of the first message, to one of its two recipients."""
-    from django_turbosmtp.events import read_event
-    from django_turbosmtp.journal.track import keep_events
     from django_turbosmtp.models import Message
+    from django_turbosmtp.tracking.events import read_event
+    from django_turbosmtp.tracking.record import keep_events
 
     row = Message.objects.get(status="sent")
     events = [
@@ -203,9 +203,9 @@ def send_as_a_shop() -> None:
 
 def tell_of_them() -> None:
     """Tell what became of the messages, as turboSMTP's webhook would."""
-    from django_turbosmtp.events import read_event
-    from django_turbosmtp.journal.track import keep_events
     from django_turbosmtp.models import Message
+    from django_turbosmtp.tracking.events import read_event
+    from django_turbosmtp.tracking.record import keep_events
 
     agents = ["Mozilla/5.0 (iPhone; CPU iPhone OS 18_0)", "Mozilla/5.0"]
     events = []

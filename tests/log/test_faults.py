@@ -19,7 +19,7 @@ from django.core.mail import EmailMessage, mail_admins
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.signals import connection_created
 
-from django_turbosmtp._compat import MODERN_MIME
+from django_turbosmtp._lib.versions import MODERN_MIME
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import BadRequest, OutcomeUnknown
 from django_turbosmtp.models import Message, Recipient
@@ -84,7 +84,7 @@ def test_failing_before_the_send(
 
     assert sandbox.total_accepted == 2
     assert not Message.objects.exists()
-    texts = [r.getMessage() for r in caplog.records if r.name.endswith("journal")]
+    texts = [r.getMessage() for r in caplog.records if r.name.endswith(".log")]
     assert len(texts) == 2
     assert "before the send; the mail is not affected" in texts[0]
     assert "after the send" in texts[1]
@@ -300,7 +300,7 @@ def test_a_record_of_ours_that_is_mailed_makes_no_further_mail(
             mail_admins("Log", record.getMessage())
 
     handler = Mailing()
-    logger = logging.getLogger("django_turbosmtp.journal")
+    logger = logging.getLogger("django_turbosmtp.log")
     logger.addHandler(handler)
     try:
         assert send(new()) == 1
@@ -372,7 +372,7 @@ settings.configure(
 django.setup()
 from django.core.mail import EmailMessage
 from django.core.management import call_command
-from django_turbosmtp._compat import MODERN_MIME
+from django_turbosmtp._lib.versions import MODERN_MIME
 from django_turbosmtp.backends import EmailBackend
 call_command("migrate", verbosity=0)
 print("ready", flush=True)

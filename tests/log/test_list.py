@@ -13,9 +13,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_turbosmtp import querysets
 from django_turbosmtp.admin.memory import remember
 from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.log import querysets
 from django_turbosmtp.models import Message, Recipient, Tag
 from django_turbosmtp.sandbox import Sandbox
 from tests.messages import new

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
-from django.utils import timezone
 
-from django_turbosmtp.models import Message, Tag
+from django_turbosmtp.models import Message
 
 
 @pytest.mark.django_db(transaction=True)
@@ -27,38 +23,6 @@ def test_back_and_forward() -> None:
         call_command("migrate", "turbosmtp", verbosity=0)
     assert wanted <= set(connection.introspection.table_names())
     assert not Message.objects.exists()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_rows_of_the_first_release_can_be_searched(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    module = import_module("django_turbosmtp.migrations.0002_search")
-    monkeypatch.setattr(module, "CHUNK", 2)
-    try:
-        call_command("migrate", "turbosmtp", "0001", verbosity=0)
-        state = MigrationExecutor(connection).loader.project_state(
-            ("turbosmtp", "0001_log")
-        )
-        old = state.apps.get_model("turbosmtp", "Message")
-        for number in range(5):
-            old.objects.create(
-                created_at=timezone.now(),
-                status="sent",
-                subject=f"Your ORDER {number}",
-                reference_id=f"{number}",
-                campaign="order",
-                tags=["order", f"tag{number}"],
-                api_version=2,
-            )
-    finally:
-        call_command("migrate", "turbosmtp", verbosity=0)
-    starts = Message.objects.order_by("reference_id").values_list("subject_start")
-    assert [start for (start,) in starts] == [f"your order {n}" for n in range(5)]
-    assert sorted(Tag.objects.values_list("name", "message__reference_id")) == [
-        (f"tag{n}", f"{n}") for n in range(5)
-    ]
-    Message.objects.all().delete()
 
 
 @pytest.mark.django_db

@@ -14,9 +14,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from django_turbosmtp._compat import find_uuid7_floor, uuid7
+from django_turbosmtp._lib.versions import find_uuid7_floor, uuid7
 from django_turbosmtp.backends import EmailBackend
-from django_turbosmtp.journal import prune as prune_module
+from django_turbosmtp.log import prune as prune_module
 from django_turbosmtp.models import (
     Attachment,
     Content,
@@ -155,7 +155,7 @@ def test_erase(
     size: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("django_turbosmtp.journal.erase._CHUNK", size)
+    monkeypatch.setattr("django_turbosmtp.log.erase._CHUNK", size)
     jane = "Jane@Example.org"
     alone = new(subject="alone", to=[f"Jane Doe <{jane}>"], body="Dear Jane")
     shared = new(subject="shared Jane", to=[jane], cc=["other@x.org"])

@@ -12,7 +12,7 @@ from django.db import connection
 
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import TurboSMTPError
-from django_turbosmtp.journal.text import MAX_DEPTH, WIDTHS, Cleaner
+from django_turbosmtp.log.storable import MAX_DEPTH, WIDTHS, Cleaner
 from django_turbosmtp.models import Message
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.narrowing import narrow

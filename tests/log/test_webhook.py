@@ -24,12 +24,10 @@ from django.test import Client, override_settings
 from django.utils import timezone
 from django.utils.html import strip_tags
 
-from django_turbosmtp._compat import HAS_MAILERS
+from django_turbosmtp._lib.versions import HAS_MAILERS
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.record import Recorder
-from django_turbosmtp.events import EVENT_TYPES, read_event
 from django_turbosmtp.exceptions import OutcomeUnknown
-from django_turbosmtp.journal.track import join_events
 from django_turbosmtp.models import (
     RANKS,
     Event,
@@ -42,7 +40,9 @@ from django_turbosmtp.models import (
 )
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import tracking
-from django_turbosmtp.webhooks import MAX_BODY_BYTES
+from django_turbosmtp.tracking.events import EVENT_TYPES, read_event
+from django_turbosmtp.tracking.record import join_events
+from django_turbosmtp.tracking.view import MAX_BODY_BYTES
 from tests.log.narrowing import narrow
 from tests.messages import new
 
@@ -150,7 +150,7 @@ class TestWhoGetsIn:
     def test_the_right_ones_are_logged_without_their_value(
         self, tracked: Any, caplog: Any
     ) -> None:
-        caplog.set_level(logging.DEBUG, "django_turbosmtp.webhooks")
+        caplog.set_level(logging.DEBUG, "django_turbosmtp.tracking")
         tell(build("OPENED"))
         assert "the right credentials" in caplog.text
         assert "hunter2" not in caplog.text
@@ -708,7 +708,7 @@ class TestFaults:
             raise DatabaseError("no space left")
 
         with monkeypatch.context() as patch:
-            patch.setattr("django_turbosmtp.journal.track._settle", fail)
+            patch.setattr("django_turbosmtp.tracking.record._settle", fail)
             assert post(event).status_code == 500
         assert Event.objects.count() == 0
         assert statuses(row) == ["sent"]

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from django_turbosmtp.sandbox.vendor import rules
+from django_turbosmtp.sandbox.service import rules
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA"

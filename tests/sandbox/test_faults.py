@@ -9,8 +9,8 @@ import time
 import pytest
 
 from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.sandbox.service.disguise import STATUSES
 from django_turbosmtp.sandbox.state.faults import ACCEPTING, KINDS
-from django_turbosmtp.sandbox.vendor.disguise import STATUSES
 from tests.sandbox.conftest import closing
 
 LOST = (http.client.RemoteDisconnected, ConnectionError)

@@ -11,8 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import router
 
-from django_turbosmtp.conf import read_log_settings
-from django_turbosmtp.journal.erase import describe_messages, erase, find_messages
+from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.log.erase import describe_messages, erase, find_messages
 from django_turbosmtp.models import Message
 
 if TYPE_CHECKING:

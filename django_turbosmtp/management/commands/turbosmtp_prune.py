@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand
 from django.db import router
 
-from django_turbosmtp.conf import read_log_settings
-from django_turbosmtp.journal.prune import count_old, prune
+from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.log.prune import count_old, prune
 from django_turbosmtp.management.progress import Progress
 from django_turbosmtp.models import Message
 

@@ -12,10 +12,10 @@ from django.db import router
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from django_turbosmtp.addresses import parse
-from django_turbosmtp.conf import read_log_settings
+from django_turbosmtp.conf.log import read_log_settings
 from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.models import Reason, Suppression
+from django_turbosmtp.payload.addresses import parse
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

@@ -1,0 +1,59 @@
+"""Python's logging, so that no record begets another and none stands in a send's way.
+
+Sites mail their log records, through Django's ``AdminEmailHandler`` or a handler of
+their own, and so through this very backend. A send inside such a record that says
+something itself would be mailed too, and that mail again. And what a handler or a
+filter raises would be raised to a caller whose mail is accepted already.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp._lib.interrupts import raise_interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_handling: ContextVar[bool] = ContextVar("turbosmtp_handling", default=False)
+
+
+def get_logger(name: str) -> logging.LoggerAdapter[logging.Logger]:
+    """Return the logger of this name; it is silent inside a record of its kind."""
+    return _Quiet(logging.getLogger(name))
+
+
+@contextmanager
+def handle_once() -> Iterator[bool]:
+    """Yield whether a record may be made: not inside another of these.
+
+    What a handler or filter raises is shown as logging shows its own errors.
+    """
+    if _handling.get():
+        yield False
+        return
+    token = _handling.set(True)
+    try:
+        yield True
+    except Exception as error:  # noqa: BLE001
+        raise_interrupt(error)
+        if logging.raiseExceptions and sys.stderr:
+            traceback.print_exc()
+    finally:
+        _handling.reset(token)
+
+
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if not self.logger.isEnabledFor(level):
+            return
+        with handle_once() as may_say:
+            if may_say:
+                # The line that is told is the caller's, not this one.
+                kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+                self.logger.log(level, msg, *args, **kwargs)

@@ -1,0 +1,93 @@
+"""Secrets, and what keeps them out of errors.
+
+Error reporters print the local variables of every frame of a traceback, and servers
+repeat in an answer what they were sent.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from urllib.parse import quote
+
+from django_turbosmtp._lib.interrupts import walk_chain
+from django_turbosmtp.exceptions import TurboSMTPError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MASK = "********"
+
+_SHORTEST = 6
+
+
+class Secret(str):
+    """A string that shows as asterisks wherever a repr of it is taken."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(MASK)
+
+
+def hide(value: Any) -> Any:
+    """Return a string as one that no repr shows, and anything else as it is."""
+    return Secret(value) if isinstance(value, str) else value
+
+
+def shows_no_locals(function: Callable[P, R]) -> Callable[P, R]:
+    """Clear the frames of a function, and all below it, when an error crosses it.
+
+    Whatever the error is, and whichever library is at work: the lines stay, the values
+    go, and so does what a library was dealing with when it was stopped. What the
+    function is called with has to be hidden by its caller.
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        outside = sys.exc_info()[1]
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            not_ours = set(map(id, walk_chain(outside))) if outside else set()
+            for found in walk_chain(error):
+                if id(found) not in not_ours:
+                    traceback.clear_frames(found.__traceback__)
+            if not isinstance(error, TurboSMTPError):
+                error.__context__ = outside
+            raise
+
+    return run
+
+
+@shows_no_locals
+def list_forms(secrets: Iterable[str]) -> list[str]:
+    """Return secrets as they may stand in an answer: plain, in JSON, in a URL."""
+    return [
+        form
+        for secret in secrets
+        # A shorter one is no secret, and would be found in any word.
+        if len(secret) >= _SHORTEST
+        for form in {
+            secret,
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+            quote(secret),
+            quote(secret, safe=""),
+            # Headers are read as Latin-1.
+            secret.encode().decode("latin-1"),
+        }
+    ]
+
+
+def redact(text: str, forms: Iterable[str]) -> str:
+    """Return a text with asterisks in place of each of ``forms``."""
+    for form in forms:
+        text = text.replace(form, MASK)
+    return text

@@ -1,0 +1,36 @@
+"""Settings of the log, read without credentials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django_turbosmtp._lib.versions import build_configuration_error
+from django_turbosmtp.conf.keys import KEYS
+from django_turbosmtp.conf.settings import Settings, merge_options
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """What of ``settings.TURBOSMTP`` is about the log that is there already."""
+
+    using: str | None = None
+    retention_days: int | None = Settings.retention_days
+    body_retention_days: int | None = Settings.body_retention_days
+
+
+def read_log_settings() -> LogSettings:
+    """Return the settings of the log in force now; no credentials are needed.
+
+    Raise ImproperlyConfigured for the first that is wrong.
+    """
+    raw = merge_options({})
+    values: dict[str, Any] = {}
+    for name in ("using", "retention_days", "body_retention_days"):
+        key = "LOG_USING" if name == "using" else name.upper()
+        if key not in raw:
+            continue
+        if complaint := KEYS[key].complain(raw[key]):
+            raise build_configuration_error(f"TURBOSMTP[{key!r}] {complaint}")
+        values[name] = raw[key]
+    return LogSettings(**values)

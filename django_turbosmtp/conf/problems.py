@@ -1,0 +1,144 @@
+"""Problems with the settings: a backend raises them, ``manage.py check`` shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp.conf.keys import CREDENTIALS, KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Of these keys None means the same as leaving them out.
+_NONE_IS_UNSET = {key for pair in CREDENTIALS.values() for key in pair} | {
+    "SEND_URL",
+    "API_URL",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: ``id`` of the check, text, and what to do."""
+
+    id: str
+    text: str
+    hint: str = ""
+
+
+def find_problems(
+    raw: Mapping[str, Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    alias: str | None = None,
+) -> list[Problem]:
+    """Return all that is wrong with settings as `merge_options` gives them.
+
+    ``options`` are the backend's own, those of the mailer ``alias`` if it is one of
+    MAILERS; both only say where a wrong value stands.
+    """
+    problems = []
+    for key, value in raw.items():
+        if key not in KEYS:
+            problems.append(_report_unknown_key(key))
+        elif value is None and key in _NONE_IS_UNSET:
+            continue
+        elif complaint := KEYS[key].complain(value):
+            text = f"{_name_place(key, options or {}, alias)} {complaint}"
+            problems.append(Problem(id=KEYS[key].check_id, text=text))
+    version_is_wrong = KEYS["API_VERSION"].complain(raw.get("API_VERSION", 2))
+    if not version_is_wrong:
+        problems += _find_combined_problems(raw, options or {}, alias)
+    return problems
+
+
+def _name_place(key: str, options: Mapping[str, Any], alias: str | None) -> str:
+    name = key.lower()
+    if name not in options:
+        return f"TURBOSMTP[{key!r}]"
+    # Only a mailer of MAILERS has OPTIONS, and only Django 6.1 and later has MAILERS.
+    return f"The argument {name!r}" if alias is None else f"OPTIONS[{name!r}]"
+
+
+def _report_unknown_key(key: object) -> Problem:
+    return Problem(
+        id="turbosmtp.E002",
+        text=f"TURBOSMTP has the unknown key {_show_key(key)}.",
+        hint=_suggest_key(key),
+    )
+
+
+def _show_key(key: object) -> str:
+    """Return an unknown key as an error may show it.
+
+    A credential may have been pasted in its place: what has a digit, as no key of ours
+    has, or is longer than any, is shown only where it is much like one of them.
+    """
+    text = str(key)
+    longest = max(map(len, KEYS))
+    is_name = len(text) <= longest and not any(map(str.isdigit, text))
+    if is_name or _find_near(key):
+        return repr(key)
+    return f"(not shown: {len(text)} characters, perhaps a credential)"
+
+
+def _suggest_key(key: object, *, option: bool = False) -> str:
+    """Return a hint that names the known key, or option, most like this one."""
+
+    def case(text: str) -> str:
+        return text.lower() if option else text
+
+    near = _find_near(key)
+    if near:
+        return f"Did you mean {case(near[0])!r}?"
+    return f"Known: {', '.join(map(case, KEYS))}."
+
+
+def _find_near(key: object) -> list[str]:
+    from difflib import get_close_matches
+
+    return get_close_matches(str(key).upper(), KEYS, n=1)
+
+
+def _find_combined_problems(
+    raw: Mapping[str, Any], options: Mapping[str, Any], alias: str | None
+) -> list[Problem]:
+    version = raw.get("API_VERSION", 2)
+    problems = []
+    if version == 1 and raw.get("REGION") == "eu" and not raw.get("SEND_URL"):
+        problems.append(
+            Problem(
+                id="turbosmtp.E015",
+                text="TURBOSMTP['REGION'] is 'eu', and API v1 has no European host.",
+                hint="Use API_VERSION 2, or REGION 'global'.",
+            )
+        )
+    pair = CREDENTIALS[version]
+    missing = [key for key in pair if raw.get(key) is None]
+    if len(missing) == 1 and any(options.get(key.lower()) for key in pair):
+        (given,) = set(pair) - set(missing)
+        problems.append(
+            Problem(
+                id="turbosmtp.E004",
+                text=f"{'The backend' if alias is None else 'OPTIONS'} has"
+                f" {given.lower()!r} and no {missing[0].lower()!r}.",
+                hint="A pair is not completed from TURBOSMTP: that is another account.",
+            )
+        )
+    elif missing:
+        problems.append(
+            Problem(
+                id="turbosmtp.E004" if len(missing) == 1 else "turbosmtp.E003",
+                text=f"TURBOSMTP has no {' and no '.join(map(repr, missing))},"
+                f" which API v{version} needs.",
+                hint="The consumer key and secret are made in turboSMTP's dashboard."
+                if version == 2
+                else "They are the e-mail address and password of the account.",
+            )
+        )
+    return problems
+
+
+def describe_unknown_option(name: str) -> tuple[str, str]:
+    """Return the text about a backend option that is none of ours, and a hint."""
+    return f"Unknown option {_show_key(name)}.", _suggest_key(name, option=True)

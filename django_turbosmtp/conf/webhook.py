@@ -1,0 +1,38 @@
+"""The webhook's secrets, read without credentials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_turbosmtp._lib.secrets import Secret, shows_no_locals
+from django_turbosmtp._lib.versions import (
+    build_configuration_error,
+    list_mailer_options,
+)
+from django_turbosmtp.conf.keys import KEYS
+from django_turbosmtp.conf.settings import merge_options
+
+
+@shows_no_locals
+def read_webhook_secrets() -> list[Secret]:
+    """Return every ``user:password`` that the webhook takes, of all mailers.
+
+    Raise ImproperlyConfigured for a wrong one.
+    """
+    secrets: dict[Secret, None] = {}
+    for value in _list_webhook_secrets():
+        if complaint := KEYS["WEBHOOK_SECRET"].complain(value):
+            raise build_configuration_error(f"TURBOSMTP['WEBHOOK_SECRET'] {complaint}")
+        entries = [value] if isinstance(value, str) else value or ()
+        secrets |= dict.fromkeys(map(Secret, entries))
+    return list(secrets)
+
+
+def has_webhook() -> bool:
+    """Tell whether the webhook takes anything, right or wrong."""
+    return any(_list_webhook_secrets())
+
+
+def _list_webhook_secrets() -> list[Any]:
+    ours = merge_options({}).get("WEBHOOK_SECRET")
+    return [ours, *(each.get("webhook_secret") for each in list_mailer_options())]

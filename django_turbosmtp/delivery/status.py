@@ -1,0 +1,63 @@
+"""``message.turbosmtp_status``: the result of a send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django_turbosmtp.statuses import Outcome, RecipientState
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipientStatus:
+    """What became of one recipient. ``message_id``: exact digits, or None."""
+
+    status: RecipientState
+    message_id: str | None = None
+
+
+class TurboSMTPStatus:
+    """What came of a send; set as ``message.turbosmtp_status``.
+
+    django-anymail's status object, plus ``reference_id``, ``outcome``, ``error`` (the
+    exception, if there is one) and ``attempts``: how many times it was tried. No
+    attempt means that it was not tried, because it could not be translated or because
+    what failed before it would have failed for it too.
+    """
+
+    def __init__(self, *, reference_id: str | None = None) -> None:
+        self.reference_id = reference_id
+        self.outcome: Outcome | None = None
+        self.recipients: dict[str, RecipientStatus] = {}
+        self.esp_response: Any = None
+        self.error: BaseException | None = None
+        self.attempts = 0
+
+    @property
+    def status(self) -> set[RecipientState] | None:
+        """The statuses of all recipients (set of str), or None before a send."""
+        return {r.status for r in self.recipients.values()} or None
+
+    @property
+    def message_id(self) -> str | set[str] | None:
+        """The message id (exact digits), several where several requests left."""
+        ids = {r.message_id for r in self.recipients.values() if r.message_id}
+        if len(ids) > 1:
+            return ids
+        return next(iter(ids), None)
+
+    def set_recipients(
+        self, addresses: Iterable[str], state: RecipientState, message_id: str | None
+    ) -> None:
+        """Give each address this status."""
+        status = RecipientStatus(status=state, message_id=message_id)
+        self.recipients.update(dict.fromkeys(addresses, status))
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} outcome={self.outcome!r} status={self.status!r}"
+            f" message_id={self.message_id!r} reference_id={self.reference_id!r}>"
+        )

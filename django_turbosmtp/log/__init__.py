@@ -1,0 +1,1 @@
+"""The log in the database: its rows, statements, query sets and statistics."""

@@ -1,0 +1,256 @@
+"""Writes the log, in few statements, and never in the way of the mail.
+
+Whatever fails here is logged and goes no further: the mail is sent without its row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connections,
+    router,
+    transaction,
+)
+from django.db.transaction import TransactionManagementError
+
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp._lib.text import shorten
+from django_turbosmtp._lib.threads import is_in_event_loop, is_inherited, run_in_thread
+from django_turbosmtp.conf.webhook import has_webhook
+from django_turbosmtp.log.storable import WIDTHS, is_about_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from django_turbosmtp.conf.settings import Settings
+    from django_turbosmtp.log.entries import Conclusion, Entry
+
+    JoinEvents = Callable[[Sequence[str], Sequence[str], str], None]
+
+logger = get_logger("django_turbosmtp.log")
+
+#: Take the database and not the messages for the cause after this many refused rows.
+MAX_REFUSED_IN_A_ROW = 5
+
+#: MySQL's numbers of errors that name no value: no such table, too many connections,
+#: access denied, no such database, lock wait, deadlock, no server, server gone, lost.
+_WITHOUT_DATA = {1146, 1040, 1045, 1049, 1205, 1213, 2002, 2003, 2006, 2013}
+
+
+def open_journal(
+    settings: Settings, join_events: JoinEvents | None = None
+) -> Journal | None:
+    """Return the writer of the log, or None if the log is off or not installed.
+
+    ``join_events`` is called after the commit of outcomes, with the message ids, the
+    reference ids of messages without one, and the database.
+    """
+    # A script may send mail without django.setup(), which loads no apps.
+    if settings.log and apps.models_ready and apps.is_installed("django_turbosmtp"):
+        return Journal(settings, join_events)
+    return None
+
+
+class Journal:
+    """The log of one call of ``send_messages()``."""
+
+    def __init__(
+        self, settings: Settings, join_events: JoinEvents | None = None
+    ) -> None:
+        self._settings = settings
+        self._join_events = join_events
+        self._written: dict[UUID, bool] = {}
+        self._width = WIDTHS[0]
+
+    def begin(self, entries: Sequence[Entry]) -> None:
+        """Write the rows of messages that are about to leave, or will not."""
+        if entries:
+            self._write_or_report(lambda: self._insert_each(entries), "before the send")
+
+    def has_written(self, key: UUID) -> bool:
+        """Tell whether `begin` wrote the row with this key."""
+        return key in self._written
+
+    def conclude(self, conclusions: Sequence[Conclusion]) -> None:
+        """Write what became of those that `begin` wrote as about to leave."""
+        if conclusions:
+            self._write_or_report(lambda: self._update(conclusions), "after the send")
+        self._written.clear()
+
+    def _insert_each(self, entries: Sequence[Entry]) -> None:
+        """Insert the rows of all, or one by one where those of one are refused.
+
+        Those that are there already are left alone, so that it may be done again. Raise
+        the error of the last that could not be inserted.
+        """
+        entries = [entry for entry in entries if entry.id not in self._written]
+        try:
+            self._insert(entries)
+        except (DataError, IntegrityError) as error:
+            if len(entries) == 1 or self._may_narrow(error):
+                raise
+        else:
+            return
+        failure: DatabaseError | None = None
+        in_a_row = 0
+        for entry in entries:
+            try:
+                self._insert([entry])
+                in_a_row = 0
+            except (DataError, IntegrityError) as error:
+                failure, in_a_row = error, in_a_row + 1
+                if in_a_row == MAX_REFUSED_IN_A_ROW:
+                    break
+        if failure is not None:
+            raise failure
+
+    def _insert(self, entries: Sequence[Entry]) -> None:
+        # Here, since models cannot be imported where the app is not installed.
+        from django_turbosmtp.log import files, rows, statements
+
+        built = [
+            rows.build_rows_safely(
+                entry,
+                keep_body=self._settings.log_body and keeps_body(entry.message),
+                width=self._width,
+                redact=self._settings.log_redact,
+            )
+            for entry in entries
+        ]
+        with transaction.atomic(using=self._alias):
+            if self._settings.log_attachments:
+                files.store_files([r for r in built if r.keeps_body], self._alias)
+            statements.insert_rows(built, self._alias)
+        self._written |= {r.message.id: r.keeps_payload for r in built}
+
+    def _update(self, conclusions: Sequence[Conclusion]) -> None:
+        from django_turbosmtp.log import statements
+
+        failure = self._insert_missing(conclusions)
+        there = [c for c in conclusions if c.entry.id in self._written]
+        kept = [c for c in there if self._written[c.entry.id]]
+        alone = len(there) == 1 and there[0].payload is None and not there[0].tries
+        if alone and not connections[self._alias].in_atomic_block:
+            # In no transaction, which is two statements less: both may be done again,
+            # and the message says last that all is written.
+            statements.update_recipients(there, self._alias)
+            statements.update_messages(there, self._alias, self._width)
+        elif there:
+            with transaction.atomic(using=self._alias):
+                statements.update_messages(there, self._alias, self._width)
+                statements.update_recipients(there, self._alias)
+                statements.insert_payloads(kept, self._alias)
+                statements.insert_attempts(there, kept, self._alias, self._width)
+        # Of all mailers, for there is one webhook.
+        join = self._join_events
+        if join and there and (self._settings.webhook_secret or has_webhook()):
+            mids = {result.mid for c in there for result in c.results if result.mid}
+            references = {c.entry.reference_id for c in there if not c.mid}
+            transaction.on_commit(
+                lambda: join(sorted(mids), sorted(references), self._alias),
+                self._alias,
+                robust=True,
+            )
+        if failure is not None:
+            raise failure
+
+    def _insert_missing(self, conclusions: Sequence[Conclusion]) -> Exception | None:
+        """Insert what could not be inserted before the send; return why it still fails.
+
+        The database may be back, or one row alone may be the cause.
+        """
+        missing = [c.entry for c in conclusions if c.entry.id not in self._written]
+        try:
+            if missing:
+                self._insert_each(missing)
+        except (DataError, IntegrityError) as error:
+            if self._may_narrow(error):
+                raise
+            return error
+        return None
+
+    @property
+    def _alias(self) -> str:
+        from django_turbosmtp.models import Message
+
+        return self._settings.log_using or router.db_for_write(Message)
+
+    def _write_or_report(self, write: Callable[[], None], when: str) -> None:
+        try:
+            if is_in_event_loop() or is_inherited(connections[self._alias]):
+                run_in_thread(lambda: self._write(write))
+            else:
+                self._write(write)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
+            raise_interrupt(error)
+            report_failure(error, when)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        connection = connections[self._alias]
+        if connection.in_atomic_block:
+            if connection.needs_rollback:
+                raise TransactionManagementError(
+                    "The transaction around the send is broken already."
+                )
+            self._write_narrower(write)
+            return
+        may_be_stale = connection.connection is not None
+        try:
+            self._write_narrower(write)
+        except (InterfaceError, OperationalError):
+            if not may_be_stale or connection.vendor == "sqlite":
+                raise
+            # The server may have closed it while it was idle.
+            connection.close()
+            self._write_narrower(write)
+
+    def _write_narrower(self, write: Callable[[], None]) -> None:
+        """Write, with fewer letters where the database does not know all of them."""
+        while True:
+            try:
+                write()
+            except DatabaseError as error:
+                if not self._may_narrow(error):
+                    raise
+                self._width = WIDTHS[WIDTHS.index(self._width) + 1]
+            else:
+                return
+
+    def _may_narrow(self, error: DatabaseError) -> bool:
+        return is_about_text(error) and self._width != WIDTHS[-1]
+
+
+def _describe(error: Exception) -> str:
+    """Return what an error says, where that cannot repeat the data of a row."""
+    if isinstance(error, (DataError, IntegrityError, InternalError)):
+        return "its text may hold data of the message and is left out."
+    number = error.args[0] if error.args else None
+    if isinstance(number, int) and number not in _WITHOUT_DATA:
+        return f"error {number} of the database."
+    return shorten(str(error).partition("\n")[0])
+
+
+def keeps_body(message: Any) -> bool:
+    """Tell whether the message lets its body be kept (``email.log_body``)."""
+    return getattr(message, "log_body", True) is not False
+
+
+def report_failure(error: Exception, when: str) -> None:
+    """Say through Python's logging that the log could not be written."""
+    logger.error(
+        "The log could not be written %s; the mail is not affected. %s: %s"
+        " (If the log's tables are missing: manage.py migrate)",
+        when,
+        type(error).__name__,
+        _describe(error),
+    )

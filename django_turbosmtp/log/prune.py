@@ -1,0 +1,158 @@
+"""Removing what is old, in small transactions and in bounded memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+
+from django_turbosmtp._lib.versions import find_uuid7_floor
+from django_turbosmtp.log.files import remove_unused_files
+from django_turbosmtp.models import (
+    Attachment,
+    Attempt,
+    Content,
+    Event,
+    Message,
+    Payload,
+    Recipient,
+    Tag,
+    Unmatched,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from django.db.models import Model, QuerySet
+
+    Report = Callable[[int], None]
+
+#: Remove this many messages in the first transaction, then what fits in the time.
+FIRST_CHUNK = 200
+MAX_CHUNK = 2000
+
+#: Choose chunks so that a transaction takes about this many seconds.
+WANTED_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """How many were removed: messages, bodies of others, files."""
+
+    messages: int
+    bodies: int
+    files: int = 0
+
+
+def count_old(alias: str, *, days: int | None, body_days: int | None) -> Pruned:
+    """Return what `prune` would remove now, the files not counted."""
+    return Pruned(
+        messages=_select_old(Message, "pk", days, alias).count(),
+        bodies=_select_old(Content, "message", body_days, alias)
+        .exclude(message__in=_select_old(Message, "pk", days, alias).values("pk"))
+        .count(),
+    )
+
+
+def prune(
+    alias: str,
+    *,
+    days: int | None,
+    body_days: int | None,
+    report: Report = lambda _: None,
+) -> Pruned:
+    """Remove messages older than ``days``, and bodies older than ``body_days``.
+
+    None keeps. ``report`` is told the number removed after each chunk.
+    """
+    messages = _remove_in_chunks(Message, "pk", days, alias, _remove_messages, report)
+    bodies = _remove_in_chunks(
+        Content, "message_id", body_days, alias, _remove_bodies, report
+    )
+    # Payloads of messages whose content is gone already.
+    _remove_in_chunks(Payload, "message_id", body_days, alias, _remove_bodies)
+    _remove_in_chunks(Unmatched, "event_id", days, alias, _remove_unmatched)
+    _remove_in_chunks(
+        Attachment, "message_id", body_days, alias, _forget_files, stored__isnull=False
+    )
+    return Pruned(messages=messages, bodies=bodies, files=remove_unused_files(alias))
+
+
+def _select_old(
+    model: type[Model], key: str, days: int | None, alias: str, **conditions: Any
+) -> QuerySet[Any]:
+    rows = model._default_manager.using(alias)
+    if days is None:
+        return rows.none()
+    # The keys are UUIDs in order of time, so this is the beginning of an index.
+    floor = find_uuid7_floor(time.time() - days * 86400)
+    return rows.filter(**{f"{key}__lt": floor}, **conditions)
+
+
+def _remove_in_chunks(
+    model: type[Model],
+    key: str,
+    days: int | None,
+    alias: str,
+    remove: Callable[[UUID, UUID, str], None],
+    report: Report = lambda _: None,
+    **conditions: Any,
+) -> int:
+    """Remove from the oldest on, chunk by chunk; return how many there were."""
+    old = _select_old(model, key, days, alias, **conditions)
+    keys = old.order_by(key).values_list(key, flat=True)
+    removed, size = 0, FIRST_CHUNK
+    last: UUID | None = None
+    while True:
+        chunk = list(
+            (keys if last is None else keys.filter(**{f"{key}__gt": last}))[:size]
+        )
+        if not chunk:
+            return removed
+        started = time.monotonic()
+        last = chunk[-1]
+        with transaction.atomic(using=alias):
+            remove(chunk[0], chunk[-1], alias)
+        removed += len(chunk)
+        report(len(chunk))
+        size = _choose_size(size, time.monotonic() - started)
+
+
+def _choose_size(size: int, seconds: float) -> int:
+    if seconds > WANTED_SECONDS:
+        return max(1, size // 2)
+    return min(MAX_CHUNK, size * 2) if seconds < WANTED_SECONDS / 3 else size
+
+
+def _remove_messages(first: UUID, last: UUID, alias: str) -> None:
+    for model in (Payload, Content, Attachment, Recipient, Attempt, Tag, Event):
+        model._default_manager.using(alias).filter(
+            message_id__gte=first, message_id__lte=last
+        ).delete()
+    Message.objects.using(alias).filter(pk__range=(first, last)).only("pk").delete()
+
+
+def _remove_bodies(first: UUID, last: UUID, alias: str) -> None:
+    for model in (Payload, Content):
+        model._default_manager.using(alias).filter(
+            message_id__gte=first, message_id__lte=last
+        ).delete()
+    # turboSMTP may have repeated what it was sent.
+    Attempt.objects.using(alias).filter(
+        message_id__gte=first, message_id__lte=last
+    ).update(answer="")
+
+
+def _remove_unmatched(first: UUID, last: UUID, alias: str) -> None:
+    Unmatched.objects.using(alias).filter(event__gte=first, event__lte=last).delete()
+    events = Event.objects.using(alias).filter(message=None)
+    events.filter(pk__gte=first, pk__lte=last).delete()
+
+
+def _forget_files(first: UUID, last: UUID, alias: str) -> None:
+    Attachment.objects.using(alias).filter(
+        message_id__gte=first, message_id__lte=last
+    ).update(stored=None)

@@ -1,0 +1,332 @@
+"""Rows of one entry: what of a message the log keeps, and in which form."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from email.message import Message as MIMEMessage
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp import exceptions
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.limits import (
+    MAX_ADDRESS_LENGTH,
+    MAX_REFERENCE_LENGTH,
+    MAX_TAG_LENGTH,
+)
+from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp.log.storable import Cleaner
+from django_turbosmtp.models import (
+    Attachment,
+    Content,
+    Message,
+    Recipient,
+    Tag,
+    list_further_tags,
+)
+from django_turbosmtp.payload.addresses import normalize_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from django_turbosmtp.log.entries import Entry
+
+    Redact = Callable[[str, str], str]
+
+logger = get_logger("django_turbosmtp.log")
+
+#: Wire fields that stand elsewhere: the bodies beside them, bytes nowhere.
+_NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
+
+
+@dataclass(kw_only=True)
+class Rows:
+    """All rows of one message.
+
+    ``contents``: the bytes of each attachment, in order. ``keeps_payload``: the whole
+    payload may be kept, should the message not be accepted.
+    """
+
+    message: Message
+    recipients: list[Recipient]
+    tags: list[Tag] = field(default_factory=list)
+    content: Content | None = None
+    attachments: list[Attachment] = field(default_factory=list)
+    contents: list[Any] = field(default_factory=list)
+    keeps_payload: bool = False
+
+    @property
+    def keeps_body(self) -> bool:
+        """Whether the message lets its body be kept, and so its attachments' bytes."""
+        return self.content is not None
+
+
+def build_rows(
+    entry: Entry, *, keep_body: bool, width: int, redact: Redact | None = None
+) -> Rows:
+    """Return the rows of ``entry``, ready to be inserted.
+
+    ``width``: the highest character that the database holds. ``redact`` takes a text
+    and the name of its field, and returns what may be kept of it.
+    """
+    keep = _Keeper(width, redact)
+    message = entry.message
+    shown = entry.addressees[0].address if entry.addressees else ""
+    row = Message(
+        id=entry.id,
+        created_at=entry.created_at,
+        concluded_at=entry.created_at if entry.outcome else None,
+        status=entry.status,
+        outcome=entry.outcome,
+        reference_id=keep.text(
+            "reference_id", entry.reference_id, MAX_REFERENCE_LENGTH
+        ),
+        mailer=keep.text("mailer", entry.mailer, 100),
+        api_version=entry.api_version,
+        from_email=keep.text("from_email", getattr(message, "from_email", "")),
+        subject=keep.redacted("subject", getattr(message, "subject", "")),
+        first_recipient=keep.text("recipients", shown, MAX_ADDRESS_LENGTH),
+        recipient_count=len(entry.addressees),
+        size=entry.size,
+        campaign=keep.text("campaign", entry.campaign, MAX_TAG_LENGTH),
+        tags=keep.json("tags", entry.tags),
+        metadata=keep.json("metadata", entry.metadata),
+        headers=keep.headers("headers", entry.headers),
+        why_mime=keep.text("why_mime", entry.why_mime),
+        error=describe_error(entry.error, width),
+        error_class=name_class(entry.error),
+        altered=keep.altered,
+    )
+    rows = Rows(message=row, recipients=_build_recipients(entry, row, keep))
+    rows.tags = [
+        Tag(message_id=row.id, name=name)
+        for name in list_further_tags(row.tags, row.campaign)
+    ]
+    _add_attachments(rows, entry, keep)
+    if keep_body:
+        text, html = _read_bodies(entry)
+        rows.content = Content(
+            message_id=row.id,
+            text=keep.redacted("text", text),
+            html=keep.redacted("html", html),
+            wire=_build_wire(entry, keep),
+        )
+    # What a redaction took away would stand in the payload. Nobody can redact MIME.
+    rows.keeps_payload = keep_body and not keep.was_redacted
+    if redact is not None and "mime_raw" in entry.fields:
+        rows.keeps_payload = False
+    return rows
+
+
+def build_rows_safely(
+    entry: Entry, *, keep_body: bool, width: int, redact: Redact | None = None
+) -> Rows:
+    """Return the rows of ``entry``; of a message that raises, what is known without it.
+
+    A class of the site's own may raise from any attribute, and the other messages of
+    the window shall have their rows all the same.
+    """
+    try:
+        return build_rows(entry, keep_body=keep_body, width=width, redact=redact)
+    except Exception as error:
+        raise_interrupt(error)
+        logger.exception("%s: its row is kept in short.", entry.reference_id)
+        bare = replace(entry, message=None, tags=(), metadata={}, headers={}, fields={})
+        return build_rows(bare, keep_body=False, width=width)
+
+
+def describe_error(error: BaseException | None, width: int) -> str:
+    """Return the text of an error as it can be stored, "" for none."""
+    if error is None:
+        return ""
+    return Cleaner(width).clean_text(str(error)) or type(error).__name__
+
+
+def name_class(error: BaseException | None) -> str:
+    """Return the name of an error's class, of ours the public one, "" for none."""
+    if error is None:
+        return ""
+    cls = type(error)
+    if cls.__module__.startswith("django_turbosmtp."):
+        cls = next((c for c in cls.__mro__ if c.__module__ == exceptions.__name__), cls)
+    return cls.__name__[:100]
+
+
+class _Keeper:
+    """Redacts values and makes them storable; notes the fields that had to change."""
+
+    def __init__(self, width: int, redact: Redact | None) -> None:
+        self._width = width
+        self._redact = redact
+        self.altered: list[str] = []
+        self.was_redacted = False
+
+    def text(self, name: str, value: Any, limit: int | None = None) -> str:
+        """Return ``value`` as text of at most ``limit`` characters."""
+        text: str = value if type(value) is str else self._read(name, value)
+        if text.isascii() and "\0" not in text and (not limit or len(text) <= limit):
+            return text
+        cleaner = Cleaner(self._width)
+        kept = cleaner.clean_text(text)[:limit]
+        if cleaner.changed or len(kept) < len(text):
+            self._note(name)
+        return kept
+
+    def redacted(self, name: str, value: Any) -> str:
+        """Return ``value`` as text, redacted."""
+        if self._redact is None:
+            return self.text(name, value)
+        return self.text(name, self._redact_text(name, self._read(name, value)))
+
+    def json(self, name: str, value: Any) -> Any:
+        """Return ``value`` as JSON."""
+        if not value:
+            return {} if isinstance(value, Mapping) else []
+        cleaner = Cleaner(self._width)
+        kept = self._convert(name, cleaner.clean_json, value)
+        if cleaner.changed:
+            self._note(name)
+        return kept
+
+    def headers(self, name: str, value: Mapping[str, Any]) -> Any:
+        """Return headers as JSON, the value of each redacted."""
+        return self.json(
+            name,
+            {
+                key: self._redact_text(name, item) if isinstance(item, str) else item
+                for key, item in value.items()
+            },
+        )
+
+    def _redact_text(self, name: str, text: str) -> str:
+        if self._redact is None or not text:
+            return text
+        try:
+            kept = str(self._redact(text, name))
+        except Exception as error:
+            raise_interrupt(error)
+            # Nothing is kept rather than what was to be taken away.
+            logger.exception("LOG_REDACT failed for a message's %s.", name)
+            kept = f"({type(error).__name__} in LOG_REDACT)"
+        self.was_redacted = self.was_redacted or kept != text
+        return kept
+
+    def _read(self, name: str, value: Any) -> str:
+        # A lazy text of the site's own may raise anything.
+        return str(self._convert(name, str, "" if value is None else value))
+
+    def _convert(self, name: str, convert: Callable[[Any], Any], value: Any) -> Any:
+        try:
+            return convert(value)
+        except Exception as error:  # noqa: BLE001
+            raise_interrupt(error)
+            self._note(name)
+            return f"({type(error).__name__} while this was read)"
+
+    def _note(self, name: str) -> None:
+        if name not in self.altered:
+            self.altered.append(name)
+
+
+def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipient]:
+    return [
+        Recipient(
+            message_id=row.id,
+            position=position,
+            kind=addressee.kind,
+            address=normalize_address(
+                keep.text("recipients", addressee.address, MAX_ADDRESS_LENGTH)
+            ),
+            shown=keep.text("recipients", addressee.shown),
+            status=addressee.status,
+            why=addressee.why,
+        )
+        for position, addressee in enumerate(entry.addressees)
+    ]
+
+
+def _build_wire(entry: Entry, keep: _Keeper) -> Any:
+    wire = {k: v for k, v in entry.fields.items() if k not in _NOT_IN_WIRE}
+    if "subject" in wire:
+        wire["subject"] = keep.redacted("wire", wire["subject"])
+    if "custom_headers" in wire:
+        wire["custom_headers"] = keep.headers("wire", wire["custom_headers"])
+    for name in ("content", "html_content", "mime_raw"):
+        if name in entry.fields:
+            wire[name] = f"({len(entry.fields[name]):,} characters)"
+    if parts := entry.fields.get("attachments"):
+        wire["attachments"] = [
+            {"name": part.name, "type": part.type, "content_id": part.content_id}
+            for part in parts
+        ]
+    return keep.json("wire", wire)
+
+
+def _read_bodies(entry: Entry) -> tuple[str, str]:
+    """Return text and HTML: as they go over the wire, else as the message has them."""
+    fields = entry.fields
+    if "content" in fields or "html_content" in fields:
+        return fields.get("content", ""), fields.get("html_content", "")
+    message = entry.message
+    body = _decode(getattr(message, "body", ""))
+    if getattr(message, "content_subtype", "plain") == "html":
+        return "", body
+    for alternative in getattr(message, "alternatives", None) or ():
+        content, mimetype = tuple(alternative)[:2]
+        if mimetype == "text/html":
+            return body, _decode(content)
+    return body, ""
+
+
+def _decode(body: Any) -> Any:
+    return body.decode(errors="replace") if isinstance(body, bytes) else body
+
+
+def _add_attachments(rows: Rows, entry: Entry, keep: _Keeper) -> None:
+    for position, (name, kind, content, cid) in enumerate(_list_attachments(entry)):
+        rows.contents.append(content)
+        rows.attachments.append(
+            Attachment(
+                message_id=rows.message.id,
+                position=position,
+                name=keep.text("attachments", name),
+                type=keep.text("attachments", kind, 255),
+                size=memoryview(content).nbytes,
+                sha256=hashlib.sha256(content).hexdigest(),
+                content_id=keep.text("attachments", cid),
+            )
+        )
+
+
+def _list_attachments(entry: Entry) -> Iterator[tuple[str, str, Any, str]]:
+    """Yield name, type, bytes and Content-ID of each attachment."""
+    if "mime_raw" not in entry.fields and entry.fields:
+        for part in entry.fields.get("attachments", ()):
+            yield part.name, part.type, part.content, part.content_id
+        return
+    attached: Iterable[Any] = getattr(entry.message, "attachments", None) or ()
+    for attachment in attached:
+        try:
+            yield _read_attachment(attachment)
+        except Exception as error:  # noqa: BLE001 - whatever was attached; the log goes on
+            raise_interrupt(error)
+            yield "", type(attachment).__name__, b"", ""
+
+
+def _read_attachment(attachment: Any) -> tuple[str, str, Any, str]:
+    if isinstance(attachment, MIMEMessage):
+        content = attachment.get_payload(decode=True)
+        if not isinstance(content, bytes):
+            content = attachment.as_bytes()
+        cid = str(attachment.get("Content-ID", "")).strip().strip("<>")
+        name = attachment.get_filename() or ""
+        return name, attachment.get_content_type(), content, cid
+    name, content, kind = (*attachment, None)[:3]
+    if isinstance(content, MIMEMessage):
+        content = content.as_bytes()
+    if hasattr(content, "message"):
+        content = content.message().as_bytes()
+    if isinstance(content, str):
+        content = content.encode(errors="replace")
+    return str(name or ""), str(kind or ""), content, ""

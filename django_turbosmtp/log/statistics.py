@@ -1,0 +1,155 @@
+"""How many messages fared how, by time, mailer and tag: counted in indexes alone."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count, IntegerField, Value
+
+from django_turbosmtp._lib.versions import find_uuid7_floor
+from django_turbosmtp.log.querysets import STATUS_GROUPS
+from django_turbosmtp.models import RANKS, Status, Tag
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Iterable, Sequence
+
+    from django.db.models import QuerySet
+
+    from django_turbosmtp.models import Message
+
+#: One statement counts so many parts.
+_PARTS = 50
+
+#: The key of a message is made before its row, and rarely so long before.
+_SLACK = timedelta(hours=1)
+
+_GROUP_OF = {
+    str(status): name
+    for name, (_label, statuses) in STATUS_GROUPS.items()
+    for status in statuses
+}
+
+
+_OPENED = (Status.OPENED, Status.CLICKED, Status.UNSUBSCRIBED)
+
+#: The statuses of messages that came at least so far.
+_REACHED = {
+    "delivered": (Status.DELIVERED, Status.SCANNED, *_OPENED, Status.COMPLAINED),
+    "opened": _OPENED,
+    "opened_with_machines": (Status.SCANNED, *_OPENED),
+    "clicked": (Status.CLICKED,),
+    "unsubscribed": (Status.UNSUBSCRIBED,),
+    "complained": (Status.COMPLAINED,),
+    "bounced": (Status.BOUNCED,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A span of time: from ``start`` until just before ``end``."""
+
+    start: datetime.datetime
+    end: datetime.datetime
+
+
+Counts = dict[str, int]
+
+
+def count_by_time(
+    messages: QuerySet[Message], intervals: Sequence[Interval]
+) -> list[Counts]:
+    """Return for each interval the number of messages of each status group."""
+    parts = [
+        messages.filter(created_at__gte=one.start, created_at__lt=one.end)
+        for one in intervals
+    ]
+    return _count_each(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How many of the accepted messages came so far: ``number`` of ``total``."""
+
+    name: str
+    number: int
+    total: int
+
+    @property
+    def percentage(self) -> float:
+        """The share, from 0 to 100."""
+        return 100 * self.number / self.total
+
+
+def count_rates(messages: QuerySet[Message], since: datetime.datetime) -> list[Rate]:
+    """Return how far the messages since a time came; nothing where no event told.
+
+    By the furthest that is known of each: what was opened was delivered, too. Machines
+    open what no person has seen yet, so that opens are counted with them and without.
+    """
+    recent = messages.filter(created_at__gte=since).order_by()
+    counted = dict(recent.values_list("status").annotate(n=Count("pk")))
+    # "Rejected" may be by ourselves, before it was sent.
+    total = sum(counted.get(status, 0) for status in RANKS) - counted.get(
+        Status.REJECTED, 0
+    )
+    told = total - counted.get(Status.SENT, 0)
+    if not told:
+        return []
+    return [
+        Rate(name=name, number=sum(counted.get(s, 0) for s in statuses), total=total)
+        for name, statuses in _REACHED.items()
+    ]
+
+
+def count_by_value(
+    messages: QuerySet[Message],
+    field: str,
+    values: Sequence[str],
+    since: datetime.datetime,
+) -> dict[str, Counts]:
+    """Return the same for each value of a field, of messages since a time."""
+    recent = messages.filter(created_at__gte=since)
+    found = _count_each([recent.filter(**{field: value}) for value in values])
+    return dict(zip(values, found, strict=True))
+
+
+def count_by_tag(
+    messages: QuerySet[Message], names: Sequence[str], since: datetime.datetime
+) -> dict[str, Counts]:
+    """Return the same for each campaign or tag."""
+    counted = count_by_value(messages, "campaign", names, since)
+    # Nearer than the times of the messages, which the tags have not got.
+    floor = find_uuid7_floor((since - _SLACK).timestamp())
+    rows = Tag.objects.using(messages.db).filter(
+        name__in=names,
+        message_id__gte=floor,
+        message__in=messages.order_by().filter(created_at__gte=since),
+    )
+    tagged = rows.values_list("name", "message__status").annotate(n=Count("pk"))
+    for name, status, number in tagged.order_by():
+        if name in counted:
+            group = _GROUP_OF.get(status, status)
+            counted[name][group] = counted[name].get(group, 0) + number
+    return counted
+
+
+def _count_each(parts: Sequence[QuerySet[Message]]) -> list[Counts]:
+    """Return the number of messages of each status group, for each of ``parts``."""
+    found: dict[int, Counter[str]] = defaultdict(Counter)
+    for start in range(0, len(parts), _PARTS):
+        some = [
+            part.order_by()
+            .annotate(part=Value(number, output_field=IntegerField()))
+            .values_list("part", "status")
+            .annotate(n=Count("*"))
+            for number, part in enumerate(parts[start : start + _PARTS], start)
+        ]
+        # In no order: Django 6.1 gives a union that of its model.
+        rows: Iterable[Any] = some[0].union(*some[1:], all=True).order_by()
+        for number, status, count in rows:
+            found[number][_GROUP_OF.get(status, status)] += count
+    return [dict(found[number]) for number in range(len(parts))]

@@ -1,0 +1,96 @@
+"""Text that every database holds: what cannot be stored is replaced, and told.
+
+PostgreSQL takes no NUL, in text and in JSON; no database takes an unpaired surrogate;
+a database of another charset than UTF-8 takes fewer letters (MySQL's "utf8" those of
+three bytes); MariaDB takes no JSON nested deeper than 32.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DatabaseError, DataError
+from django.utils.functional import Promise
+
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.text import find_surrogate
+
+#: Every letter; those of three bytes in UTF-8; ASCII. Tried one after the other.
+WIDTHS: Final = (0x10FFFF, 0xFFFF, 0x7F)
+
+#: Write what is nested deeper than this as text.
+MAX_DEPTH = 20
+
+#: Stands for NUL: the picture that Unicode has for it.
+_NUL_PICTURE = "\u2400"
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_TOO_WIDE = {0xFFFF: re.compile("[^\0-\uffff]"), 0x7F: re.compile("[^\0-\x7f]")}
+
+
+#: MySQL's number for letters that the column's charset lacks.
+_INCORRECT_STRING = 1366
+
+
+def is_about_text(error: DatabaseError) -> bool:
+    """Tell whether a database says that it has not got some of the letters."""
+    return isinstance(error, DataError) or error.args[:1] == (_INCORRECT_STRING,)
+
+
+class Cleaner:
+    """Makes values storable, and remembers in ``changed`` whether it had to."""
+
+    def __init__(self, width: int = WIDTHS[0]) -> None:
+        """Take the highest character that the database holds."""
+        self._width = width
+        self.changed = False
+
+    def clean_text(self, text: str) -> str:
+        """Return ``text`` as the database can hold it; the same where it can."""
+        if text.isascii() and "\0" not in text:
+            return text
+        cleaned = text.replace("\0", _NUL_PICTURE)
+        if find_surrogate(cleaned) is not None:
+            cleaned = _SURROGATES.sub("\ufffd", cleaned)
+        if wide := _TOO_WIDE.get(self._width):
+            cleaned = wide.sub("?", cleaned)
+        self.changed = self.changed or cleaned != text
+        return cleaned
+
+    def clean_json(self, value: Any, depth: int = 0) -> Any:
+        """Return ``value`` in JSON's types, its texts cleaned.
+
+        A date or a number that JSON does not know is written as Django's own encoder
+        writes it; anything else that JSON does not know, as ``str()`` does.
+        """
+        if value is None or isinstance(value, (bool, int)):
+            return value
+        if isinstance(value, (str, Promise)):
+            return self.clean_text(str(value))
+        if isinstance(value, float) and math.isfinite(value):
+            return value
+        if depth < MAX_DEPTH:
+            if isinstance(value, Mapping):
+                return {
+                    self.clean_text(str(key)): self.clean_json(item, depth + 1)
+                    for key, item in value.items()
+                }
+            if isinstance(value, (list, tuple, set, frozenset)):
+                return [self.clean_json(item, depth + 1) for item in value]
+        return self.clean_text(self._write(value))
+
+    def _write(self, value: Any) -> str:
+        if not isinstance(value, (float, Iterable)):
+            try:
+                encoded = json.loads(json.dumps(value, cls=DjangoJSONEncoder))
+            except (TypeError, ValueError) as error:
+                raise_interrupt(error)
+                encoded = None
+            if isinstance(encoded, str):
+                return encoded
+        self.changed = True
+        return str(value)

@@ -1,0 +1,114 @@
+"""Who must not be written to: looked up before a send, kept by what the webhook tells.
+
+A look-up that fails is logged, and the mail goes: the list spares a reputation, and a
+mail that does not go is lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.apps import apps
+from django.db import connections, router, transaction
+from django.utils.crypto import salted_hmac
+
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp._lib.threads import is_in_event_loop, is_inherited, run_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from django_turbosmtp.conf.settings import Settings
+    from django_turbosmtp.models import Suppression
+
+logger = get_logger("django_turbosmtp.log")
+
+#: Ask for so many addresses by one statement, in two forms each.
+_CHUNK = 400
+
+
+def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
+    """Return those of ``addresses`` that are suppressed, with the reason of each.
+
+    Addresses are compared in lower case. Nothing is found where SUPPRESS is False, the
+    app is not installed, or the database fails.
+    """
+    if not (settings.suppress and addresses and _is_installed()):
+        return {}
+    found: dict[str, str] = {}
+
+    def ask() -> None:
+        found.update(_ask(sorted(addresses), settings))
+
+    try:
+        if is_in_event_loop() or is_inherited(connections[_choose_alias(settings)]):
+            run_in_thread(ask)
+        else:
+            ask()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
+        raise_interrupt(error)
+        logger.error(  # noqa: TRY400 - its text may hold addresses
+            "Suppressed addresses could not be looked up, and are written to: %s."
+            " (If the tables are missing: manage.py migrate)",
+            type(error).__name__,
+        )
+    return found
+
+
+def _is_installed() -> bool:
+    return apps.models_ready and apps.is_installed("django_turbosmtp")
+
+
+def _choose_alias(settings: Settings) -> str:
+    from django_turbosmtp.models import Suppression
+
+    return settings.log_using or router.db_for_write(Suppression)
+
+
+def _ask(addresses: Sequence[str], settings: Settings) -> Iterator[tuple[str, str]]:
+    from django_turbosmtp.models import Suppression
+
+    alias = _choose_alias(settings)
+    rows = Suppression.objects.using(alias).order_by()
+    for start in range(0, len(addresses), _CHUNK):
+        part = {address: address for address in addresses[start : start + _CHUNK]}
+        part |= {hash_address(address): address for address in list(part)}
+        found = rows.filter(address__in=part).values_list("address", "reason")
+        if connections[alias].in_atomic_block:
+            # A failure must not break the transaction of the caller's.
+            with transaction.atomic(using=alias):
+                pairs = list(found)
+        else:
+            pairs = list(found)
+        yield from ((part[address], reason) for address, reason in pairs)
+
+
+def hash_address(address: str) -> str:
+    """Return what stands for an address whose person was erased.
+
+    Keyed by SECRET_KEY, so that nobody else can try addresses; with a new key it is
+    forgotten.
+    """
+    digest = salted_hmac("django_turbosmtp.suppressions", address, algorithm="sha256")
+    return f"erased:{digest.hexdigest()}"
+
+
+def forget_address(address: str, alias: str) -> None:
+    """Keep that an address is suppressed, and no longer which it is."""
+    from django_turbosmtp.models import Suppression
+
+    rows = Suppression.objects.using(alias)
+    rows.filter(address=hash_address(address)).delete()
+    rows.filter(address=address).update(
+        address=hash_address(address), note="", source="erased"
+    )
+
+
+def add_suppressions(rows: list[Suppression], alias: str) -> None:
+    """Insert suppressions. Addresses that are suppressed already stay as they are."""
+    from django_turbosmtp.models import Suppression
+
+    # Always in the same order, so that two processes cannot deadlock.
+    rows = sorted(rows, key=lambda row: row.address)
+    Suppression.objects.using(alias).bulk_create(rows, ignore_conflicts=True)

@@ -1,0 +1,281 @@
+"""Addresses: read as Django reads them, written so that turboSMTP reads the same.
+
+Pure: text in, `Mailbox` or text out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.errors import HeaderParseError, ObsoleteHeaderDefect
+from email.headerregistry import AddressHeader
+from typing import TYPE_CHECKING, Any
+
+from django.utils.encoding import punycode
+
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.limits import MAX_ADDRESS_LENGTH
+from django_turbosmtp._lib.text import (
+    SURROGATE,
+    encode_words,
+    find_surrogate,
+    has_break,
+    shorten,
+)
+from django_turbosmtp._lib.versions import MODERN_MIME, BadHeaderError
+from django_turbosmtp.exceptions import InvalidAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+# Addresses of this plain form are all but a few; Python's own parser takes a
+# hundred times longer for the same answer.
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_PLAIN = re.compile(
+    rf"(?P<spec>{_ATEXT}+(?:\.{_ATEXT}+)*@"
+    r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+    r"(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*)"
+)
+_PLAIN_NAMED = re.compile(
+    rf"(?P<name>[A-Za-z0-9'_ -]*[A-Za-z0-9'_-]) +<{_PLAIN.pattern}>"
+)
+_ATOMS = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
+_DOTTED = re.compile(rf"(?:{_ATEXT}|\.)+")
+_IDNA = re.compile(r"[A-Za-z0-9_.-]+")
+_BARE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/?^_`{|}~ -]*")
+
+
+#: Python's parser has crashed on malformed input for years, with an IndexError for
+#: "A B @" on 3.11.7, with a RecursionError for a thousand brackets.
+_CRASHES = (HeaderParseError, ValueError, IndexError, AttributeError, RecursionError)
+
+#: What Python calls defects, and Django 5.2 sends all the same: full stops where old
+#: phones of Japan have them, control characters in a name, a bracket left open.
+_TOLERATED = re.compile(
+    r"local-part is not dot-atom|invalid repeated '\.'|non-printables"
+    r"|Invalid (?:leading|trailing) '\.'|missing trailing '>'"
+)
+
+
+class AddressInjection(InvalidAddress, BadHeaderError):  # noqa: N818 - as its base
+    """An address that would become more than one header: Django's error as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One address: display name, and an addr-spec in ASCII (domain in IDNA)."""
+
+    name: str
+    addr_spec: str
+    #: Whether it came with an RFC 5322 comment, which the two above do not hold.
+    has_comment: bool = False
+
+    @property
+    def domain(self) -> str:
+        return self.addr_spec.rpartition("@")[2]
+
+    @property
+    def key(self) -> str:
+        """Return what is the same for all spellings of certainly one mailbox."""
+        local, _, domain = self.addr_spec.rpartition("@")
+        # Quotes that need not be there change nothing (RFC 5321, 4.1.2).
+        if _ATOMS.fullmatch(local[1:-1]) and local[0] == local[-1] == '"':
+            local = local[1:-1]
+        return f"{local}@{domain.lower()}"
+
+    def __str__(self) -> str:
+        """Return the form turboSMTP reads in ``to``, ``cc`` and ``bcc``.
+
+        It splits these on commas before it reads quoted strings (docs/wire.rst, quirk
+        1). A name with a comma goes as an RFC 2047 encoded word, which holds none.
+        """
+        return self._format(encode_words if "," in self.name else format_phrase)
+
+    def format_unsplit(self) -> str:
+        """Return the form for ``from`` and reply-to, which are not split."""
+        return self._format(format_phrase)
+
+    def _format(self, write: Callable[[str], str]) -> str:
+        return f"{write(self.name)} <{self.addr_spec}>" if self.name else self.addr_spec
+
+    @property
+    def has_long_name(self) -> bool:
+        """Whether the name takes several encoded words.
+
+        Python reads white space between such words as part of a name (seen on 3.11.7
+        and 3.12.1), and where they are split is each writer's own choice.
+        """
+        return "?= =?" in encode_words(self.name) if not self.name.isascii() else False
+
+
+def is_plain(mailbox: Mailbox) -> bool:
+    """Tell whether a field shows this mailbox as every reader reads it."""
+    return not mailbox.has_comment and not mailbox.has_long_name
+
+
+def format_phrase(text: str) -> str:
+    """Return a name as it may stand in a header: bare, quoted or RFC 2047 words."""
+    if not text.isascii() or not text.isprintable() or "=?" in text:
+        return encode_words(text)
+    if _BARE_NAME.fullmatch(text) and text == " ".join(text.split()):
+        return text
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
+
+
+def refuse_line_breaks(text: str, where: str) -> None:
+    """Raise `AddressInjection` for text that would become another header."""
+    if has_break(text):
+        raise AddressInjection(
+            f"{where}: {shorten(text)!r} holds a line break or a null character, which"
+            " would inject a header. Remove it."
+        )
+
+
+def parse(value: Any, where: str) -> Mailbox:
+    """Return the one mailbox that ``value`` (str or lazy str) says.
+
+    ``where`` names the field in errors. Raise `InvalidAddress` for anything that
+    is not exactly one address with a domain and an ASCII local part.
+    """
+    text = str(value)
+    if match := _PLAIN.fullmatch(text) or _PLAIN_NAMED.fullmatch(text):
+        return Mailbox(match.groupdict().get("name", ""), match["spec"])
+    mailboxes = _parse_all(text, where)
+    if len(mailboxes) != 1:
+        raise InvalidAddress(
+            f"{where}: {shorten(text)!r} holds {len(mailboxes)} addresses, not one."
+            " Give each an entry of its own, and put a name that holds a comma in"
+            " quotes."
+        )
+    return mailboxes[0]
+
+
+def normalize_address(text: str) -> str:
+    """Return an address as the log compares it: alone, in lower case, in IDNA.
+
+    Never raises: of what cannot be read as an address, what can be changed is. Cut to
+    what a column holds.
+    """
+    # As it is kept (log.storable): PostgreSQL takes no null character.
+    text = text.replace("\0", "\u2400").strip().lower()
+    if text.endswith(">"):
+        text = text.rpartition("<")[2][:-1].strip()
+    local, at, domain = text.rpartition("@")
+    if not domain.isascii():
+        try:
+            text = f"{local}{at}{punycode(domain)}"
+        except UnicodeError as error:
+            raise_interrupt(error)
+    return text[:MAX_ADDRESS_LENGTH]
+
+
+def parse_list(value: Any, where: str) -> list[Mailbox]:
+    """Return the mailboxes of a whole address header, in order.
+
+    Raise `InvalidAddress` as `parse` does.
+    """
+    text = str(value)
+    return _parse_all(text, where) if text.strip() else []
+
+
+def parse_each(values: Iterable[Any], where: str) -> list[Mailbox]:
+    """Return the mailboxes of a message's address list; empty entries are nobody."""
+    return [parse(value, where) for value in values if value]
+
+
+def _parse_all(text: str, where: str) -> list[Mailbox]:
+    refuse_line_breaks(text, where)
+    try:
+        parsed = AddressHeader.value_parser(text)
+    except _CRASHES as error:
+        raise_interrupt(error)
+        raise _build_error(text, where, "it cannot be read as an address") from error
+    # "John Q. Public <j@x.com>" is obsolete syntax, and everybody writes it.
+    # So do programs that quote an encoded word, which RFC 2047 forbids.
+    defects = [
+        defect
+        for defect in parsed.all_defects
+        if not isinstance(defect, ObsoleteHeaderDefect)
+        and "encoded word" not in str(defect).replace("-", " ")
+    ]
+    if not MODERN_MIME and all(
+        _DOTTED.fullmatch(mailbox.local_part or "") for mailbox in parsed.all_mailboxes
+    ):
+        defects = [d for d in defects if not _TOLERATED.search(str(d))]
+    if any(group.display_name for group in parsed.addresses if _is_group(group)):
+        raise _build_error(
+            text, where, "it is a group; turboSMTP takes single addresses"
+        )
+    mailboxes = [
+        _build_mailbox(mailbox, text, where) for mailbox in parsed.all_mailboxes
+    ]
+    if defects:
+        raise _build_error(text, where, "; ".join(dict.fromkeys(map(str, defects))))
+    return mailboxes
+
+
+def _is_group(address: Any) -> bool:
+    return bool(address) and address[0].token_type == "group"  # noqa: S105
+
+
+def _is_quoted(token: Any) -> bool:
+    """Tell whether the local part of a parsed mailbox stands in quotes."""
+    if token.token_type == "local-part":  # noqa: S105
+        return any(part.token_type == "quoted-string" for part in token)  # noqa: S105
+    return any(_is_quoted(part) for part in token if isinstance(part, list))
+
+
+def _build_mailbox(parsed: Any, text: str, where: str) -> Mailbox:
+    local, domain = parsed.local_part, parsed.domain
+    if not local or not domain:
+        raise _build_error(text, where, "it has no '@' with a domain behind it")
+    if not local.isascii():
+        raise _build_error(
+            text,
+            where,
+            "there are characters before the '@' that only SMTPUTF8 can carry, and"
+            " turboSMTP has no such thing",
+        )
+    spec = parsed.addr_spec
+    if _is_quoted(parsed) and not spec.startswith('"'):
+        spec = f'"{local}"@{domain}'
+    # Python drops white space of any script from a domain, and so joins what it parts.
+    written = str(parsed).rpartition("<")[2]
+    if any(character.isspace() and not character.isascii() for character in written):
+        raise _build_error(text, where, "there is white space in its domain")
+    if not domain.isascii():
+        try:
+            idna = punycode(domain)
+        except UnicodeError as error:
+            raise _build_error(
+                text, where, f"its domain has no IDNA form: {error}"
+            ) from None
+        if not _IDNA.fullmatch(idna):
+            # A full-width ">" becomes ">", and one address two.
+            raise _build_error(
+                text, where, "its domain holds characters that stand for others"
+            )
+        spec = f"{spec[: -len(domain)]}{idna}"
+    name = parsed.display_name or ""
+    refuse_line_breaks(name, where)  # of an encoded word
+    if find_surrogate(name) is not None:
+        raise _build_error(text, where, f"its name holds {SURROGATE}")
+    if MODERN_MIME and len(name.splitlines()) > 1:
+        raise _build_error(text, where, "its name holds a line separator")
+    return Mailbox(name, spec, has_comment="(" in str(parsed) and "(" not in name)
+
+
+def _build_error(text: str, where: str, why: str) -> InvalidAddress:
+    return InvalidAddress(
+        f"{where}: {shorten(text)!r} is not an address turboSMTP takes: {why}."
+    )
+
+
+def refuse_commas(mailbox: Mailbox, where: str) -> None:
+    """Raise InvalidAddress for an addr-spec that turboSMTP would tear in two."""
+    if "," in mailbox.addr_spec:
+        raise InvalidAddress(
+            f"{where}: {mailbox.addr_spec!r} has a comma before the '@'. turboSMTP"
+            " splits this field on commas, so it cannot take the address."
+        )

@@ -1,0 +1,186 @@
+"""Attributes of a message beyond Django's own: tags, metadata, and the like. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django_turbosmtp._lib.limits import MAX_REFERENCE_LENGTH
+from django_turbosmtp._lib.text import has_control
+from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
+from django_turbosmtp.payload.wire import (
+    SHOWN_HEADERS,
+    UNSUPPORTED_ATTRIBUTES,
+    WIRE_FIELDS,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributes:
+    """The attributes django-anymail taught the field, with the defaults applied.
+
+    ``headers`` are the caller's own and the defaults', as Django would see them.
+    ``campaign`` is None where nothing names one.
+    """
+
+    reference_id: str
+    tags: tuple[str, ...] = ()
+    campaign: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_attributes(
+    message: Any,
+    defaults: Mapping[str, Any],
+    *,
+    api_version: int = 2,
+    ignore_unsupported: bool = False,
+    default_reference_id: str = "",
+) -> Attributes:
+    """Return what ``message`` says beyond Django's own, over ``SEND_DEFAULTS``.
+
+    Tags are the message's and then the defaults'; dicts are merged key by key and the
+    message wins (header names in any casing). ``default_reference_id`` stands where
+    nothing names one. Raise `UnsupportedFeature` for an
+    attribute turboSMTP has no field for, unless ``ignore_unsupported``, and for an
+    ``esp_extra`` that is not a field of its own.
+    """
+    if not ignore_unsupported:
+        _refuse_unsupported(message)
+    extra = {**defaults.get("esp_extra", {}), **_read_mapping(message, "esp_extra")}
+    _check_esp_extra(extra, api_version)
+    tags = tuple(dict.fromkeys([*_read_tags(message), *defaults.get("tags", ())]))
+    campaign = extra.get("X-campaign-ID", tags[0] if tags else None)
+    return Attributes(
+        reference_id=_read_reference_id(message, extra) or default_reference_id,
+        tags=tags,
+        campaign=None if campaign is None else _require_one_line("campaign", campaign),
+        metadata={**defaults.get("metadata", {}), **_read_mapping(message, "metadata")},
+        headers=merge_headers(
+            _drop_said_by_lists(defaults.get("headers", {}), message),
+            _read_own_headers(message),
+            _spell_as_django(extra.get("custom_headers", {})),
+        ),
+    )
+
+
+def _read_own_headers(message: Any) -> dict[str, Any]:
+    """Return the headers as Django reads them: by ``items()``, and the shown by name.
+
+    A dict of another kind may have lists of values, or know a name in any casing.
+    """
+    own = getattr(message, "extra_headers", None) or {}
+    headers = dict(own.items())
+    for lowered, name in SHOWN_HEADERS.items():
+        if name not in headers and own.get(name) is not None:
+            headers = {
+                name if str(n).lower() == lowered else n: v for n, v in headers.items()
+            }
+    return headers
+
+
+def _spell_as_django(headers: Mapping[str, Any]) -> dict[str, Any]:
+    # turboSMTP's own spelling is "reply-to" (docs/wire.rst, quirk 2).
+    return {
+        SHOWN_HEADERS.get(str(name).lower(), name): v for name, v in headers.items()
+    }
+
+
+def _drop_said_by_lists(defaults: Mapping[str, Any], message: Any) -> dict[str, Any]:
+    """Return the default headers, less those the message's own lists say."""
+    headers = _spell_as_django(defaults)
+    for name in ("To", "Cc", "Reply-To"):
+        if getattr(message, name.lower().replace("-", "_"), None):
+            headers.pop(name, None)
+    return headers
+
+
+def merge_headers(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge dicts of headers, the later over the earlier, names in any casing."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        taken = {str(name).lower() for name in layer}
+        result = {n: v for n, v in result.items() if str(n).lower() not in taken}
+        result.update(layer)
+    return result
+
+
+def _check_esp_extra(extra: Mapping[str, Any], api_version: int) -> None:
+    own = {"custom_headers"} | (
+        {"X-campaign-ID", "reference_id"} if api_version == 2 else set()
+    )
+    for key, value in extra.items():
+        if key not in own:
+            known = (
+                "is said on the message itself" if key in WIRE_FIELDS else "is unknown"
+            )
+            raise UnsupportedFeature(
+                f"esp_extra[{key!r}] {known}; what turboSMTP's API v{api_version} takes"
+                f" there: {', '.join(sorted(own))}."
+            )
+        if key == "custom_headers" and not isinstance(value, Mapping):
+            raise MessageError(
+                f"esp_extra['custom_headers'] is a {type(value).__name__}, not a dict."
+            )
+
+
+def _require_one_line(name: str, value: Any) -> str:
+    text = str(value)
+    if has_control(text):
+        raise MessageError(
+            f"{name}: {text!r} holds a line break or a control character."
+        )
+    return text
+
+
+def _read(message: Any, name: str) -> Any:
+    """Return an attribute, None where it is not set, in django-anymail's words too."""
+    value = getattr(message, name, None)
+    if value is None:
+        return None
+    # AnymailMessage sets each to a class of this name.
+    return None if getattr(value, "__name__", "") == "UNSET" else value
+
+
+def _refuse_unsupported(message: Any) -> None:
+    found = [
+        name
+        for name in UNSUPPORTED_ATTRIBUTES
+        # False, 0 and what is empty ask for nothing.
+        if _read(message, name)
+    ]
+    if found:
+        raise UnsupportedFeature(
+            f"The message sets {', '.join(found)}; turboSMTP's send API has no field"
+            " for that. Remove it, or set TURBOSMTP['IGNORE_UNSUPPORTED_FEATURES'] to"
+            " True to send without it."
+        )
+
+
+def _read_tags(message: Any) -> list[str]:
+    tags = _read(message, "tags") or ()
+    if isinstance(tags, (str, Mapping)):
+        raise MessageError(f"tags is a {type(tags).__name__}, not a list of strings.")
+    return [_require_one_line("tags", tag) for tag in tags]
+
+
+def _read_mapping(message: Any, name: str) -> Mapping[str, Any]:
+    value = _read(message, name) or {}
+    if not isinstance(value, Mapping):
+        raise MessageError(f"{name} is a {type(value).__name__}, not a dict.")
+    return value
+
+
+def _read_reference_id(message: Any, extra: Mapping[str, Any]) -> str:
+    value = _read(message, "reference_id") or extra.get("reference_id")
+    if not value:
+        return ""
+    text = _require_one_line("reference_id", value)
+    if len(text) > MAX_REFERENCE_LENGTH:
+        raise MessageError(
+            f"reference_id has {len(text)} characters; it takes at most"
+            f" {MAX_REFERENCE_LENGTH}."
+        )
+    return text

@@ -1,0 +1,1 @@
+"""Tracking: webhook requests to events, and events to statuses in the log."""

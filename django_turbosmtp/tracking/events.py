@@ -1,0 +1,324 @@
+"""The webhook's JSON to events, in django-anymail's words (docs/wire.rst, "Events").
+
+Pure: no settings, no database. Whatever stands in a body, each part of it becomes an
+event; what cannot be read of one becomes blank, and its raw JSON is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.limits import MAX_REFERENCE_LENGTH
+from django_turbosmtp.payload.addresses import normalize_address
+from django_turbosmtp.tracking.bounces import HARD, classify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: turboSMTP's words to django-anymail's. Any other is "unknown".
+EVENT_TYPES: Final[dict[str, str]] = {
+    "PROCESSED": "queued",
+    "DELIVERED": "delivered",
+    "DEFERRED": "deferred",
+    "BOUNCED": "bounced",
+    "DROPPED": "rejected",
+    "OPENED": "opened",
+    "CLICKED": "clicked",
+    "UNSUBSCRIBED": "unsubscribed",
+    "REPORT": "complained",
+    "SPAM": "complained",
+}
+UNKNOWN_EVENT: Final = "unknown"
+
+_REASONS = {"complained": "spam", "unsubscribed": "unsubscribed"}
+
+#: Take no moment outside of these for one: seconds since 1970, until 2100.
+_MAX_SECONDS = 4_102_444_800
+_MAX_EVENT_ID = 255
+_MAX_TEXT = 2_000
+_MAX_DIGITS = 50
+_MAX_REASON_DEPTH = 3
+_MAX_REASON_PARTS = 20
+_MAX_DEPTH = 15
+
+#: A string of JSON, a bracket, or what stands between them.
+_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]|[^"\[\]{}]+', re.DOTALL)
+
+#: Programs that fetch pictures and follow links before a person does, or in her place.
+_MACHINES = re.compile(
+    r"bot\b|crawler|spider|preview|scanner|barracuda|proofpoint|mimecast|symantec"
+    r"|safelinks|trendmicro|fireeye|headless|python|curl/|wget/|go-http-client|java/"
+    r"|okhttp|libwww|apache-httpclient|node-fetch|axios",
+    re.IGNORECASE,
+)
+#: What Apple's Mail Privacy Protection says, and no person's program: nothing else.
+_APPLE_PROXY = "Mozilla/5.0"
+
+
+class MalformedBody(ValueError):  # noqa: N818 - what it is, not what failed
+    """The body of a webhook request is no JSON object and no array."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingEvent:
+    """One thing that happened to a message on its way to one recipient.
+
+    The names are those of django-anymail's event. ``timestamp`` is aware, or None where
+    the event has none. ``message_id``: exact digits, or None. ``bounce_kind``: what is
+    wrong with the recipient (`bounces.BounceKind`), "" where nothing is.
+    ``is_machine``: an open or click that a program likely made. ``metadata`` and
+    ``tags`` are those of the message in the log, empty where it is not ours.
+    ``esp_event``: the event as it came.
+    """
+
+    event_type: str
+    timestamp: datetime | None
+    event_id: str
+    message_id: str | None
+    recipient: str
+    reference_id: str = ""
+    reject_reason: str | None = None
+    bounce_kind: str = ""
+    description: str = ""
+    mta_response: str = ""
+    user_agent: str = ""
+    ip: str = ""
+    click_url: str = ""
+    is_machine: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    esp_event: Any = None
+
+    @property
+    def digest(self) -> str:
+        """What two deliveries of the same event have in common, and no other event.
+
+        Of id, status, address and time, for nobody says that the id alone is unique.
+        It begins with the time, so that an index on it grows at its end.
+        """
+        said = (
+            [self.event_id, self._status, self.recipient, str(self.timestamp)]
+            if self.event_id or self.message_id
+            # An event that names nothing is the same only as a whole.
+            else [json.dumps(self.esp_event, sort_keys=True, default=str)]
+        )
+        if not self.event_id:
+            said.append(self.message_id or "")
+        # A program follows several links in one second.
+        said.append(self.click_url)
+        seconds = int(self.timestamp.timestamp()) if self.timestamp else 0
+        text = "\0".join(said).encode(errors="surrogatepass")
+        return f"{seconds:08x}{blake2b(text, digest_size=14).hexdigest()}"
+
+    @property
+    def _status(self) -> str:
+        if isinstance(self.esp_event, dict):
+            return str(_fold(self.esp_event).get("status")).strip().upper()
+        return ""
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether its recipient is not to be written to again."""
+        if self.event_type in {"complained", "unsubscribed"}:
+            return True
+        if self.event_type not in {"bounced", "rejected"}:
+            return False
+        if self.bounce_kind in HARD:
+            return True
+        # Dropped for what she did before; not for what this one message looks like.
+        return self.event_type == "rejected" and (
+            self.reject_reason == "unsubscribed"
+            or "complain" in self.mta_response.lower()
+        )
+
+
+def read_body(body: bytes) -> list[TrackingEvent]:
+    """Return the events of a webhook request, in order.
+
+    Raise `MalformedBody` for what is no JSON object and no array.
+    """
+    # A letter that is none spoils a text, and not the events beside it.
+    text = body.decode("utf-8-sig", errors="replace")
+    try:
+        value = _read_json(text)
+    except ValueError as error:
+        raise_interrupt(error)
+        raise MalformedBody("The body is not JSON.") from None
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list):
+        raise MalformedBody("The body is neither an object nor an array.")
+    return [read_event(part) for part in value]
+
+
+def read_event(raw: Any) -> TrackingEvent:
+    """Return one event of the webhook's, whatever it is."""
+    given = _fold(raw) if isinstance(raw, dict) else {}
+    event_type = EVENT_TYPES.get(
+        str(given.get("status") or "").strip().upper(), UNKNOWN_EVENT
+    )
+    said = _read_reason(given.get("reason"))
+    reason, kind = _REASONS.get(event_type), ""
+    if event_type in {"bounced", "rejected"}:
+        bounce = classify(said)
+        reason, kind = bounce.reason, bounce.kind
+    user_agent = _read_text(given.get("useragent"))
+    return TrackingEvent(
+        event_type=event_type,
+        timestamp=_read_moment(given.get("timestamp")),
+        event_id=_read_text(given.get("id"))[:_MAX_EVENT_ID],
+        message_id=_read_digits(given.get("mid")),
+        recipient=normalize_address(_read_text(given.get("email"))),
+        reference_id=_read_text(given.get("reference_id"))[:MAX_REFERENCE_LENGTH],
+        reject_reason=reason,
+        bounce_kind=kind,
+        description=said.partition("\n")[0][:500],
+        mta_response=said,
+        user_agent=user_agent,
+        ip=_read_text(given.get("ip"))[:45],
+        click_url=_read_text(given.get("url")),
+        is_machine=event_type in {"opened", "clicked"} and is_machine(user_agent),
+        esp_event=_make_plain(raw),
+    )
+
+
+def is_machine(user_agent: str) -> bool:
+    """Tell whether this is likely the name of a program that no person looks at.
+
+    Picture proxies that fetch when a person opens (Gmail's, Yahoo's) are none.
+    """
+    agent = user_agent.strip()
+    return agent == _APPLE_PROXY or _MACHINES.search(agent) is not None
+
+
+def _read_json(text: str) -> Any:
+    """Return what JSON says. Raise ValueError for what is none."""
+    how: dict[str, Any] = {
+        "parse_int": _read_integer,
+        "parse_float": _read_float,
+        "parse_constant": str,
+    }
+    try:
+        return json.loads(text, **how)
+    except RecursionError as error:
+        raise_interrupt(error)
+        # One part that is nested too deep, and others beside it.
+        return json.loads(_cut_depth(text), **how)
+
+
+def _cut_depth(text: str) -> str:
+    """Return JSON with a note in place of what is nested deeper than is kept."""
+    kept, depth = [], 0
+    for found in _TOKENS.finditer(text):
+        part = found[0]
+        depth += part in "[{"
+        if depth <= _MAX_DEPTH + 3:
+            kept.append(part)
+        elif depth == _MAX_DEPTH + 4 and part in "[{":
+            kept.append('"(nested too deep)"')
+        depth -= part in "]}"
+    return "".join(kept)
+
+
+def _read_integer(digits: str) -> int | str:
+    # Python refuses to read very long ones, which would be the end of all events.
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
+
+
+def _read_float(text: str) -> Decimal | str:
+    """Return it exactly, for an id may be written so; as text where it is huge."""
+    try:
+        number = Decimal(text[:_MAX_DIGITS])
+    except (InvalidOperation, OverflowError) as error:
+        raise_interrupt(error)
+        return text
+    short = len(text) <= _MAX_DIGITS and abs(number.adjusted()) <= _MAX_DIGITS
+    return number if short else text
+
+
+def _fold(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return it with names in lower case: turboSMTP writes some of them both ways.
+
+    Where both are there, the one that says something counts.
+    """
+    folded: dict[str, Any] = {}
+    for given, value in raw.items():
+        name = str(given).strip().lower()
+        if folded.get(name) in (None, "") or value not in (None, ""):
+            folded[name] = value
+    return folded
+
+
+def _read_text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+        return ""
+    text = format(value, "f") if isinstance(value, Decimal) else str(value)
+    return text[:_MAX_TEXT]
+
+
+def _read_digits(value: Any) -> str | None:
+    if isinstance(value, Decimal) and value == int(value):
+        value = int(value)
+    text = _read_text(value).strip()
+    if text.isascii() and text.isdecimal() and len(text) <= 40:
+        return text
+    return None
+
+
+def _read_moment(value: Any) -> datetime | None:
+    text = _read_text(value).strip()
+    try:
+        seconds = float(text)
+        if seconds > _MAX_SECONDS:  # milliseconds
+            seconds /= 1000
+        if 0 < seconds < _MAX_SECONDS:
+            return datetime.fromtimestamp(seconds, UTC)
+    except ValueError as error:
+        raise_interrupt(error)
+    return None
+
+
+def _read_reason(value: Any, depth: int = 0) -> str:
+    """Return a reason, which comes as a text, an object or a list.
+
+    What an object says twice ("0" and "response") is returned once, and each line of
+    what it says in different words.
+    """
+    if not isinstance(value, (dict, list)):
+        return _read_text(value).strip()
+    if depth > _MAX_REASON_DEPTH:
+        return ""
+    parts = value
+    if isinstance(value, dict):
+        folded = _fold(value)
+        known = [folded.get("response"), folded.get("0")]
+        parts = known if any(known) else list(folded.values())
+    texts: list[str] = []
+    for part in parts[:_MAX_REASON_PARTS]:
+        text = _read_reason(part, depth + 1)
+        if not any(text in other for other in texts):
+            texts = [other for other in texts if other not in text] + [text]
+    return "\n".join(texts)[:_MAX_TEXT]
+
+
+def _make_plain(value: Any, depth: int = 0) -> Any:
+    """Return JSON with the numbers as they were written, exact for every reader."""
+    if depth > _MAX_DEPTH and isinstance(value, (dict, list)):
+        return "(nested too deep)"
+    if isinstance(value, dict):
+        return {str(k): _make_plain(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_make_plain(part, depth + 1) for part in value]
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
+        # Exact for every reader of JSON.
+        return str(value)
+    return value

@@ -1,0 +1,134 @@
+"""The event webhook: turboSMTP posts here what became of messages (docs/wire.rst).
+
+Closed without a secret. 2xx is said once the events are stored, and 500 where they
+could not be, so that turboSMTP sends them again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import connections, router, transaction
+from django.http import HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.conf.webhook import read_webhook_secrets
+from django_turbosmtp.models import Event
+from django_turbosmtp.signals import ESP_NAME, tracking
+from django_turbosmtp.tracking.events import MalformedBody, read_body
+from django_turbosmtp.tracking.record import add_data, keep_events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.http import HttpRequest
+
+logger = get_logger("django_turbosmtp.tracking")
+
+#: Read no larger body: some ten thousand events.
+MAX_BODY_BYTES = 5 * 2**20
+
+
+class _Answer(Exception):  # noqa: N818 - an answer, not a failure
+    """What the request gets, and what the log says of it."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@csrf_exempt
+@login_not_required
+def webhook(request: HttpRequest) -> HttpResponse:
+    """Take events in. A GET is told that the address is right, and nothing else."""
+    if request.method in {"GET", "HEAD"}:
+        return _answer(200, "This is the event webhook. turboSMTP posts here.")
+    if request.method != "POST":
+        response = _answer(405, "POST only.")
+        response["Allow"] = "GET, HEAD, POST"
+        return response
+    try:
+        _authorize(request, read_webhook_secrets())
+        stored = _store(_read(request))
+    except _Answer as answer:
+        logger.warning("A webhook request was refused: %s", answer)
+        response = _answer(answer.status, str(answer))
+        if answer.status == 401:
+            response["WWW-Authenticate"] = 'Basic realm="turboSMTP"'
+        return response
+    except Exception as error:
+        raise_interrupt(error)
+        logger.exception("Events of a webhook request could not be stored.")
+        return _answer(500, "Not stored. Send it again.")
+    return _answer(200, f"{stored} events.")
+
+
+# Its own transactions, whatever ATOMIC_REQUESTS says: 2xx means committed.
+for _alias in connections:
+    transaction.non_atomic_requests(using=_alias)(webhook)
+
+
+def _answer(status: int, text: str) -> HttpResponse:
+    response = HttpResponse(f"{text}\n", status=status, content_type="text/plain")
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _authorize(request: HttpRequest, secrets: Sequence[str]) -> None:
+    """Raise `_Answer` for who is not turboSMTP, saying why and never what was given."""
+    if not secrets:
+        raise _Answer(403, "WEBHOOK_SECRET is not set: the webhook is closed.")
+    given = request.headers.get("Authorization", "")
+    if not given:
+        raise _Answer(401, "There are no credentials.")
+    scheme, _, encoded = given.partition(" ")
+    if scheme.lower() != "basic":
+        raise _Answer(401, "The credentials are not HTTP Basic.")
+    try:
+        pair = base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise_interrupt(error)
+        raise _Answer(401, "The credentials cannot be read.") from None
+    # All are compared, so that the time does not tell which was near.
+    matches = [hmac.compare_digest(pair, secret.encode()) for secret in secrets]
+    if not any(matches):
+        raise _Answer(401, "The credentials are wrong.")
+    logger.debug("A webhook request has the right credentials.")
+
+
+def _read(request: HttpRequest) -> bytes:
+    length = request.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
+        raise _Answer(413, "The body is too large.")
+    try:
+        # Not request.body, which DATA_UPLOAD_MAX_MEMORY_SIZE would bound.
+        body = request.read(MAX_BODY_BYTES + 1)
+    except OSError as error:
+        raise_interrupt(error)
+        raise _Answer(400, "The body broke off.") from None
+    if len(body) > MAX_BODY_BYTES:
+        raise _Answer(413, "The body is too large.")
+    return body
+
+
+def _store(body: bytes) -> int:
+    try:
+        events = read_body(body)
+    except MalformedBody as error:
+        raise _Answer(400, str(error)) from None
+    alias = read_log_settings().using or router.db_for_write(Event)
+    new = [one for one in keep_events(events, alias) if one.is_new]
+    if tracking.has_listeners():
+        add_data(new, alias)
+        for one in new:
+            # What a receiver raises is logged: the events are stored, and are not to
+            # be sent again.
+            tracking.send_robust(sender=webhook, event=one.event, esp_name=ESP_NAME)
+    return len(events)

@@ -1,0 +1,119 @@
+"""The structure of the package: its layers, its map, and its import graph."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import django_turbosmtp
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(django_turbosmtp.__file__).parent
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+    "importlinter"
+]["contracts"]
+
+#: Loads what a web process of a site loads: settings, models, admin, URLs, checks.
+SITE = """
+import sys
+import django
+django.setup()
+from django.core.checks import run_checks
+from django.urls import get_resolver
+get_resolver().url_patterns
+from django.contrib import admin
+admin.autodiscover()
+run_checks()
+from django.core.mail import EmailMessage
+EmailMessage("Subject", "Text", "a@example.com", ["b@example.com"])
+loaded = sorted(m for m in sys.modules if m.startswith("django_turbosmtp."))
+assert "django_turbosmtp.admin.detail" in loaded, loaded
+assert "django_turbosmtp.tracking.view" in loaded, loaded
+found = [m for m in loaded if m.startswith("django_turbosmtp.sandbox")]
+assert not found, found
+assert "http.server" not in sys.modules
+"""
+
+
+def list_layers(contract):
+    return [name.strip() for row in contract["layers"] for name in row.split("|")]
+
+
+def test_a_site_loads_no_sandbox():
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    result = subprocess.run(
+        [sys.executable, "-c", SITE],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_map_has_the_order_of_the_contract():
+    text = (ROOT / "docs" / "contributing.rst").read_text()
+    table = text.split("The map of the code")[1].split("Translations\n")[0]
+    shown = [
+        line.split("``")[1]
+        for line in table.splitlines()
+        if line.startswith("   * - ``")
+    ]
+    assert shown == list_layers(CONTRACTS[0])
+
+
+def test_the_top_level_is_clear_at_a_glance():
+    names = {path.stem for path in PACKAGE.iterdir()}
+    names -= {"__init__", "__pycache__", "py", "locale", "static", "templates"}
+    assert names == set(list_layers(CONTRACTS[0]))
+    assert len(names) <= 24
+
+
+def test_each_package_has_layers():
+    containers = {name for c in CONTRACTS for name in c.get("containers", ())}
+    packages = {
+        path.parent.relative_to(PACKAGE.parent)
+        for path in PACKAGE.rglob("__init__.py")
+        if "migrations" not in path.parts and "management" not in path.parts
+    }
+    assert containers == {".".join(path.parts) for path in packages}
+    assert all(c["exhaustive"] for c in CONTRACTS if c["type"] == "layers")
+
+
+def test_no_import_cycles():
+    """Counts imports under TYPE_CHECKING and inside functions, too."""
+    graph = {}
+    names = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    for name, path in names.items():
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}"
+                    imported.add(full if full in names else node.module)
+        graph[name] = (imported & names.keys()) - {name}
+    assert len(graph) > 100
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name in done:
+            return
+        path.append(name)
+        for other in sorted(graph[name]):
+            visit(other)
+        path.pop()
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name)
