@@ -7,7 +7,7 @@ names the fields in ``altered``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.files.storage import storages
@@ -23,6 +23,7 @@ from django_turbosmtp._lib.limits import (
     MAX_TAG_LENGTH,
 )
 from django_turbosmtp._lib.versions import uuid7
+from django_turbosmtp.statuses import Outcome, Reason, Status, find_event_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,64 +38,6 @@ if TYPE_CHECKING:
 MAX_SUBJECT_START = 64
 
 
-class Status(models.TextChoices):
-    """Where a message or a recipient stands, in django-anymail's words where it has."""
-
-    SENDING = "sending", _("sending")
-    QUEUED = "queued", _("queued")
-    SENT = "sent", _("sent")
-    INVALID = "invalid", _("invalid")
-    REJECTED = "rejected", _("rejected")
-    FAILED = "failed", _("failed")
-    UNKNOWN = "unknown", _("unknown")
-    CANCELLED = "cancelled", _("cancelled")
-    # What events tell, in the order in which they can follow each other.
-    DEFERRED = "deferred", _("deferred")
-    DELIVERED = "delivered", _("delivered")
-    SCANNED = "scanned", _("scanned")
-    BOUNCED = "bounced", _("bounced")
-    OPENED = "opened", _("opened")
-    CLICKED = "clicked", _("clicked")
-    UNSUBSCRIBED = "unsubscribed", _("unsubscribed")
-    COMPLAINED = "complained", _("complained")
-
-
-#: Higher is later and tells more. Events may come in any order and twice: a status is
-#: only ever raised. Those without a rank are ours, and any event goes beyond them.
-RANKS: Final[dict[str, int]] = {
-    status: rank
-    for rank, status in enumerate(
-        [
-            Status.SENT,
-            Status.DEFERRED,
-            Status.DELIVERED,
-            # A gateway that looks at a message may refuse it after.
-            Status.SCANNED,
-            Status.REJECTED,
-            Status.BOUNCED,
-            Status.OPENED,
-            Status.CLICKED,
-            Status.UNSUBSCRIBED,
-            Status.COMPLAINED,
-        ]
-    )
-}
-
-#: turboSMTP has the message: never again by itself, and by hand only after a look.
-TAKEN: Final = frozenset(RANKS) - {Status.REJECTED}
-
-
-class Outcome(models.TextChoices):
-    """What became of a send (docs/outcomes.rst); "" while it is under way."""
-
-    ACCEPTED = "accepted", _("accepted")
-    REFUSED = "refused", _("refused")
-    UNKNOWN = "unknown", _("unknown")
-    QUEUED = "queued", _("queued")
-    SUPPRESSED = "suppressed", _("suppressed")
-    CANCELLED = "cancelled", _("cancelled")
-
-
 class Kind(models.TextChoices):
     """The list of the message that a recipient stands in."""
 
@@ -106,12 +49,12 @@ class Kind(models.TextChoices):
 # Given to fields as functions: then a new word needs no migration.
 def list_statuses() -> Choices:
     """Return value and label of every status."""
-    return Status.choices
+    return Status.list_choices()
 
 
 def list_outcomes() -> Choices:
     """Return value and label of every outcome."""
-    return Outcome.choices
+    return Outcome.list_choices()
 
 
 def list_kinds() -> Choices:
@@ -151,7 +94,12 @@ class Message(models.Model):
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
     created_at = models.DateTimeField(_("created at"))
     concluded_at = models.DateTimeField(_("concluded at"), null=True)
-    status = models.CharField(_("status"), max_length=12, choices=list_statuses)
+    status = models.CharField(
+        _("status"),
+        max_length=12,
+        choices=list_statuses,
+        default=Status.SENDING.value,
+    )
     outcome = models.CharField(
         _("outcome"), max_length=12, choices=list_outcomes, blank=True
     )
@@ -274,7 +222,12 @@ class Recipient(models.Model):
         _("address"), max_length=MAX_ADDRESS_LENGTH, db_index=True
     )
     shown = models.TextField(_("shown as"), blank=True)
-    status = models.CharField(_("status"), max_length=12, choices=list_statuses)
+    status = models.CharField(
+        _("status"),
+        max_length=12,
+        choices=list_statuses,
+        default=Status.SENDING.value,
+    )
     mid = models.CharField(_("message id"), max_length=40, blank=True, db_index=True)
     why = models.CharField(
         _("why left out"),
@@ -298,18 +251,9 @@ class Recipient(models.Model):
         return self.shown or self.address
 
 
-class Reason(models.TextChoices):
-    """Why somebody is not to be written to."""
-
-    BOUNCED = "bounced", _("the mailbox does not exist")
-    COMPLAINED = "complained", _("reported as spam")
-    UNSUBSCRIBED = "unsubscribed", _("unsubscribed")
-    MANUAL = "manual", _("entered by hand")
-
-
 def list_reasons() -> Choices:
     """Return value and label of every reason."""
-    return Reason.choices
+    return Reason.list_choices()
 
 
 class Suppression(models.Model):
@@ -317,7 +261,7 @@ class Suppression(models.Model):
 
     address = models.CharField(_("address"), max_length=MAX_ADDRESS_LENGTH, unique=True)
     reason = models.CharField(
-        _("reason"), max_length=16, choices=list_reasons, default=Reason.MANUAL
+        _("reason"), max_length=16, choices=list_reasons, default=Reason.MANUAL.value
     )
     source = models.CharField(_("source"), max_length=100, blank=True)
     since = models.DateTimeField(_("since"), default=timezone.now)
@@ -371,6 +315,11 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.address}"
+
+    @property
+    def status(self) -> Status | None:
+        """The status that the event leads to; None if its type is not known."""
+        return find_event_status(self.event_type, is_machine=self.is_machine)
 
 
 class Unmatched(models.Model):

@@ -1,19 +1,471 @@
-"""Statuses and outcomes."""
+"""The one table of statuses, and the small tables beside it.
+
+Everything that depends on a status is derived from its row here: ranks, groups and
+problems, the words, the icon, and the event that leads to it. A new status is a new
+row; it cannot be written without a label, a sentence, a group and an icon.
+"""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
 
-#: What became of one message (docs/outcomes.rst).
-Outcome = Literal["accepted", "refused", "unknown", "queued", "suppressed", "cancelled"]
-ACCEPTED: Final = "accepted"
-REFUSED: Final = "refused"
-UNKNOWN: Final = "unknown"
-CANCELLED: Final = "cancelled"
-SUPPRESSED: Final = "suppressed"
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
-#: The status of a row from before the request leaves until its outcome is known.
-SENDING: Final = "sending"
+if TYPE_CHECKING:
+    from typing import Self
 
-#: What became of one recipient, in django-anymail's words.
-RecipientState = Literal["sent", "queued", "invalid", "rejected", "failed", "unknown"]
+    from django.utils.functional import _StrPromise
+
+    Choices = list[tuple[str, _StrPromise]]
+
+#: The type of events that turboSMTP may invent: django-anymail's word.
+UNKNOWN_EVENT: Final = "unknown"
+
+
+class _Word(StrEnum):
+    """A word as it is stored and compared: a plain string with a label.
+
+    ``__new__()`` has the other columns in ``*row``, because type checkers read the
+    look-up ``Status("sent")`` as a call of it.
+    """
+
+    label: _StrPromise
+
+    def __repr__(self) -> str:
+        # ``{'sent'}``, as users of ``turbosmtp_status`` expect.
+        return repr(self.value)
+
+    @classmethod
+    def list_choices(cls) -> Choices:
+        """Return value and label of each word, as a model field's ``choices``."""
+        return [(str(word), word.label) for word in cls]
+
+
+class _Labelled(_Word):
+    """A word with a label and nothing else."""
+
+    def __new__(cls, word: str, *row: Any) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        (member.label,) = row
+        return member
+
+
+class Group(_Labelled):
+    """Statuses that mean the same to someone who asks "did the customer get it?".
+
+    Each status has one: a message is counted by the furthest stage it is known to have
+    reached. In the order of the list's filter.
+    """
+
+    ACCEPTED = "accepted", pgettext_lazy("messages", "Accepted")
+    DELIVERED = "delivered", pgettext_lazy("messages", "Delivered")
+    OPENED = "opened", pgettext_lazy("messages", "Opened")
+    BOUNCED = "bounced", pgettext_lazy("messages", "Bounced")
+    COMPLAINED = "complained", pgettext_lazy("messages", "Reported as spam")
+    FAILED = "failed", pgettext_lazy("messages", "Failed")
+    UNKNOWN = "unknown", pgettext_lazy("messages", "Unknown")
+    WAITING = "waiting", pgettext_lazy("messages", "On its way")
+    CANCELLED = "cancelled", pgettext_lazy("messages", "Cancelled")
+
+    @property
+    def statuses(self) -> list[Status]:
+        """The statuses of this group."""
+        return [status for status in Status if status.group is self]
+
+
+class Stage(_Labelled):
+    """What the dashboard's rates count. A status may imply several stages."""
+
+    DELIVERED = "delivered", _("Delivered")
+    OPENED = "opened", _("Opened")
+    OPENED_WITH_MACHINES = (
+        "opened_with_machines",
+        _("Opened, likely machines included"),
+    )
+    CLICKED = "clicked", _("A link was followed")
+    UNSUBSCRIBED = "unsubscribed", _("Unsubscribed")
+    COMPLAINED = "complained", _("Reported as spam")
+    BOUNCED = "bounced", _("Bounced")
+
+    @property
+    def statuses(self) -> list[Status]:
+        """The statuses of messages that reached this stage."""
+        return [status for status in Status if self in status.stages]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One row of the table.
+
+    ``label``: one word, for lists. ``sentence``: what happened, for pages.
+    ``icon`` and ``tone``: shown beside the label, never alone; the tone is a colour
+    (``good``, ``doubt``, ``bad`` or ``plain``).
+    ``events``: turboSMTP's words for the events that lead to this status.
+    ``event_type``: the type of these events, django-anymail's word.
+    ``rank``: an event replaces a lower rank, never a higher one. None: the status is
+    ours, and any event replaces it or, if ``is_final``, none.
+    ``is_problem``: someone should look at the message.
+    ``is_at_turbosmtp``: turboSMTP has the message; sent again, it may arrive twice.
+    """
+
+    label: _StrPromise
+    sentence: _StrPromise
+    group: Group
+    icon: str
+    tone: str
+    events: tuple[str, ...] = ()
+    event_type: str = ""
+    rank: int | None = None
+    is_final: bool = False
+    is_problem: bool = False
+    is_at_turbosmtp: bool = False
+    stages: tuple[Stage, ...] = ()
+
+
+class Status(_Word):
+    """The status of a message or of one recipient, in django-anymail's words.
+
+    Problems come first, the most urgent at the top: of several recipients, the first
+    problem in this order is the status of their message.
+    """
+
+    UNKNOWN = (
+        "unknown",
+        _Row(
+            label=_("unknown"),
+            sentence=_(
+                "Nobody knows whether turboSMTP accepted it: it may have arrived. Ask"
+                " the recipient before it is sent again."
+            ),
+            group=Group.UNKNOWN,
+            icon="?",
+            tone="doubt",
+            is_problem=True,
+        ),
+    )
+    FAILED = (
+        "failed",
+        _Row(
+            label=_("failed"),
+            sentence=_("It was not sent."),
+            group=Group.FAILED,
+            icon="✕",
+            tone="bad",
+            is_problem=True,
+        ),
+    )
+    INVALID = (
+        "invalid",
+        _Row(
+            label=_("invalid"),
+            sentence=_("It was not sent: an address is wrong."),
+            group=Group.FAILED,
+            icon="✕",
+            tone="bad",
+            is_final=True,
+            is_problem=True,
+        ),
+    )
+    BOUNCED = (
+        "bounced",
+        _Row(
+            label=_("bounced"),
+            sentence=_("The recipient's server refused it: it did not arrive."),
+            group=Group.BOUNCED,
+            icon="↩",
+            tone="bad",
+            events=("BOUNCED",),
+            event_type="bounced",
+            rank=5,
+            is_problem=True,
+            is_at_turbosmtp=True,
+            stages=(Stage.BOUNCED,),
+        ),
+    )
+    REJECTED = (
+        "rejected",
+        _Row(
+            label=_("rejected"),
+            sentence=_("turboSMTP did not send it."),
+            group=Group.FAILED,
+            icon="⊘",
+            tone="bad",
+            events=("DROPPED",),
+            event_type="rejected",
+            # Above "scanned": a gateway may look at a message, then refuse it.
+            rank=4,
+            is_problem=True,
+        ),
+    )
+    SENDING = (
+        "sending",
+        _Row(
+            label=_("sending"),
+            sentence=_("It is being sent."),
+            group=Group.WAITING,
+            icon="…",
+            tone="plain",
+        ),
+    )
+    QUEUED = (
+        "queued",
+        _Row(
+            label=_("queued"),
+            sentence=_("It waits to be sent."),
+            group=Group.WAITING,
+            icon="…",
+            tone="plain",
+        ),
+    )
+    CANCELLED = (
+        "cancelled",
+        _Row(
+            label=_("cancelled"),
+            sentence=_("The site cancelled it (a receiver of pre_send)."),
+            group=Group.CANCELLED,
+            icon="⊖",
+            tone="plain",
+            is_final=True,
+        ),
+    )
+    SENT = (
+        "sent",
+        _Row(
+            label=_("sent"),
+            sentence=_("turboSMTP accepted it."),
+            group=Group.ACCEPTED,
+            icon="✓",
+            tone="good",
+            events=("PROCESSED",),
+            event_type="queued",
+            rank=0,
+            is_at_turbosmtp=True,
+        ),
+    )
+    DEFERRED = (
+        "deferred",
+        _Row(
+            label=_("deferred"),
+            sentence=_(
+                "The recipient's server asked to wait; turboSMTP goes on trying."
+            ),
+            group=Group.ACCEPTED,
+            icon="↻",
+            tone="doubt",
+            events=("DEFERRED",),
+            event_type="deferred",
+            rank=1,
+            is_at_turbosmtp=True,
+        ),
+    )
+    DELIVERED = (
+        "delivered",
+        _Row(
+            label=_("delivered"),
+            sentence=_("The recipient's server took it."),
+            group=Group.DELIVERED,
+            icon="✓",
+            tone="good",
+            events=("DELIVERED",),
+            event_type="delivered",
+            rank=2,
+            is_at_turbosmtp=True,
+            stages=(Stage.DELIVERED,),
+        ),
+    )
+    #: An open or a click that a program likely made: no event of turboSMTP's own.
+    SCANNED = (
+        "scanned",
+        _Row(
+            label=_("scanned"),
+            sentence=_("It arrived, and was opened by a program, likely by no person."),
+            group=Group.DELIVERED,
+            icon="✓",
+            tone="good",
+            rank=3,
+            is_at_turbosmtp=True,
+            stages=(Stage.DELIVERED, Stage.OPENED_WITH_MACHINES),
+        ),
+    )
+    OPENED = (
+        "opened",
+        _Row(
+            label=_("opened"),
+            sentence=_("It was opened."),
+            group=Group.OPENED,
+            icon="◉",
+            tone="good",
+            events=("OPENED",),
+            event_type="opened",
+            rank=6,
+            is_at_turbosmtp=True,
+            stages=(Stage.DELIVERED, Stage.OPENED, Stage.OPENED_WITH_MACHINES),
+        ),
+    )
+    CLICKED = (
+        "clicked",
+        _Row(
+            label=_("clicked"),
+            sentence=_("A link in it was followed."),
+            group=Group.OPENED,
+            icon="➚",
+            tone="good",
+            events=("CLICKED",),
+            event_type="clicked",
+            rank=7,
+            is_at_turbosmtp=True,
+            stages=(
+                Stage.DELIVERED,
+                Stage.OPENED,
+                Stage.OPENED_WITH_MACHINES,
+                Stage.CLICKED,
+            ),
+        ),
+    )
+    UNSUBSCRIBED = (
+        "unsubscribed",
+        _Row(
+            label=_("unsubscribed"),
+            sentence=_("The recipient does not want such mail."),
+            group=Group.OPENED,
+            icon="⊖",
+            tone="doubt",
+            events=("UNSUBSCRIBED",),
+            event_type="unsubscribed",
+            rank=8,
+            is_at_turbosmtp=True,
+            stages=(
+                Stage.DELIVERED,
+                Stage.OPENED,
+                Stage.OPENED_WITH_MACHINES,
+                Stage.UNSUBSCRIBED,
+            ),
+        ),
+    )
+    COMPLAINED = (
+        "complained",
+        _Row(
+            label=_("complained"),
+            sentence=_("The recipient reported it as spam."),
+            group=Group.COMPLAINED,
+            icon="⚑",
+            tone="bad",
+            # The documents' word, and that of turboSMTP's SDK.
+            events=("REPORT", "SPAM"),
+            event_type="complained",
+            rank=9,
+            is_at_turbosmtp=True,
+            stages=(Stage.DELIVERED, Stage.COMPLAINED),
+        ),
+    )
+
+    sentence: _StrPromise
+    group: Group
+    icon: str
+    tone: str
+    events: tuple[str, ...]
+    event_type: str
+    rank: int | None
+    is_final: bool
+    is_problem: bool
+    is_at_turbosmtp: bool
+    stages: tuple[Stage, ...]
+
+    def __new__(cls, word: str, *row: _Row) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        (columns,) = row
+        vars(member).update(vars(columns))
+        return member
+
+    def can_replace(self, other: Status) -> bool:
+        """Tell whether an event with this status replaces the status ``other``.
+
+        Events may arrive in any order and several times, so a status only rises.
+        """
+        if self.rank is None or other.is_final:
+            return False
+        return other.rank is None or other.rank < self.rank
+
+
+class Outcome(_Word):
+    """The outcome of a send (docs/outcomes.rst). Each leads to one status."""
+
+    ACCEPTED = "accepted", _("accepted"), Status.SENT
+    REFUSED = "refused", _("refused"), Status.FAILED
+    UNKNOWN = "unknown", _("unknown"), Status.UNKNOWN
+    QUEUED = "queued", _("queued"), Status.QUEUED
+    SUPPRESSED = "suppressed", _("suppressed"), Status.REJECTED
+    CANCELLED = "cancelled", _("cancelled"), Status.CANCELLED
+
+    #: The status of a message with this outcome, before any event.
+    status: Status
+
+    def __new__(cls, word: str, *row: Any) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.label, member.status = row
+        return member
+
+
+class Reason(_Word):
+    """Why an address is suppressed. ``sentence``: on the page of a message."""
+
+    BOUNCED = (
+        "bounced",
+        _("the mailbox does not exist"),
+        _("This recipient was left out: there is no such mailbox."),
+    )
+    COMPLAINED = (
+        "complained",
+        _("reported as spam"),
+        _("This recipient was left out, having reported a message as spam."),
+    )
+    UNSUBSCRIBED = (
+        "unsubscribed",
+        _("unsubscribed"),
+        _("This recipient was left out, having unsubscribed."),
+    )
+    MANUAL = (
+        "manual",
+        _("entered by hand"),
+        _("This recipient was left out: the address is suppressed."),
+    )
+
+    sentence: _StrPromise
+
+    def __new__(cls, word: str, *row: Any) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.label, member.sentence = row
+        return member
+
+
+#: The type of each event by turboSMTP's word. Other words are `UNKNOWN_EVENT`.
+EVENT_TYPES: Final[dict[str, str]] = {
+    word: status.event_type for status in Status for word in status.events
+}
+
+_STATUS_OF_EVENT_TYPE = {s.event_type: s for s in Status if s.event_type}
+
+
+def find_event_status(event_type: str, *, is_machine: bool) -> Status | None:
+    """Return the status that an event leads to; None if its type is not known."""
+    if event_type == UNKNOWN_EVENT:
+        return None
+    return Status.SCANNED if is_machine else _STATUS_OF_EVENT_TYPE[event_type]
+
+
+#: The status of a message is the first of these that any recipient has: the most urgent
+#: problem, else the status that all of them have reached.
+COMBINED_ORDER: Final[list[Status]] = [
+    *(status for status in Status if status.is_problem),
+    *sorted(
+        (s for s in Status if not s.is_problem and s.rank is not None),
+        key=lambda status: status.rank or 0,
+    ),
+]

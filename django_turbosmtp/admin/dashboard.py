@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from django_turbosmtp.admin.memory import name_query, remember
 from django_turbosmtp.conf.webhook import read_webhook_secrets
-from django_turbosmtp.log.querysets import STATUS_GROUPS, list_known
+from django_turbosmtp.log.querysets import list_known
 from django_turbosmtp.log.statistics import (
     Counts,
     Interval,
@@ -22,6 +22,7 @@ from django_turbosmtp.log.statistics import (
     count_by_value,
     count_rates,
 )
+from django_turbosmtp.statuses import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,18 +41,6 @@ _LABELS = {
     "day": gettext_lazy("24 hours"),
     "week": gettext_lazy("7 days"),
     "month": gettext_lazy("30 days"),
-}
-
-
-#: How far messages came, by `log.statistics.Rate.name`.
-_RATES = {
-    "delivered": gettext_lazy("Delivered"),
-    "opened": gettext_lazy("Opened"),
-    "opened_with_machines": gettext_lazy("Opened, likely machines included"),
-    "clicked": gettext_lazy("A link was followed"),
-    "unsubscribed": gettext_lazy("Unsubscribed"),
-    "complained": gettext_lazy("Reported as spam"),
-    "bounced": gettext_lazy("Bounced"),
 }
 
 
@@ -108,11 +97,11 @@ def describe_period(
             {"name": key, "label": label, "current": key == name}
             for key, label in _LABELS.items()
         ],
-        "groups": [{"name": key, "label": STATUS_GROUPS[key][0]} for key in shown],
+        "groups": [{"name": group.value, "label": group.label} for group in shown],
         "tables": tables,
         "rates": [
             {
-                "label": _RATES[rate.name],
+                "label": rate.stage.label,
                 "number": rate.number,
                 "percentage": formats.number_format(rate.percentage, decimal_pos=1),
             }
@@ -160,14 +149,11 @@ def _count(messages: QuerySet[Message], intervals: list[Interval]) -> dict[str, 
     }
 
 
-def _choose_groups(counts: Iterable[Counts]) -> list[str]:
+def _choose_groups(counts: Iterable[Counts]) -> list[Group]:
     """Return the status groups to show: the main ones, and others that occur."""
-    found = {name for one in counts for name in one}
-    return [
-        name
-        for name in STATUS_GROUPS
-        if name in {"accepted", "failed", "unknown"} or name in found
-    ]
+    found = {group for one in counts for group in one}
+    main = {Group.ACCEPTED, Group.FAILED, Group.UNKNOWN}
+    return [group for group in Group if group in main or group in found]
 
 
 def _build_table(
@@ -175,7 +161,7 @@ def _build_table(
     title: str,
     head: str,
     rows: Iterable[tuple[str, str, Counts]],
-    groups: list[str],
+    groups: list[Group],
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -188,7 +174,7 @@ def _build_table(
     }
 
 
-def _sum(counts: Iterable[Counts], groups: list[str]) -> dict[str, Any]:
+def _sum(counts: Iterable[Counts], groups: list[Group]) -> dict[str, Any]:
     counts = list(counts)
     return {
         "total": sum(sum(one.values()) for one in counts),

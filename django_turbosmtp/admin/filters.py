@@ -10,12 +10,12 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_turbosmtp.log.querysets import (
-    STATUS_GROUPS,
     filter_attention,
     filter_group,
     filter_tag,
     list_known,
 )
+from django_turbosmtp.statuses import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ class StatusFilter(admin.SimpleListFilter):
     parameter_name = "group"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[Any]:
-        return [(name, label) for name, (label, _statuses) in STATUS_GROUPS.items()]
+        return Group.list_choices()
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[Message]

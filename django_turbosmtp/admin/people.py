@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from django_turbosmtp.admin.changelist import NOT_LISTED
 from django_turbosmtp.admin.memory import name_query, remember
 from django_turbosmtp.admin.paginator import LogPaginator, build_page_links
-from django_turbosmtp.admin.sentences import describe_fate_for, describe_left_out
+from django_turbosmtp.admin.sentences import describe_fate, describe_fate_for
 from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.admin.story import tell_stories
 from django_turbosmtp.log.querysets import filter_address
@@ -91,9 +91,6 @@ def _describe_row(
         "subject": message.subject,
         "status": show_status(first.status if first else message.status),
         "kind": first.get_kind_display() if first else "",
-        "fate": describe_left_out(first.why if first else "")
-        or describe_fate_for(
-            first.status if first else "", message, first.mid if first else ""
-        ),
+        "fate": describe_fate_for(first, message) if first else describe_fate(message),
         "time": show_time(message.created_at),
     }

@@ -13,7 +13,8 @@ from django_turbosmtp._lib.versions import HAS_MAILERS, get_mailer
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.again import NotSentAgain
 from django_turbosmtp.log.querysets import STUCK
-from django_turbosmtp.models import Message, Outcome, Payload, Status
+from django_turbosmtp.models import Message, Payload
+from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

@@ -18,7 +18,8 @@ from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.admin.testmail import TestMailForm, build_test_mail
 from django_turbosmtp.delivery.again import NotSentAgain
 from django_turbosmtp.exceptions import TurboSMTPError
-from django_turbosmtp.models import Message, Outcome, Status
+from django_turbosmtp.models import Message
+from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,10 +80,11 @@ class SendingPages(ReadingPages):
             return self._build_url("change", message.pk)
         sent = Message.objects.using(message._state.db).get(pk=job.id)
         self.log_change(request, message, f"Sent again as {job.id}: {sent.outcome}")
-        level = {
-            Outcome.ACCEPTED: messages.SUCCESS,
-            Outcome.UNKNOWN: messages.WARNING,
-        }.get(job.status.outcome, messages.ERROR)  # type: ignore[call-overload]
+        level = messages.ERROR
+        if job.status.outcome == Outcome.ACCEPTED:
+            level = messages.SUCCESS
+        elif job.status.outcome == Outcome.UNKNOWN:
+            level = messages.WARNING
         text = _("Sent again: %s") % describe_fate(sent)
         self.message_user(request, text, level)
         return self._build_url("change", job.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.utils import formats, timezone
 from django.utils.html import format_html, format_html_join
@@ -11,32 +11,12 @@ from django.utils.text import Truncator
 from django.utils.translation import ngettext_lazy
 
 from django_turbosmtp.admin.sentences import describe_fate
-from django_turbosmtp.models import Outcome, Status
+from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     import datetime
 
     from django_turbosmtp.models import Message
-
-#: Which icon, and which colour: of the word beside them, both say no more.
-_LOOKS = {
-    Status.SENT: ("✓", "good"),
-    Status.SENDING: ("…", "plain"),
-    Status.QUEUED: ("…", "plain"),
-    Status.UNKNOWN: ("?", "doubt"),
-    Status.FAILED: ("✕", "bad"),
-    Status.INVALID: ("✕", "bad"),
-    Status.REJECTED: ("⊘", "bad"),
-    Status.CANCELLED: ("⊖", "plain"),
-    Status.DEFERRED: ("↻", "doubt"),
-    Status.DELIVERED: ("✓", "good"),
-    Status.BOUNCED: ("↩", "bad"),
-    Status.SCANNED: ("✓", "good"),
-    Status.OPENED: ("◉", "good"),
-    Status.CLICKED: ("➚", "good"),
-    Status.UNSUBSCRIBED: ("⊖", "doubt"),
-    Status.COMPLAINED: ("⚑", "bad"),
-}
 
 _MAX_ERROR = 120
 
@@ -53,14 +33,13 @@ _AGES = (
 
 def show_status(status: str) -> SafeString:
     """Return a status as word and icon."""
-    icon, look = _LOOKS.get(status, ("·", "plain"))  # type: ignore[call-overload]
-    labels: dict[str, Any] = dict(Status.choices)
+    row = Status(status)
     return format_html(
         '<span class="turbosmtp-status turbosmtp-{}"><span aria-hidden="true">{}</span>'
         " {}</span>",
-        look,
-        icon,
-        labels.get(status, status),
+        row.tone,
+        row.icon,
+        row.label,
     )
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
-from django_turbosmtp.admin.sentences import choose_step, describe_event
+from django_turbosmtp.admin.sentences import describe_event
 from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.models import Event
 from django_turbosmtp.payload.addresses import normalize_address
+from django_turbosmtp.statuses import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,7 +85,7 @@ def tell_stories(
         }:
             stories.setdefault(row.message_id, []).append(
                 {
-                    "status": show_status(choose_step(row)),
+                    "status": show_status(row.status or Status.UNKNOWN),
                     "time": show_time(row.occurred_at),
                 }
             )

@@ -9,8 +9,9 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from django_turbosmtp.exceptions import InvalidAddress
-from django_turbosmtp.models import Reason, Suppression
+from django_turbosmtp.models import Suppression
 from django_turbosmtp.payload.addresses import normalize_address, parse
+from django_turbosmtp.statuses import Reason
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

@@ -24,20 +24,18 @@ from django_turbosmtp.delivery.transmit import Transmitter
 from django_turbosmtp.log.querysets import read_payload
 from django_turbosmtp.log.suppressions import look_up
 from django_turbosmtp.models import (
-    TAKEN,
     Content,
     Kind,
     Payload,
     Recipient,
     Resend,
-    Status,
 )
 from django_turbosmtp.payload import Recipient as Addressee
 from django_turbosmtp.payload import Translation
 from django_turbosmtp.payload.addresses import Mailbox
 from django_turbosmtp.payload.attachments import Part
 from django_turbosmtp.payload.attributes import Attributes
-from django_turbosmtp.statuses import ACCEPTED
+from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,7 +62,7 @@ def require_waiting(
     """
     rows: Any = row.recipients.exclude(status=Status.REJECTED).order_by("position")
     recipients: list[Recipient] = list(rows)
-    waiting = [one for one in recipients if one.status not in TAKEN]
+    waiting = [r for r in recipients if not Status(r.status).is_at_turbosmtp]
     if not waiting:
         raise NotSentAgain(_("None of its recipients waits for it."))
     if len(waiting) < len(recipients) and not _is_blind(recipients):
@@ -117,7 +115,7 @@ def send_again(
     finally:
         conclude([job])
         recorder.conclude([job])
-    if job.status.outcome == ACCEPTED and not job.status.error:
+    if job.status.outcome == Outcome.ACCEPTED and not job.status.error:
         payload.filter(message=job.id).delete()
     announce([job], sender)
     return job

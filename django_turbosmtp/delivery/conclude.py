@@ -8,7 +8,7 @@ from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.delivery.jobs import Job, Request, build_not_tried
 from django_turbosmtp.exceptions import OutcomeUnknown
 from django_turbosmtp.signals import ESP_NAME, post_send
-from django_turbosmtp.statuses import ACCEPTED, REFUSED, UNKNOWN
+from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,9 @@ def mark_unknown(jobs: Sequence[Job]) -> None:
     """
     for job in jobs:
         if job.requests:
-            job.status.outcome = UNKNOWN
+            job.status.outcome = Outcome.UNKNOWN
             for request in job.requests:
-                job.status.set_recipients(request.addresses, "unknown", None)
+                job.status.set_recipients(request.addresses, Status.UNKNOWN, None)
 
 
 def conclude(jobs: Sequence[Job]) -> None:
@@ -73,10 +73,10 @@ def _conclude(job: Job) -> list[Request]:
     if results:
         # As smtplib: nothing raises where somebody got the mail, for the caller would
         # send it again to all. The recipients' own statuses tell.
-        status.outcome = ACCEPTED
+        status.outcome = Outcome.ACCEPTED
         status.esp_response = results[-1].response
     else:
-        status.outcome = UNKNOWN if unknown else REFUSED
+        status.outcome = Outcome.UNKNOWN if unknown else Outcome.REFUSED
         job.error = status.error
     return failed
 

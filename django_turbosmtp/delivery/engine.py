@@ -16,7 +16,7 @@ from django_turbosmtp.delivery.conclude import announce, conclude, mark_unknown
 from django_turbosmtp.delivery.prepare import Preparer
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.delivery.transmit import Transmitter
-from django_turbosmtp.statuses import ACCEPTED
+from django_turbosmtp.statuses import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,8 +54,8 @@ def deliver(
 ) -> Delivery:
     """Send each message, and return what became of them.
 
-    ``sender`` is the sender of the signals. ``keep`` decides on each recipient, as
-    `delivery.guard.build_guard` makes it. ``is_told`` says which errors stand in the failures:
+    ``sender`` is the sender of the signals. ``keep`` decides on each recipient (see
+    `delivery.guard.build_guard`). ``is_told`` says which errors stand in the failures:
     their messages are held until the end. Nothing of a message's own raises; each has
     its status set. Where the iterable raises, those it gave before are sent. What a
     signal handler raises ends the call, as `Interrupted` or by itself: nothing further
@@ -93,7 +93,7 @@ def _deliver_window(
     finally:
         conclude(jobs)
         recorder.conclude(jobs)
-        delivery.accepted += sum(job.status.outcome == ACCEPTED for job in jobs)
+        delivery.accepted += sum(job.status.outcome == Outcome.ACCEPTED for job in jobs)
     announce(jobs, preparer.sender)
     delivery.failures += _list_failures(jobs, is_told)
     return bool(jobs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp._lib.versions import uuid7
 from django_turbosmtp.exceptions import ConnectionFailed, OutcomeUnknown, TurboSMTPError
+from django_turbosmtp.statuses import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from django_turbosmtp.delivery.status import TurboSMTPStatus
     from django_turbosmtp.payload import Recipient, Translation
     from django_turbosmtp.payload.attributes import Attributes
-    from django_turbosmtp.statuses import RecipientState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,11 @@ class Request:
     tries: list[Try] = field(default_factory=list)
 
     @property
-    def state(self) -> RecipientState:
+    def state(self) -> Status:
         """The status of the request's recipients."""
         if self.result is not None:
-            return "sent"
-        return "unknown" if self.is_unknown else "failed"
+            return Status.SENT
+        return Status.UNKNOWN if self.is_unknown else Status.FAILED
 
     @property
     def addresses(self) -> list[str]:

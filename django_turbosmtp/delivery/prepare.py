@@ -24,7 +24,7 @@ from django_turbosmtp.payload.addresses import parse
 from django_turbosmtp.payload.attributes import read_attributes
 from django_turbosmtp.payload.wire import KINDS
 from django_turbosmtp.signals import ESP_NAME, pre_send
-from django_turbosmtp.statuses import CANCELLED, REFUSED, SUPPRESSED
+from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.payload import Keep, Recipient
     from django_turbosmtp.payload.wire import RecipientKind
-    from django_turbosmtp.statuses import RecipientState
 
 logger = get_logger("django_turbosmtp.delivery")
 
@@ -57,7 +56,7 @@ class Preparer:
             if message.recipients():
                 self._translate(job)
         except CancelSend:
-            status.outcome = CANCELLED
+            status.outcome = Outcome.CANCELLED
             logger.info("A pre_send receiver cancelled a message.")
         except Exception as error:  # noqa: BLE001 - of one message; the others still go
             raise_interrupt(error)
@@ -128,9 +127,9 @@ class Preparer:
         ]
         if translation.left_out:
             addresses = [r.mailbox.addr_spec for r in translation.left_out]
-            job.status.set_recipients(addresses, "rejected", None)
+            job.status.set_recipients(addresses, Status.REJECTED, None)
         if not job.requests:
-            job.status.outcome = SUPPRESSED
+            job.status.outcome = Outcome.SUPPRESSED
 
 
 def _list_lower(job: Job) -> set[str]:
@@ -155,8 +154,9 @@ def _report_left_out(job: Job, left_out: Sequence[Recipient]) -> None:
 
 def _refuse(job: Job, error: Exception) -> None:
     job.error = job.status.error = error
-    job.status.outcome = REFUSED
-    state: RecipientState = "invalid" if isinstance(error, InvalidAddress) else "failed"
+    job.status.outcome = Outcome.REFUSED
+    invalid = isinstance(error, InvalidAddress)
+    state = Status.INVALID if invalid else Status.FAILED
     addresses = [address for _, address in list_addresses(job.message)]
     job.status.set_recipients(addresses, state, None)
     logger.warning("A message could not be sent: %s", error)

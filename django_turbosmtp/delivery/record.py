@@ -18,14 +18,7 @@ from django_turbosmtp.exceptions import (
 )
 from django_turbosmtp.log.entries import Addressee, Conclusion, Entry, Result, Try
 from django_turbosmtp.log.journal import open_journal, report_failure
-from django_turbosmtp.statuses import (
-    ACCEPTED,
-    CANCELLED,
-    REFUSED,
-    SENDING,
-    SUPPRESSED,
-    UNKNOWN,
-)
+from django_turbosmtp.statuses import COMBINED_ORDER, Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +27,6 @@ if TYPE_CHECKING:
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.jobs import Job
     from django_turbosmtp.payload import Recipient
-
-_STATUS_OF_OUTCOME = {
-    REFUSED: "failed",
-    UNKNOWN: "unknown",
-    SUPPRESSED: "rejected",
-    CANCELLED: "cancelled",
-}
-
 
 #: Keep at most this many requests of a message: it may have a thousand blind copies.
 _MAX_TRIES = 100
@@ -105,7 +90,7 @@ def build_entry(job: Job, settings: Settings) -> Entry:
         mailer=settings.alias or "",
         api_version=settings.api_version,
         addressees=_list_addressees(job),
-        status=_choose_status(job) if outcome else SENDING,
+        status=_choose_status(job) if outcome else Status.SENDING,
         outcome=outcome,
         error=job.error,
         campaign=(attributes.campaign or "") if attributes else "",
@@ -174,14 +159,14 @@ def _build_payload(job: Job) -> Body | None:
         return None
 
 
-def _choose_status(job: Job) -> str:
+def _choose_status(job: Job) -> Status:
     if isinstance(job.error, InvalidAddress):
-        return "invalid"
-    if job.status.outcome == ACCEPTED:
-        # What went wrong for one of several: somebody has to look.
+        return Status.INVALID
+    if job.status.outcome == Outcome.ACCEPTED:
+        # A problem of one recipient of several: someone has to look.
         states = {request.state for request in job.requests}
-        return next(state for state in ("unknown", "failed", "sent") if state in states)
-    return _STATUS_OF_OUTCOME[job.status.outcome or UNKNOWN]
+        return next(status for status in COMBINED_ORDER if status in states)
+    return (job.status.outcome or Outcome.UNKNOWN).status
 
 
 def _read_headers(job: Job) -> dict[str, object]:
@@ -199,10 +184,10 @@ def _list_addressees(job: Job) -> list[Addressee]:
         ]
     sent = [r for request in job.requests for r in request.recipients]
     return [
-        *(_build_addressee(recipient, SENDING) for recipient in sent),
+        *(_build_addressee(recipient, Status.SENDING) for recipient in sent),
         *(
             replace(
-                _build_addressee(r, "rejected"),
+                _build_addressee(r, Status.REJECTED),
                 why=job.left_out_for.get(r.mailbox.addr_spec.lower(), "guard"),
             )
             for r in job.translation.left_out
@@ -210,7 +195,7 @@ def _list_addressees(job: Job) -> list[Addressee]:
     ]
 
 
-def _build_addressee(recipient: Recipient, status: str) -> Addressee:
+def _build_addressee(recipient: Recipient, status: Status) -> Addressee:
     mailbox = recipient.mailbox
     shown = f"{mailbox.name} <{mailbox.addr_spec}>" if mailbox.name else ""
     return Addressee(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from django_turbosmtp.statuses import Outcome, RecipientState
+    from django_turbosmtp.statuses import Outcome, Status
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipientStatus:
     """What became of one recipient. ``message_id``: exact digits, or None."""
 
-    status: RecipientState
+    status: Status
     message_id: str | None = None
 
 
@@ -37,7 +37,7 @@ class TurboSMTPStatus:
         self.attempts = 0
 
     @property
-    def status(self) -> set[RecipientState] | None:
+    def status(self) -> set[Status] | None:
         """The statuses of all recipients (set of str), or None before a send."""
         return {r.status for r in self.recipients.values()} or None
 
@@ -50,7 +50,7 @@ class TurboSMTPStatus:
         return next(iter(ids), None)
 
     def set_recipients(
-        self, addresses: Iterable[str], state: RecipientState, message_id: str | None
+        self, addresses: Iterable[str], state: Status, message_id: str | None
     ) -> None:
         """Give each address this status."""
         status = RecipientStatus(status=state, message_id=message_id)

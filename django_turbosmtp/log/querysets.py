@@ -16,22 +16,20 @@ from django.db.models import BooleanField, Exists, OuterRef, Q, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 from django.utils import timezone
-from django.utils.translation import pgettext_lazy
 
 from django_turbosmtp._lib.versions import find_uuid7_floor
 from django_turbosmtp.models import (
     Attempt,
     Event,
     Message,
-    Outcome,
     Payload,
     Recipient,
     Resend,
-    Status,
     Tag,
     shorten_subject,
 )
 from django_turbosmtp.payload.addresses import normalize_address
+from django_turbosmtp.statuses import Group, Outcome, Status
 
 if TYPE_CHECKING:
     import datetime
@@ -52,60 +50,19 @@ EXPECTED = timedelta(hours=1)
 #: Name at most this many mailers, and this many tags.
 MAX_KNOWN = 100
 
-#: Statuses that mean the same to who asks "did the customer get it?". Each stands in
-#: one of them: a message is counted by the furthest that is known of it.
-STATUS_GROUPS = {
-    "accepted": (
-        pgettext_lazy("messages", "Accepted"),
-        [Status.SENT, Status.DEFERRED],
-    ),
-    "delivered": (
-        pgettext_lazy("messages", "Delivered"),
-        [Status.DELIVERED, Status.SCANNED],
-    ),
-    "opened": (
-        pgettext_lazy("messages", "Opened"),
-        [Status.OPENED, Status.CLICKED, Status.UNSUBSCRIBED],
-    ),
-    "bounced": (
-        pgettext_lazy("messages", "Bounced"),
-        [Status.BOUNCED],
-    ),
-    "complained": (
-        pgettext_lazy("messages", "Reported as spam"),
-        [Status.COMPLAINED],
-    ),
-    "failed": (
-        pgettext_lazy("messages", "Failed"),
-        [Status.FAILED, Status.INVALID, Status.REJECTED],
-    ),
-    "unknown": (pgettext_lazy("messages", "Unknown"), [Status.UNKNOWN]),
-    "waiting": (
-        pgettext_lazy("messages", "On its way"),
-        [Status.SENDING, Status.QUEUED],
-    ),
-    "cancelled": (pgettext_lazy("messages", "Cancelled"), [Status.CANCELLED]),
-}
-
 
 def filter_group(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:
     """Return the messages of a group of statuses, none for an unknown group."""
-    if name not in STATUS_GROUPS:
+    if name not in set(Group):
         return queryset.none()
-    statuses = STATUS_GROUPS[name][1]
+    statuses = Group(name).statuses
     if len(statuses) == 1:
         return queryset.filter(status=statuses[0])
     return queryset.filter(status__in=statuses)
 
 
-#: Of a message to several, what went wrong for one of them.
-NEED_ATTENTION = [
-    Status.FAILED,
-    Status.INVALID,
-    Status.UNKNOWN,
-    Status.REJECTED,
-    Status.BOUNCED,
-]
+#: Of several recipients, a problem that any of them has.
+NEED_ATTENTION = [status for status in Status if status.is_problem]
 
 
 def filter_attention(

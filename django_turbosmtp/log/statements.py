@@ -33,7 +33,7 @@ from django_turbosmtp.models import (
     Recipient,
     Tag,
 )
-from django_turbosmtp.statuses import ACCEPTED, SENDING
+from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,7 +83,8 @@ def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -
     """
     messages = Message.objects.using(alias)
     plain, others = _split(
-        conclusions, lambda c: c.outcome == ACCEPTED and c.error is None and c.mid
+        conclusions,
+        lambda c: c.outcome == Outcome.ACCEPTED and c.error is None and c.mid,
     )
     same: dict[tuple[str, int], list[Conclusion]] = defaultdict(list)
     for conclusion in plain:
@@ -96,7 +97,7 @@ def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -
             messages.filter(pk__in=[c.entry.id for c in part]).update(
                 # An event of the webhook may have come first, and told more.
                 status=Case(
-                    When(status=SENDING, then=Value(part[0].status)),
+                    When(status=Status.SENDING, then=Value(part[0].status)),
                     default=F("status"),
                 ),
                 outcome=part[0].outcome,
@@ -105,7 +106,7 @@ def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -
                 mid=_choose_mid(part, alias),
             )
     if others:
-        messages.filter(status=SENDING).bulk_update(
+        messages.filter(status=Status.SENDING).bulk_update(
             [_build_outcome(c, width) for c in others], _OUTCOME_FIELDS
         )
 
@@ -154,7 +155,7 @@ def _build_outcome(conclusion: Conclusion, width: int) -> Message:
 
 def update_recipients(conclusions: Sequence[Conclusion], alias: str) -> None:
     """Write what became of each recipient that a request went to."""
-    waiting = Recipient.objects.using(alias).filter(status=SENDING)
+    waiting = Recipient.objects.using(alias).filter(status=Status.SENDING)
     uniform, mixed = _split(conclusions, lambda c: c.is_uniform)
     by_status: dict[str, list[Conclusion]] = defaultdict(list)
     for conclusion in uniform:
@@ -175,7 +176,7 @@ def _update_one_by_one(conclusions: Sequence[Conclusion], alias: str) -> None:
         for conclusion in conclusions
         for result in conclusion.results
     }
-    recipients = Recipient.objects.using(alias).filter(status=SENDING)
+    recipients = Recipient.objects.using(alias).filter(status=Status.SENDING)
     rows = []
     ids = [conclusion.entry.id for conclusion in conclusions]
     for row in recipients.filter(message__in=ids).only("message_id", "position"):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, IntegerField, Value
 
 from django_turbosmtp._lib.versions import find_uuid7_floor
-from django_turbosmtp.log.querysets import STATUS_GROUPS
-from django_turbosmtp.models import RANKS, Status, Tag
+from django_turbosmtp.models import Tag
+from django_turbosmtp.statuses import Group, Stage, Status
 
 if TYPE_CHECKING:
     import datetime
@@ -27,26 +27,6 @@ _PARTS = 50
 #: The key of a message is made before its row, and rarely so long before.
 _SLACK = timedelta(hours=1)
 
-_GROUP_OF = {
-    str(status): name
-    for name, (_label, statuses) in STATUS_GROUPS.items()
-    for status in statuses
-}
-
-
-_OPENED = (Status.OPENED, Status.CLICKED, Status.UNSUBSCRIBED)
-
-#: The statuses of messages that came at least so far.
-_REACHED = {
-    "delivered": (Status.DELIVERED, Status.SCANNED, *_OPENED, Status.COMPLAINED),
-    "opened": _OPENED,
-    "opened_with_machines": (Status.SCANNED, *_OPENED),
-    "clicked": (Status.CLICKED,),
-    "unsubscribed": (Status.UNSUBSCRIBED,),
-    "complained": (Status.COMPLAINED,),
-    "bounced": (Status.BOUNCED,),
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
@@ -56,7 +36,7 @@ class Interval:
     end: datetime.datetime
 
 
-Counts = dict[str, int]
+Counts = dict[Group, int]
 
 
 def count_by_time(
@@ -74,7 +54,7 @@ def count_by_time(
 class Rate:
     """How many of the accepted messages came so far: ``number`` of ``total``."""
 
-    name: str
+    stage: Stage
     number: int
     total: int
 
@@ -92,16 +72,16 @@ def count_rates(messages: QuerySet[Message], since: datetime.datetime) -> list[R
     """
     recent = messages.filter(created_at__gte=since).order_by()
     counted = dict(recent.values_list("status").annotate(n=Count("pk")))
-    # "Rejected" may be by ourselves, before it was sent.
-    total = sum(counted.get(status, 0) for status in RANKS) - counted.get(
-        Status.REJECTED, 0
-    )
-    told = total - counted.get(Status.SENT, 0)
-    if not told:
+    total = sum(n for status, n in counted.items() if Status(status).is_at_turbosmtp)
+    if total == counted.get(Status.SENT, 0):
         return []
     return [
-        Rate(name=name, number=sum(counted.get(s, 0) for s in statuses), total=total)
-        for name, statuses in _REACHED.items()
+        Rate(
+            stage=stage,
+            number=sum(counted.get(status, 0) for status in stage.statuses),
+            total=total,
+        )
+        for stage in Stage
     ]
 
 
@@ -132,14 +112,14 @@ def count_by_tag(
     tagged = rows.values_list("name", "message__status").annotate(n=Count("pk"))
     for name, status, number in tagged.order_by():
         if name in counted:
-            group = _GROUP_OF.get(status, status)
+            group = Status(status).group
             counted[name][group] = counted[name].get(group, 0) + number
     return counted
 
 
 def _count_each(parts: Sequence[QuerySet[Message]]) -> list[Counts]:
     """Return the number of messages of each status group, for each of ``parts``."""
-    found: dict[int, Counter[str]] = defaultdict(Counter)
+    found: dict[int, Counter[Group]] = defaultdict(Counter)
     for start in range(0, len(parts), _PARTS):
         some = [
             part.order_by()
@@ -151,5 +131,5 @@ def _count_each(parts: Sequence[QuerySet[Message]]) -> list[Counts]:
         # In no order: Django 6.1 gives a union that of its model.
         rows: Iterable[Any] = some[0].union(*some[1:], all=True).order_by()
         for number, status, count in rows:
-            found[number][_GROUP_OF.get(status, status)] += count
+            found[number][Status(status).group] += count
     return [dict(found[number]) for number in range(len(parts))]

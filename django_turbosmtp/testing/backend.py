@@ -15,7 +15,7 @@ from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf.keys import CREDENTIALS
 from django_turbosmtp.conf.settings import merge_options
 from django_turbosmtp.payload.addresses import parse_list
-from django_turbosmtp.statuses import ACCEPTED
+from django_turbosmtp.statuses import Outcome
 from django_turbosmtp.testing.outcomes import FAILURES
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class OutboxBackend(EmailBackend):
         finally:
             for message in seen:
                 status = getattr(message, "turbosmtp_status", None)
-                if status is not None and status.outcome == ACCEPTED:
+                if status is not None and status.outcome == Outcome.ACCEPTED:
                     kept = copy.deepcopy(message)
                     kept.sent_using = self.settings.alias
                     mail.outbox.append(kept)

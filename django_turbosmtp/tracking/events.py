@@ -12,32 +12,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.limits import MAX_REFERENCE_LENGTH
 from django_turbosmtp.payload.addresses import normalize_address
+from django_turbosmtp.statuses import (
+    EVENT_TYPES,
+    UNKNOWN_EVENT,
+    Reason,
+    Status,
+    find_event_status,
+)
 from django_turbosmtp.tracking.bounces import HARD, classify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: turboSMTP's words to django-anymail's. Any other is "unknown".
-EVENT_TYPES: Final[dict[str, str]] = {
-    "PROCESSED": "queued",
-    "DELIVERED": "delivered",
-    "DEFERRED": "deferred",
-    "BOUNCED": "bounced",
-    "DROPPED": "rejected",
-    "OPENED": "opened",
-    "CLICKED": "clicked",
-    "UNSUBSCRIBED": "unsubscribed",
-    "REPORT": "complained",
-    "SPAM": "complained",
-}
-UNKNOWN_EVENT: Final = "unknown"
-
-_REASONS = {"complained": "spam", "unsubscribed": "unsubscribed"}
+#: django-anymail's reject reasons.
+_REASONS = {Status.COMPLAINED: "spam", Status.UNSUBSCRIBED: Reason.UNSUBSCRIBED.value}
 
 #: Take no moment outside of these for one: seconds since 1970, until 2100.
 _MAX_SECONDS = 4_102_444_800
@@ -104,7 +97,7 @@ class TrackingEvent:
         It begins with the time, so that an index on it grows at its end.
         """
         said = (
-            [self.event_id, self._status, self.recipient, str(self.timestamp)]
+            [self.event_id, self._wire_status, self.recipient, str(self.timestamp)]
             if self.event_id or self.message_id
             # An event that names nothing is the same only as a whole.
             else [json.dumps(self.esp_event, sort_keys=True, default=str)]
@@ -118,7 +111,12 @@ class TrackingEvent:
         return f"{seconds:08x}{blake2b(text, digest_size=14).hexdigest()}"
 
     @property
-    def _status(self) -> str:
+    def status(self) -> Status | None:
+        """The status that the event leads to; None if its type is not known."""
+        return find_event_status(self.event_type, is_machine=self.is_machine)
+
+    @property
+    def _wire_status(self) -> str:
         if isinstance(self.esp_event, dict):
             return str(_fold(self.esp_event).get("status")).strip().upper()
         return ""
@@ -126,15 +124,15 @@ class TrackingEvent:
     @property
     def suppresses(self) -> bool:
         """Whether its recipient is not to be written to again."""
-        if self.event_type in {"complained", "unsubscribed"}:
+        if self.status in {Status.COMPLAINED, Status.UNSUBSCRIBED}:
             return True
-        if self.event_type not in {"bounced", "rejected"}:
+        if self.status not in {Status.BOUNCED, Status.REJECTED}:
             return False
         if self.bounce_kind in HARD:
             return True
-        # Dropped for what she did before; not for what this one message looks like.
-        return self.event_type == "rejected" and (
-            self.reject_reason == "unsubscribed"
+        # Dropped because of an earlier complaint; not because of this message.
+        return self.status == Status.REJECTED and (
+            self.reject_reason == Reason.UNSUBSCRIBED
             or "complain" in self.mta_response.lower()
         )
 
@@ -165,8 +163,10 @@ def read_event(raw: Any) -> TrackingEvent:
         str(given.get("status") or "").strip().upper(), UNKNOWN_EVENT
     )
     said = _read_reason(given.get("reason"))
-    reason, kind = _REASONS.get(event_type), ""
-    if event_type in {"bounced", "rejected"}:
+    status = find_event_status(event_type, is_machine=False)
+    # Other events have no reason.
+    reason, kind = _REASONS.get(status) if status else None, ""
+    if status in {Status.BOUNCED, Status.REJECTED}:
         bounce = classify(said)
         reason, kind = bounce.reason, bounce.kind
     user_agent = _read_text(given.get("useragent"))
@@ -184,7 +184,7 @@ def read_event(raw: Any) -> TrackingEvent:
         user_agent=user_agent,
         ip=_read_text(given.get("ip"))[:45],
         click_url=_read_text(given.get("url")),
-        is_machine=event_type in {"opened", "clicked"} and is_machine(user_agent),
+        is_machine=status in {Status.OPENED, Status.CLICKED} and is_machine(user_agent),
         esp_event=_make_plain(raw),
     )
 

@@ -1,7 +1,7 @@
 """Keeps the events of the webhook, and raises statuses by them.
 
 Whatever comes twice, in any order, or in two processes at once, ends the same: an event
-is kept once (its digest), and a status is only ever raised (`models.RANKS`), by
+is kept once (its digest), and a status is only ever raised (`Status.can_replace`), by
 statements that say so themselves.
 """
 
@@ -25,20 +25,15 @@ from django_turbosmtp._lib.versions import uuid7
 from django_turbosmtp.log.storable import WIDTHS, Cleaner, is_about_text
 from django_turbosmtp.log.suppressions import add_suppressions
 from django_turbosmtp.models import (
-    RANKS,
-    TAKEN,
     Event,
     Kind,
     Message,
-    Outcome,
     Payload,
-    Reason,
     Recipient,
-    Status,
     Suppression,
     Unmatched,
 )
-from django_turbosmtp.statuses import ACCEPTED
+from django_turbosmtp.statuses import Outcome, Reason, Status
 from django_turbosmtp.tracking.events import read_event
 from django_turbosmtp.tracking.statements import WITHOUT_RANK, Candidate, Statements
 
@@ -49,25 +44,17 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.tracking.events import TrackingEvent
 
-#: The status that an event raises its recipient to.
-_STATUSES: dict[str, Status] = {
-    "queued": Status.SENT,
-    "deferred": Status.DEFERRED,
-    "delivered": Status.DELIVERED,
-    "rejected": Status.REJECTED,
-    "bounced": Status.BOUNCED,
-    "opened": Status.OPENED,
-    "clicked": Status.CLICKED,
-    "unsubscribed": Status.UNSUBSCRIBED,
-    "complained": Status.COMPLAINED,
-}
-
 #: The reason of a suppression by the event's reason. Any other is a hard bounce.
-_REASONS = {"spam": Reason.COMPLAINED, "unsubscribed": Reason.UNSUBSCRIBED}
+_REASONS = {
+    "spam": Reason.COMPLAINED,
+    Reason.UNSUBSCRIBED.value: Reason.UNSUBSCRIBED,
+}
 
 #: A recipient without a message id may have gone out all the same: nobody knew of it,
 #: or the answer named none. Whom we left out has neither.
-_WITHOUT_ID = [*WITHOUT_RANK, *TAKEN]
+_WITHOUT_ID = [
+    status for status in Status if status in WITHOUT_RANK or status.is_at_turbosmtp
+]
 
 #: Keep so many events by one transaction: databases bind so many values, and more.
 CHUNK = 250
@@ -109,7 +96,7 @@ class Kept:
     def is_settling(self) -> bool:
         """Whether the outcome or the message id was not known until it came."""
         return bool(self.matches) and (
-            self.matches[0].outcome != ACCEPTED or not self.matches[0].mid
+            self.matches[0].outcome != Outcome.ACCEPTED or not self.matches[0].mid
         )
 
     @property
@@ -364,14 +351,12 @@ def _apply(kept: Sequence[Kept], alias: str) -> None:
     wanted: dict[int, Status] = {}
     touched: set[UUID] = set()
     for one in kept:
-        # Whatever it tells, and in words not known yet: turboSMTP has the message.
-        status = _STATUSES.get(one.event.event_type, Status.SENT)
-        if one.event.is_machine:
-            status = Status.SCANNED
+        # Any event, even of a type not known yet, means that turboSMTP has the message.
+        status = one.event.status or Status.SENT
         for match in one.matches:
             # No status is ever lowered: one that was there is there, or a higher.
             known = wanted.get(match.pk, match.status)
-            if RANKS[status] > RANKS.get(known, -1):
+            if status.can_replace(Status(known)):
                 wanted[match.pk] = status
                 touched.add(match.message_id)
         if one.is_settling:

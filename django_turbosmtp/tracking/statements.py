@@ -12,21 +12,21 @@ from uuid import UUID
 from django.db import connections
 from django.db.models.constants import OnConflict
 
-from django_turbosmtp.models import RANKS, Event, Message, Recipient, Status
+from django_turbosmtp.models import Event, Message, Recipient
+from django_turbosmtp.statuses import COMBINED_ORDER, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-#: From these an event raises to any: without it nobody knew, or knew wrongly.
-WITHOUT_RANK = [Status.SENDING, Status.QUEUED, Status.UNKNOWN, Status.FAILED]
+#: Statuses that any event replaces: the outcome was not known, or recorded wrongly.
+WITHOUT_RANK = [s for s in Status if s.rank is None and not s.is_final]
 
-#: What stands for a message to several: what went wrong for one of them, since somebody
-#: has to look; else that which all of them have reached.
-_WRONG = [Status.UNKNOWN, Status.FAILED, Status.BOUNCED, Status.REJECTED]
-_ORDER = [*_WRONG, *(status for status in RANKS if status not in _WRONG)]
-
-_RANKED = " ".join(f"WHEN '{s}' THEN {number}" for number, s in enumerate(_ORDER))
-_NAMED = " ".join(f"WHEN {number} THEN '{s}'" for number, s in enumerate(_ORDER))
+_RANKED = " ".join(
+    f"WHEN '{s}' THEN {number}" for number, s in enumerate(COMBINED_ORDER)
+)
+_NAMED = " ".join(
+    f"WHEN {number} THEN '{s}'" for number, s in enumerate(COMBINED_ORDER)
+)
 
 
 class Candidate(NamedTuple):
@@ -150,9 +150,8 @@ class Statements:
 
 
 def list_lower(status: Status) -> list[str]:
-    """Return the statuses that an event may raise to this one."""
-    lower: list[str] = [name for name, rank in RANKS.items() if rank < RANKS[status]]
-    return [str(name.value) for name in (*map(Status, lower), *WITHOUT_RANK)]
+    """Return the statuses that an event with this status replaces."""
+    return [other.value for other in Status if status.can_replace(other)]
 
 
 def _places(values: Collection[object]) -> str:

@@ -29,12 +29,10 @@ from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.exceptions import OutcomeUnknown
 from django_turbosmtp.models import (
-    RANKS,
     Event,
     Message,
     Payload,
     Recipient,
-    Status,
     Suppression,
     Unmatched,
 )
@@ -804,12 +802,6 @@ def test_committed_before_2xx(tracked: Any, sandbox: Sandbox) -> None:
         tracking.disconnect(receive)
     assert seen == [False]
     assert Event.objects.count() == 1
-
-
-def test_ranks_are_of_all_that_events_tell() -> None:
-    assert set(RANKS) <= set(Status.values)
-    with transaction.atomic():
-        assert Event.objects.count() == 0
 
 
 class TestPages:

@@ -14,8 +14,9 @@ from django.utils.dateparse import parse_datetime
 
 from django_turbosmtp.conf.log import read_log_settings
 from django_turbosmtp.exceptions import InvalidAddress
-from django_turbosmtp.models import Reason, Suppression
+from django_turbosmtp.models import Suppression
 from django_turbosmtp.payload.addresses import parse
+from django_turbosmtp.statuses import Reason
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -34,10 +35,10 @@ class Command(BaseCommand):
         """Define a subcommand for each."""
         actions = parser.add_subparsers(dest="action", required=True)
         listing = actions.add_parser("list", help="print them, the newest first")
-        listing.add_argument("--reason", choices=Reason.values)
+        listing.add_argument("--reason", choices=list(Reason))
         adding = actions.add_parser("add", help="write to these no more")
         adding.add_argument("address", nargs="+")
-        adding.add_argument("--reason", choices=Reason.values, default=Reason.MANUAL)
+        adding.add_argument("--reason", choices=list(Reason), default=Reason.MANUAL)
         adding.add_argument("--note", default="")
         removing = actions.add_parser("remove", help="write to these again")
         removing.add_argument("address", nargs="+")
@@ -45,7 +46,7 @@ class Command(BaseCommand):
             "import", help="add those of a CSV file, or of a file with one on each line"
         )
         importing.add_argument("path", help='the file, or "-" for standard input')
-        importing.add_argument("--reason", choices=Reason.values, default=Reason.MANUAL)
+        importing.add_argument("--reason", choices=list(Reason), default=Reason.MANUAL)
         exporting = actions.add_parser("export", help="write all as CSV")
         exporting.add_argument("path", help='a new file, or "-" for standard output')
 
@@ -137,7 +138,7 @@ def _read_rows(file: TextIO, reason: str) -> Iterator[dict[str, str]]:
                 continue
         entry = dict(zip(head, cells, strict=False)) if head else {"address": cells[0]}
         entry.setdefault("address", entry.get("email", ""))
-        if entry.get("reason") not in Reason.values:
+        if entry.get("reason") not in set(Reason):
             entry["reason"] = reason
         yield entry
 
