@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was
 from django_turbosmtp._lib.secrets import hide
@@ -14,24 +16,26 @@ from django_turbosmtp._lib.versions import (
     HAS_MAILERS,
     build_backend_kwargs,
     build_configuration_error,
+    get_mailer,
+    list_mailers,
     names_passed_by_django,
 )
 from django_turbosmtp.api import Client
 from django_turbosmtp.api.shared import share_session
+from django_turbosmtp.conf.accounts import Account
 from django_turbosmtp.conf.problems import describe_unknown_option
 from django_turbosmtp.conf.settings import OPTION_NAMES, hide_secrets, load
-from django_turbosmtp.delivery import deliver
+from django_turbosmtp.delivery.engine import Engine
 from django_turbosmtp.delivery.guard import build_guard
+from django_turbosmtp.delivery.windows import send_in_windows
 from django_turbosmtp.exceptions import TurboSMTPError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from django_turbosmtp.api.session import Session
-    from django_turbosmtp.conf.settings import Settings
-    from django_turbosmtp.delivery import Delivery
-    from django_turbosmtp.delivery.jobs import Job
-    from django_turbosmtp.models import Message, Recipient
+    from django_turbosmtp.conf.settings import Credentials, Settings
+    from django_turbosmtp.delivery.windows import Delivery
 
 #: Keep this many connections per process and host where MAX_CONNECTIONS is less: more
 #: threads of a server than that, sending at once, make urllib3 warn.
@@ -105,45 +109,32 @@ class EmailBackend(BaseEmailBackend):
         """
         if not email_messages:
             return 0
-        delivery = deliver(
-            email_messages,
-            client=self._build_client(),
-            settings=self.settings,
-            sender=type(self),
-            keep=self._keep,
-            is_told=self._is_told,
+        delivery = send_in_windows(
+            email_messages, self.build_engine(), is_reported=self._is_reported
         )
         if delivery.failures or delivery.cut_short_by is not None:
             raise _build_failure(delivery)
         return delivery.accepted
 
-    def send_again(self, row: Message) -> Job:
-        """Send a message of the log again, and return what became of it.
+    def build_engine(self) -> Engine:
+        """Return what sends and records messages with the settings of this backend.
 
-        Raise `delivery.again.NotSentAgain` where nothing was sent.
+        Raise ImproperlyConfigured if a callable returns no usable credential.
         """
-        # Here, since models cannot be imported where the app is not installed.
-        from django_turbosmtp.delivery.again import send_again
-
-        return send_again(
-            row,
-            client=self._build_client(),
+        credentials = self.settings.credentials()
+        return Engine(
+            client=self._build_client(credentials),
             settings=self.settings,
             sender=type(self),
+            account=Account(user=credentials.user),
             keep=self._keep,
         )
 
-    def require_waiting(self, row: Message) -> list[Recipient]:
-        """Return whom `send_again` would send to; raise what it raises."""
-        from django_turbosmtp.delivery.again import require_waiting
-
-        return require_waiting(row, self._keep, self.settings)
-
-    def _build_client(self) -> Client:
+    def _build_client(self, credentials: Credentials) -> Client:
         session = self._session or self._share_session()
-        return Client(session, self.settings, self.settings.credentials())
+        return Client(session, self.settings, credentials)
 
-    def _is_told(self, error: BaseException) -> bool:
+    def _is_reported(self, error: BaseException) -> bool:
         return not (self.fail_silently and isinstance(error, TurboSMTPError))
 
 
@@ -154,6 +145,25 @@ def is_our_backend(path: str) -> bool:
     except ImportError:
         return False
     return isinstance(found, type) and issubclass(found, EmailBackend)
+
+
+def find_backend(alias: str) -> EmailBackend:
+    """Return the backend of a mailer as it is set up now; "" is that of EMAIL_BACKEND.
+
+    Raise ImproperlyConfigured if no such mailer uses our backend.
+    """
+    found: Any = None
+    if HAS_MAILERS and alias:
+        found = get_mailer(alias)
+    elif not alias:
+        # A subclass, if the site uses one.
+        path = list_mailers().get(None, {}).get("BACKEND", "")
+        found = import_string(path)() if is_our_backend(path) else EmailBackend()
+    if not isinstance(found, EmailBackend):
+        raise ImproperlyConfigured(
+            _("The settings have no turboSMTP mailer “%s”.") % alias
+        )
+    return found
 
 
 def _build_failure(delivery: Delivery) -> BaseException:

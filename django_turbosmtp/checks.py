@@ -28,13 +28,13 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.urls import NoReverseMatch, reverse
 
 from django_turbosmtp._lib.hosts import is_loopback
 from django_turbosmtp._lib.versions import HAS_MAILERS, chooses_mailer, list_mailers
+from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.conf.keys import KEYS, describe_url
-from django_turbosmtp.conf.log import read_log_settings
 from django_turbosmtp.conf.problems import describe_unknown_option, find_problems
 from django_turbosmtp.conf.settings import OPTION_NAMES, merge_options
 from django_turbosmtp.conf.webhook import read_webhook_secrets
@@ -273,33 +273,32 @@ def check_tables(
     """
     if sys.argv[1:2] == ["migrate"]:
         return []
-    aliases = set()
-    for _, options in list(_find_our_mailers()) or [(None, {})]:
-        alias = _read_value(options, "LOG_USING")
-        # A wrong one has a check of its own.
-        if _read_value(options, "LOG") is not False and not KEYS["LOG_USING"].complain(
-            alias
-        ):
-            aliases.add(alias or router.db_for_write(Message))
-    found: list[CheckMessage] = []
-    for alias in sorted(aliases.intersection(databases or ())):
-        try:
-            with connections[alias].cursor() as cursor:
-                tables = connections[alias].introspection.table_names(cursor)
-        except DatabaseError:
-            # No database to ask: not ours to report, and no reason to fail.
-            continue
-        if Message._meta.db_table not in tables:
-            found.append(
-                Warning(
-                    f"The log's tables are missing in the database {alias!r}: mail"
-                    " goes out and leaves no row.",
-                    hint="Run: manage.py migrate"
-                    + ("" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"),
-                    id="turbosmtp.W006",
-                )
-            )
-    return found
+    mailers = list(_find_our_mailers()) or [(None, {})]
+    if all(_read_value(options, "LOG") is False for _, options in mailers):
+        return []
+    try:
+        alias = choose_log_database()
+    except ImproperlyConfigured:
+        return []  # another check reports it
+    if alias not in (databases or ()):
+        return []
+    try:
+        with connections[alias].cursor() as cursor:
+            tables = connections[alias].introspection.table_names(cursor)
+    except DatabaseError:
+        # No database to ask: not ours to report, and no reason to fail.
+        return []
+    if Message._meta.db_table in tables:
+        return []
+    option = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
+    return [
+        Warning(
+            f"The log's tables are missing in the database {alias!r}: mail goes out"
+            " and leaves no row.",
+            hint=f"Run: manage.py migrate{option}",
+            id="turbosmtp.W006",
+        )
+    ]
 
 
 def check_events(
@@ -310,7 +309,7 @@ def check_events(
     """Warn where mail goes out and turboSMTP tells nothing of it."""
     try:
         address = reverse("turbosmtp:webhook")
-        alias = read_log_settings().using or router.db_for_write(Message)
+        alias = choose_log_database()
         silent = (
             alias in (databases or ())
             and read_webhook_secrets()

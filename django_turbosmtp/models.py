@@ -114,6 +114,8 @@ class Message(models.Model):
         help_text=_("turboSMTP's own id. Blind copies alone have one for each."),
     )
     mailer = models.CharField(_("mailer"), max_length=100, blank=True)
+    #: The fingerprint of the account (`conf.accounts`), "" if it is not known.
+    account = models.CharField(max_length=32, blank=True, editable=False)
     api_version = models.PositiveSmallIntegerField(_("API version"))
     from_email = models.TextField(pgettext_lazy("sender", "from"), blank=True)
     subject = models.TextField(_("subject"), blank=True)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("short_waits")
 
 @pytest.fixture(autouse=True)
 def windows_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_turbosmtp.delivery.engine.WINDOW", 10)
+    monkeypatch.setattr("django_turbosmtp.delivery.windows.WINDOW", 10)
 
 
 def test_a_window_is_sent_and_let_go_before_the_next_is_drawn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+_Result = TypeVar("_Result")
 
 
 def is_inherited(connection: BaseDatabaseWrapper) -> bool:
@@ -45,14 +47,14 @@ def is_in_event_loop() -> bool:
     return True
 
 
-def run_in_thread(work: Callable[[], None]) -> None:
-    """Do work in a thread of its own, with connections of its own, and wait for it."""
+def run_in_thread(work: Callable[[], _Result]) -> _Result:
+    """Call ``work`` in a thread with its own connections, and return its result."""
 
-    def work_and_close() -> None:
+    def work_and_close() -> _Result:
         try:
-            work()
+            return work()
         finally:
             connections.close_all()
 
     with ThreadPoolExecutor(1, thread_name_prefix="turbosmtp-log") as pool:
-        pool.submit(work_and_close).result()
+        return pool.submit(work_and_close).result()

@@ -31,7 +31,8 @@ TIMES = 100
 def name_query(queryset: QuerySet[Any]) -> str:
     """Return what `remember` may know the rows of a query by: all that it asks for."""
     try:
-        return f"{queryset.db} {queryset.query}"
+        compiler = queryset.query.get_compiler(queryset.db)
+        return f"{queryset.db} {compiler.as_sql()}"
     except EmptyResultSet:
         return f"{queryset.db} nothing"
 

@@ -26,7 +26,7 @@ from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.sending import SendingPages
 from django_turbosmtp.admin.show import show_error, show_labels, show_status, show_time
 from django_turbosmtp.admin.story import describe_events
-from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.log.querysets import search
 from django_turbosmtp.models import Message
 
@@ -114,7 +114,7 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
         css: ClassVar = {"all": ["turbosmtp/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        return super().get_queryset(request).using(read_log_settings().using)
+        return super().get_queryset(request).using(choose_log_database())
 
     def get_urls(self) -> list[Any]:
         """Add the pages of our own."""

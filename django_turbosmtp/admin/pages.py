@@ -26,7 +26,6 @@ from django_turbosmtp.admin.detail import Reader
 from django_turbosmtp.admin.export import build_eml, write_csv
 from django_turbosmtp.admin.people import describe_person
 from django_turbosmtp.admin.preview import build_preview, show_own_pictures
-from django_turbosmtp.admin.resend import add_payload
 from django_turbosmtp.log.querysets import add_relations, lacks_events
 from django_turbosmtp.models import Content, Message
 
@@ -158,7 +157,7 @@ class ReadingPages(_Base):
         self._require(request, *permissions)
         try:
             rows = self.get_queryset(request).select_related("resend_of")
-            message = add_relations(add_payload(rows)).get(pk=key)
+            message = add_relations(rows).get(pk=key)
         except (Message.DoesNotExist, ValidationError):
             if not allowed:
                 raise PermissionDenied from None

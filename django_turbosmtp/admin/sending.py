@@ -12,14 +12,19 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 
 from django_turbosmtp.admin.pages import ReadingPages
-from django_turbosmtp.admin.resend import find_mailer, require_resendable
 from django_turbosmtp.admin.sentences import describe_fate
 from django_turbosmtp.admin.show import show_status, show_time
 from django_turbosmtp.admin.testmail import TestMailForm, build_test_mail
-from django_turbosmtp.delivery.again import NotSentAgain
+from django_turbosmtp.backends import find_backend
+from django_turbosmtp.delivery.decision import (
+    NotSentAgain,
+    plan_resend,
+    require_resendable,
+)
+from django_turbosmtp.delivery.resend import describe_other_account, resend
 from django_turbosmtp.exceptions import TurboSMTPError
 from django_turbosmtp.models import Message
-from django_turbosmtp.statuses import Outcome, Status
+from django_turbosmtp.statuses import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +33,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
-    from django_turbosmtp.backends import EmailBackend
-
-
-#: Statuses of recipients of whom nobody knows whether they got it.
-_UNSURE = {Status.UNKNOWN, Status.SENDING}
+    from django_turbosmtp.delivery.engine import Engine
 
 
 class SendingPages(ReadingPages):
@@ -50,31 +51,52 @@ class SendingPages(ReadingPages):
         message = self._find(request, pk, "resend_message")
         back = self._build_url("change", pk)
         try:
-            backend = require_resendable(message)
-            recipients = backend.require_waiting(message)
+            engine = self._build_engine(message)
+            plan = plan_resend(message, engine)
         except NotSentAgain as reason:
             self.message_user(request, str(reason), messages.ERROR)
             return HttpResponseRedirect(back)
-        if request.method == "POST":
-            return HttpResponseRedirect(self._send_again(request, message, backend))
+        agreed = request.POST.get("account") == engine.account.fingerprint
+        if request.method == "POST" and (agreed or not plan.is_other_account):
+            url = self._send_again(request, message, engine, agreed=agreed)
+            return HttpResponseRedirect(url)
         context = {
             "message": message,
-            "recipients": recipients,
-            # Of blind copies each had a request: the message may be "accepted".
-            "may_have_arrived": any(one.status in _UNSURE for one in recipients),
+            "recipients": plan.recipients,
+            "may_have_arrived": plan.may_have_arrived,
+            "other_account": describe_other_account(message)
+            if plan.is_other_account
+            else "",
+            "account": engine.account.fingerprint,
+            "asked_before": request.method == "POST",
             "status": show_status(message.status),
             "time": show_time(message.created_at),
             "title": _("Send again?"),
         }
         return self._render(request, "resend", context)
 
-    def _send_again(
-        self, request: HttpRequest, message: Message, backend: EmailBackend
-    ) -> str:
-        """Send a message again, say what became of it, and return where to look."""
+    def _build_engine(self, message: Message) -> Engine:
+        """Return the engine of the message's mailer as it is set up now.
+
+        Raise `NotSentAgain` if there is none.
+        """
         try:
-            job = backend.send_again(message)
-        except (NotSentAgain, ImproperlyConfigured) as reason:
+            return find_backend(message.mailer).build_engine()
+        except ImproperlyConfigured as error:
+            raise NotSentAgain(str(error)) from None
+
+    def _send_again(
+        self,
+        request: HttpRequest,
+        message: Message,
+        engine: Engine,
+        *,
+        agreed: bool,
+    ) -> str:
+        """Send a message again, show the result, and return the URL of its page."""
+        try:
+            job = resend(message, engine, allow_other_account=agreed)
+        except NotSentAgain as reason:
             text = _("Nothing was sent. %s") % reason
             self.message_user(request, text, messages.ERROR)
             return self._build_url("change", message.pk)
@@ -106,8 +128,8 @@ class SendingPages(ReadingPages):
         """Send a test mail, say what became of it, and return where to look."""
         message = build_test_mail(data["to"], request.get_host())
         try:
-            find_mailer(data.get("mailer", "")).send_messages([message])
-        except (NotSentAgain, ImproperlyConfigured, TurboSMTPError) as error:
+            find_backend(data.get("mailer", "")).send_messages([message])
+        except (ImproperlyConfigured, TurboSMTPError) as error:
             text = _("The test mail: %s") % error
             self.message_user(request, text, messages.ERROR)
         else:
@@ -128,7 +150,7 @@ class SendingPages(ReadingPages):
         no_resend = ""
         if request.user.has_perm("turbosmtp.resend_message"):
             try:
-                require_resendable(message)
+                require_resendable(message, self._build_engine(message))
             except NotSentAgain as reason:
                 no_resend = str(reason)
             else:

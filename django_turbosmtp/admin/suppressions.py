@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
+from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.models import Suppression
 from django_turbosmtp.payload.addresses import normalize_address, parse
@@ -32,12 +33,20 @@ class SuppressionForm(_ModelForm):
         fields = ("address", "reason", "note")
 
     def clean_address(self) -> str:
-        """Return the address in lower case, its domain as it is sent."""
+        """Return the address in lower case, its domain in IDNA."""
         try:
             mailbox = parse(self.cleaned_data["address"], "address")
         except InvalidAddress as error:
             raise forms.ValidationError(str(error)) from None
-        return mailbox.addr_spec.lower()
+        address = mailbox.addr_spec.lower()
+        # Django's own check would ask the database that the router reads from.
+        rows = Suppression.objects.using(choose_log_database())
+        if rows.filter(address=address).exists():
+            raise self.instance.unique_error_message(Suppression, ("address",))
+        return address
+
+    def validate_unique(self) -> None:
+        """Leave it to `clean_address`."""
 
 
 @admin.register(Suppression)
@@ -59,6 +68,9 @@ class SuppressionAdmin(_ModelAdmin):
         """Let nobody: what somebody is suppressed for was so, or is lifted."""
         return False
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Suppression]:
+        return super().get_queryset(request).using(choose_log_database())
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Suppression], search_term: str
     ) -> tuple[QuerySet[Suppression], bool]:
@@ -73,9 +85,13 @@ class SuppressionAdmin(_ModelAdmin):
     def save_model(
         self, request: HttpRequest, obj: Suppression, form: Any, change: bool
     ) -> None:
-        """Say who entered it."""
+        """Save in the log's database, with the name of the user as the source."""
         obj.source = request.user.get_username()[:100]
-        super().save_model(request, obj, form, change)
+        obj.save(using=choose_log_database())
+
+    def delete_model(self, request: HttpRequest, obj: Suppression) -> None:
+        """Delete from the log's database."""
+        obj.delete(using=choose_log_database())
 
     @admin.display(description=_("note"))
     def short_note(self, suppression: Suppression) -> str:

@@ -43,6 +43,15 @@ def find_problems(
             problems.append(_report_unknown_key(key))
         elif value is None and key in _NONE_IS_UNSET:
             continue
+        elif key == "LOG_USING" and key.lower() in (options or {}):
+            problems.append(
+                Problem(
+                    id="turbosmtp.E035",
+                    text=f"{_name_place(key, options or {}, alias)} is set: the log"
+                    " cannot be split over several databases.",
+                    hint="Set TURBOSMTP['LOG_USING'], for all mailers.",
+                )
+            )
         elif complaint := KEYS[key].complain(value):
             text = f"{_name_place(key, options or {}, alias)} {complaint}"
             problems.append(Problem(id=KEYS[key].check_id, text=text))

@@ -1,5 +1,1 @@
-"""The one engine: prepare in the caller's thread, transmit, conclude."""
-
-from django_turbosmtp.delivery.engine import Delivery, deliver
-
-__all__ = ["Delivery", "deliver"]
+"""Sending: prepare, transmit, conclude and record; and sending again."""

@@ -17,7 +17,7 @@ logger = get_logger("django_turbosmtp.delivery")
 
 
 def mark_unknown(jobs: Sequence[Job]) -> None:
-    """Say of every message that is about to leave that its outcome is not known.
+    """Set every message that is about to be sent to "unknown".
 
     So that no status denies a delivery, whatever interrupts the call and whenever.
     """
@@ -29,13 +29,12 @@ def mark_unknown(jobs: Sequence[Job]) -> None:
 
 
 def conclude(jobs: Sequence[Job]) -> None:
-    """Set the outcome of every message whose requests were there to be sent."""
-    sent = [job for job in jobs if job.requests]
+    """Set the outcome of every message that had requests, once."""
+    sent = [job for job in jobs if job.requests and not job.is_concluded]
     failures = [_conclude(job) for job in sent]
     # Only now: whatever logging does, all statuses stand.
     for job, failed in zip(sent, failures, strict=True):
         _report(job, failed)
-    _report_untried(sent)
 
 
 def announce(jobs: Sequence[Job], sender: type) -> None:
@@ -78,10 +77,13 @@ def _conclude(job: Job) -> list[Request]:
     else:
         status.outcome = Outcome.UNKNOWN if unknown else Outcome.REFUSED
         job.error = status.error
+    job.is_concluded = True
     return failed
 
 
 def _say_what_to_do(error: OutcomeUnknown, request: Request, reference_id: str) -> None:
+    if error.reference_id:
+        return  # it does already
     error.reference_id = reference_id
     # API v1 has no field for it (docs/wire.rst, "Fields").
     known_there = "reference_id" in request.fields
@@ -117,7 +119,8 @@ def _report(job: Job, failed: Sequence[Request]) -> None:
         logger.warning("%s: %s: %s", status.reference_id, status.outcome, job.error)
 
 
-def _report_untried(jobs: Sequence[Job]) -> None:
-    untried = [job for job in jobs if not job.status.attempts]
+def report_untried(jobs: Sequence[Job]) -> None:
+    """Log, once for all, how many messages were not tried and why."""
+    untried = [job for job in jobs if job.requests and not job.status.attempts]
     if untried:
         logger.warning("%s messages: %s", len(untried), untried[0].error)

@@ -81,6 +81,7 @@ class Job:
     translation: Translation | None = None
     requests: list[Request] = field(default_factory=list)
     error: BaseException | None = None
+    is_concluded: bool = False
     original: UUID | None = None
     #: Addresses that are suppressed, in lower case, with the reason of each.
     left_out_for: Mapping[str, str] = field(default_factory=dict)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from django_turbosmtp.conf.accounts import Account
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.jobs import Job
     from django_turbosmtp.payload import Recipient
@@ -33,32 +34,37 @@ _MAX_TRIES = 100
 
 
 class Recorder:
-    """Tells the log of a call's messages, where there is a log."""
+    """Writes the messages of a call to the log, if there is a log."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, account: Account) -> None:
         self._settings = settings
+        self._account = account
         self._journal = open_journal(settings, _join_events)
         self._entries: dict[UUID, Entry] = {}
 
     def begin(self, jobs: Sequence[Job]) -> None:
-        """Tell of messages that are prepared: about to leave, or over already."""
+        """Write the rows of messages that are about to be sent, or will not be."""
         if self._journal is None:
             return
         for job in jobs:
             if job.requests or job.status.outcome:
                 try:
-                    self._entries[job.id] = build_entry(job, self._settings)
+                    self._entries[job.id] = build_entry(
+                        job, self._settings, self._account.fingerprint
+                    )
                 except Exception as error:  # noqa: BLE001 - the mail goes without a row
                     raise_interrupt(error)
                     report_failure(error, "before the send")
-        self._journal.begin(list(self._entries.values()))
+        self._journal.begin(
+            [self._entries[job.id] for job in jobs if job.id in self._entries]
+        )
 
     def has_written(self, job: Job) -> bool:
-        """Tell whether the row of this message is there."""
+        """Tell whether the row of this message is in the log."""
         return self._journal is not None and self._journal.has_written(job.id)
 
     def conclude(self, jobs: Sequence[Job]) -> None:
-        """Tell what became of those that were about to leave."""
+        """Write the outcomes of those that were about to be sent."""
         if self._journal is None:
             return
         self._journal.conclude(
@@ -68,7 +74,8 @@ class Recorder:
                 if job.requests and job.id in self._entries
             ]
         )
-        self._entries.clear()
+        for job in jobs:
+            self._entries.pop(job.id, None)
 
 
 def _join_events(mids: Sequence[str], references: Sequence[str], alias: str) -> None:
@@ -78,8 +85,11 @@ def _join_events(mids: Sequence[str], references: Sequence[str], alias: str) -> 
     join_events(mids, references, alias)
 
 
-def build_entry(job: Job, settings: Settings) -> Entry:
-    """Return what the log keeps of a prepared message."""
+def build_entry(job: Job, settings: Settings, account: str) -> Entry:
+    """Return a prepared message as the log stores it.
+
+    ``account``: the fingerprint of the account.
+    """
     attributes, translation = job.attributes, job.translation
     outcome = "" if job.requests else job.status.outcome or ""
     return Entry(
@@ -88,6 +98,7 @@ def build_entry(job: Job, settings: Settings) -> Entry:
         message=job.message,
         reference_id=attributes.reference_id if attributes else str(job.id),
         mailer=settings.alias or "",
+        account=account,
         api_version=settings.api_version,
         addressees=_list_addressees(job),
         status=_choose_status(job) if outcome else Status.SENDING,
@@ -124,6 +135,7 @@ def build_conclusion(job: Job, entry: Entry) -> Conclusion:
         error=job.status.error,
         results=results,
         payload=_build_payload(job) if failed and not job.original else None,
+        drops_payload=bool(job.original) and not failed,
         tries=_list_tries(job),
     )
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from collections import deque
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django_turbosmtp._lib.interrupts import raise_interrupt, runs_signal_handlers
 from django_turbosmtp._lib.loggers import get_logger
@@ -25,7 +24,7 @@ from django_turbosmtp.delivery.pace import Pace, choose_wait, fails_for_all, slo
 from django_turbosmtp.exceptions import APIError, OutcomeUnknown, TurboSMTPError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from django_turbosmtp.api import Client
     from django_turbosmtp.conf.settings import Settings
@@ -49,6 +48,9 @@ _LAST_WAIT = 1.0
 _gone: list[threading.Thread] = []
 
 
+_Owner = TypeVar("_Owner")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """What came of one try: ``wait`` seconds before another.
@@ -69,7 +71,7 @@ class Ending(enum.Enum):
 
 
 class Transmitter:
-    """Sends the requests of one call. Pace, brakes and the stop hold for all of it."""
+    """Sends the requests of one call. Pace, brakes and the stop apply to all of it."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client = client
@@ -77,129 +79,182 @@ class Transmitter:
         self._max_retries = settings.max_retries
         self._pace = Pace(settings.max_connections)
 
-    def send(self, requests: Sequence[Request]) -> None:
-        """Send every request, and write to each what came of it."""
-        batch = _Batch(requests)
-        workers = self._connections if len(requests) >= _WORTH_THREADS else 1
-        if workers == 1 and not runs_signal_handlers():
-            self._work(batch)
-            return
-        try:
-            if not self._start_threads(batch, workers):
-                # No further thread is to be had: this one does its part.
-                self._work(batch)
-            batch.wait()
-        except BaseException:
-            # Ctrl-C, a time limit, or the end of the process.
-            self._pace.stop()
-            batch.wait_at_most(_LAST_WAIT)
-            raise
-        batch.join()
-        _gone.extend(batch.threads)
+    def open(self, requests: int) -> Flight:
+        """Return a flight for about this many requests."""
+        workers = self._connections if requests >= _WORTH_THREADS else 1
+        return Flight(self._send, self._pace, workers)
 
-    def _start_threads(self, batch: _Batch, number: int) -> bool:
-        """Start up to ``number`` threads; return False where fewer are to be had.
-
-        One after the other, and no further one while those there are get through a
-        request each in `_RAMP_SECONDS`: threads that need not wait for answers only
-        wait for each other. There may be none to be had: at a limit of the system, at
-        the end of the process, and in a thread that outlives the main one. They are
-        daemons, for one whose start is interrupted never ends.
-        """
-        for started in range(min(number, batch.left)):
-            left = batch.left
-            while started and left and batch.pause(left - started):
-                left = batch.left
-            if not batch.left:
-                return True
-            # In the caller's context: what is silent there is silent here.
-            run = copy_context().run
-            name = f"turbosmtp_{started}"
-            thread = threading.Thread(
-                target=run, args=(self._work_in_thread, batch), name=name, daemon=True
-            )
-            batch.threads.append(thread)
-            try:
-                thread.start()
-            except Exception as error:
-                raise_interrupt(error)
-                if not isinstance(error, RuntimeError):
-                    raise
-                batch.threads.remove(thread)
-                return False
-        return True
-
-    def _work_in_thread(self, batch: _Batch) -> None:
-        _gone.clear()
-        failure: BaseException | None = None
-        try:
-            self._work(batch)
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            failure = error
-        batch.end(failure)
-
-    def _work(self, batch: _Batch) -> None:
-        while (request := batch.take()) is not None:
-            send_until_settled(request, self._client, self._max_retries, self._pace)
+    def _send(self, request: Request) -> None:
+        send_until_settled(request, self._client, self._max_retries, self._pace)
 
 
-class _Batch:
-    """The requests of a window, which workers take until there is none left.
+class Part(Generic[_Owner]):
+    """Requests that end together: their outcomes are recorded when all are settled."""
+
+    def __init__(self, owner: _Owner, requests: Sequence[Request]) -> None:
+        """Remember ``owner``, whatever the caller needs when the part has ended."""
+        self.owner = owner
+        self.requests = requests
+        self._settled: list[None] = []
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no request is waiting or on its way."""
+        return len(self._settled) >= len(self.requests)
+
+    def note_settled(self) -> None:
+        """Count one more request. Needs no lock: appending is atomic."""
+        self._settled.append(None)
+
+
+class Flight:
+    """Workers, and the parts that they send: more may be added while they do.
 
     Its waits are those of a C queue: Python's Condition, waiting in the main thread,
     drops what a signal handler raises, or raises an error of its own in its place.
     """
 
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self.threads: list[threading.Thread] = []
-        self._waiting = deque(requests)
+    def __init__(
+        self, send: Callable[[Request], None], pace: Pace, workers: int
+    ) -> None:
+        self.parts: list[Part[Any]] = []
+        self._send = send
+        self._pace = pace
+        self._workers = workers
+        # Only the main thread runs signal handlers, so no request is made in it.
+        self._is_inline = workers == 1 and not runs_signal_handlers()
+        self._queue: SimpleQueue[tuple[Request, Part[Any]] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._ends: list[BaseException | None] = []
         self._wake: SimpleQueue[None] = SimpleQueue()
+        self._low = 0
+        self._is_low_reported = True
 
-    def take(self) -> Request | None:
-        """Return the next request, None where there is none left."""
-        try:
-            return self._waiting.popleft()
-        except IndexError:
-            return None
+    def add(self, part: Part[Any]) -> None:
+        """Send the requests of a part, after those that were added before."""
+        self.parts.append(part)
+        self._low = len(part.requests) // 2
+        self._is_low_reported = False
+        for request in part.requests:
+            self._queue.put((request, part))
+        if self._is_inline:
+            self._drain()
+        elif part.requests and not self._threads:
+            self._start_thread()
 
     @property
-    def left(self) -> int:
-        """How many requests nobody has taken."""
-        return len(self._waiting)
+    def wants_more(self) -> bool:
+        """Whether the workers will soon be idle, unless a part is added."""
+        return self._queue.qsize() <= self._low
 
-    def pause(self, wanted: int) -> bool:
-        """Wait a moment; return whether then no more than ``wanted`` are left."""
-        self._see_end(_RAMP_SECONDS)
-        self._raise_failure()
-        return self.left <= wanted
+    def close(self) -> None:
+        """Let the workers end when they have sent everything. Add nothing after it."""
+        self._queue.put(None)
 
-    def end(self, failure: BaseException | None) -> None:
-        """Say that a thread takes no more, and what it failed with."""
+    def wait(self, *, until_low: bool) -> list[Part[Any]]:
+        """Wait until parts are settled, and return them.
+
+        ``until_low``: return an empty list as soon as the flight `wants_more`. Raise
+        the exception that ended a worker.
+        """
+        while True:
+            self._raise_failure()
+            settled = [part for part in self.parts if part.is_settled]
+            if settled or (until_low and self.wants_more):
+                return settled
+            self._wait_or_grow()
+
+    def land(self) -> None:
+        """Wait until all workers have ended, after `close`."""
+        while len(self._ends) < len(self._threads):
+            self._see_wake(None)
+            self._raise_failure()
+        # None is there beside a fork that follows.
+        for thread in self._threads:
+            thread.join()
+        _gone.extend(self._threads)
+
+    def stop(self) -> None:
+        """Begin nothing further; wait `_LAST_WAIT` for the requests on their way."""
+        self._pace.stop()
+        self.close()
+        until = time.monotonic() + _LAST_WAIT
+        while len(self._ends) < len(self._threads):
+            if not self._see_wake(max(0.0, until - time.monotonic())):
+                return
+
+    def _wait_or_grow(self) -> None:
+        """Wait for news; start a further thread unless those there keep up.
+
+        One after the other: threads that need not wait for answers only wait for each
+        other.
+        """
+        waiting, threads = self._queue.qsize(), len(self._threads)
+        may_grow = waiting > 0 and threads < self._workers and not self._is_inline
+        woken = self._see_wake(_RAMP_SECONDS if may_grow else None)
+        if may_grow and not woken and self._queue.qsize() > waiting - threads:
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        """Start a thread; if none is to be had, send everything in this one.
+
+        None is to be had at a limit of the system, at the end of the process, and in a
+        thread that outlives the main one. Threads are daemons, because one whose start
+        is interrupted never ends.
+        """
+        # In the caller's context: what is silent there is silent here.
+        run = copy_context().run
+        name = f"turbosmtp_{len(self._threads)}"
+        thread = threading.Thread(
+            target=run, args=(self._work_in_thread,), name=name, daemon=True
+        )
+        self._threads.append(thread)
+        try:
+            thread.start()
+        except Exception as error:
+            raise_interrupt(error)
+            if not isinstance(error, RuntimeError):
+                raise
+            self._threads.remove(thread)
+            self._workers = len(self._threads)
+            if not self._threads:
+                self._is_inline = True
+                self._drain()
+
+    def _work_in_thread(self) -> None:
+        _gone.clear()
+        failure: BaseException | None = None
+        try:
+            while (item := self._queue.get()) is not None:
+                self._work_on(*item)
+            # For the other workers.
+            self._queue.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            failure = error
         self._ends.append(failure)
         self._wake.put(None)
 
-    def wait(self) -> None:
-        """Wait until all threads have ended; raise what one of them failed with."""
-        while len(self._ends) < len(self.threads):
-            self._see_end(None)
-            self._raise_failure()
-        self._raise_failure()
-
-    def wait_at_most(self, seconds: float) -> None:
-        """Wait so many seconds for all threads to end, whatever they failed with."""
-        until = time.monotonic() + seconds
-        while len(self._ends) < len(self.threads):
-            if not self._see_end(max(0.0, until - time.monotonic())):
+    def _drain(self) -> None:
+        """Send everything in this thread."""
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
                 return
+            if item is not None:
+                self._work_on(*item)
 
-    def join(self) -> None:
-        """Wait until the threads are gone: none is beside a fork that follows."""
-        for thread in self.threads:
-            thread.join()
+    def _work_on(self, request: Request, part: Part[Any]) -> None:
+        if self.wants_more and not self._is_low_reported:
+            self._is_low_reported = True
+            self._wake.put(None)
+        self._send(request)
+        part.note_settled()
+        if part.is_settled:
+            self._wake.put(None)
 
-    def _see_end(self, seconds: float | None) -> bool:
-        """Wait for the end of a thread; return whether there was one in time."""
+    def _see_wake(self, seconds: float | None) -> bool:
+        """Wait for news; return whether there was some in time."""
         try:
             self._wake.get(timeout=seconds)
         except Empty:

@@ -38,6 +38,7 @@ class Entry:
     message: Any
     reference_id: str
     mailer: str
+    account: str
     api_version: int
     addressees: Sequence[Addressee]
     status: str
@@ -82,7 +83,8 @@ class Conclusion:
     """What became of an entry that was about to be sent.
 
     ``results``: of every recipient that a request went to; each stands for all of them
-    where ``uniform``. ``payload``: the pieces of the JSON to keep, None for nothing.
+    where ``uniform``. ``payload``: the pieces of the JSON to store, None for nothing.
+    ``drops_payload``: the payload that is stored already is no longer needed.
     ``tries``: the requests, unless the first of each was accepted.
     """
 
@@ -95,6 +97,7 @@ class Conclusion:
     error: BaseException | None
     results: Sequence[Result]
     payload: Iterable[bytes] | None = None
+    drops_payload: bool = False
     tries: Sequence[Try] = ()
 
     @property

@@ -5,6 +5,7 @@ Whatever fails here is logged and goes no further: the mail is sent without its 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -12,20 +13,17 @@ from django.db import (
     DatabaseError,
     DataError,
     IntegrityError,
-    InterfaceError,
     InternalError,
-    OperationalError,
     connections,
-    router,
     transaction,
 )
-from django.db.transaction import TransactionManagementError
 
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.text import shorten
-from django_turbosmtp._lib.threads import is_in_event_loop, is_inherited, run_in_thread
+from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.conf.webhook import has_webhook
+from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.storable import WIDTHS, is_about_text
 
 if TYPE_CHECKING:
@@ -41,6 +39,9 @@ logger = get_logger("django_turbosmtp.log")
 
 #: Take the database and not the messages for the cause after this many refused rows.
 MAX_REFUSED_IN_A_ROW = 5
+
+#: Write at most this many times. The caller waits meanwhile.
+_ATTEMPTS = 2
 
 #: MySQL's numbers of errors that name no value: no such table, too many connections,
 #: access denied, no such database, lock wait, deadlock, no server, server gone, lost.
@@ -82,10 +83,11 @@ class Journal:
         return key in self._written
 
     def conclude(self, conclusions: Sequence[Conclusion]) -> None:
-        """Write what became of those that `begin` wrote as about to leave."""
+        """Write the outcomes of messages that `begin` wrote as about to leave."""
         if conclusions:
             self._write_or_report(lambda: self._update(conclusions), "after the send")
-        self._written.clear()
+        for conclusion in conclusions:
+            self._written.pop(conclusion.entry.id, None)
 
     def _insert_each(self, entries: Sequence[Entry]) -> None:
         """Insert the rows of all, or one by one where those of one are refused.
@@ -139,8 +141,10 @@ class Journal:
         failure = self._insert_missing(conclusions)
         there = [c for c in conclusions if c.entry.id in self._written]
         kept = [c for c in there if self._written[c.entry.id]]
-        alone = len(there) == 1 and there[0].payload is None and not there[0].tries
-        if alone and not connections[self._alias].in_atomic_block:
+        plain = len(there) == 1 and not (
+            there[0].payload or there[0].tries or there[0].drops_payload
+        )
+        if plain and not connections[self._alias].in_atomic_block:
             # In no transaction, which is two statements less: both may be done again,
             # and the message says last that all is written.
             statements.update_recipients(there, self._alias)
@@ -150,6 +154,7 @@ class Journal:
                 statements.update_messages(there, self._alias, self._width)
                 statements.update_recipients(there, self._alias)
                 statements.insert_payloads(kept, self._alias)
+                statements.delete_payloads(there, self._alias)
                 statements.insert_attempts(there, kept, self._alias, self._width)
         # Of all mailers, for there is one webhook.
         join = self._join_events
@@ -179,40 +184,18 @@ class Journal:
             return error
         return None
 
-    @property
-    def _alias(self) -> str:
-        from django_turbosmtp.models import Message
-
-        return self._settings.log_using or router.db_for_write(Message)
-
     def _write_or_report(self, write: Callable[[], None], when: str) -> None:
         try:
-            if is_in_event_loop() or is_inherited(connections[self._alias]):
-                run_in_thread(lambda: self._write(write))
-            else:
-                self._write(write)
+            run_statements(
+                lambda: self._write_narrower(write), self._alias, attempts=_ATTEMPTS
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
             raise_interrupt(error)
             report_failure(error, when)
 
-    def _write(self, write: Callable[[], None]) -> None:
-        connection = connections[self._alias]
-        if connection.in_atomic_block:
-            if connection.needs_rollback:
-                raise TransactionManagementError(
-                    "The transaction around the send is broken already."
-                )
-            self._write_narrower(write)
-            return
-        may_be_stale = connection.connection is not None
-        try:
-            self._write_narrower(write)
-        except (InterfaceError, OperationalError):
-            if not may_be_stale or connection.vendor == "sqlite":
-                raise
-            # The server may have closed it while it was idle.
-            connection.close()
-            self._write_narrower(write)
+    @cached_property
+    def _alias(self) -> str:
+        return choose_log_database()
 
     def _write_narrower(self, write: Callable[[], None]) -> None:
         """Write, with fewer letters where the database does not know all of them."""

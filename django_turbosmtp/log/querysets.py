@@ -191,9 +191,10 @@ def read_payload(message: Message) -> bytes:
 
 
 def add_relations(queryset: QuerySet[Message]) -> QuerySet[Message]:
-    """Annotate whether a message has tries, events and resends: few have."""
+    """Annotate whether a message has a payload, tries, events and resends: few have."""
     alias = queryset.db
     return queryset.annotate(
+        has_payload=Exists(Payload.objects.using(alias).filter(message=OuterRef("pk"))),
         has_tries=Exists(Attempt.objects.using(alias).filter(message=OuterRef("pk"))),
         has_events=Exists(Event.objects.using(alias).filter(message=OuterRef("pk"))),
         has_resends=Exists(Resend.objects.using(alias).filter(original=OuterRef("pk"))),

@@ -83,6 +83,7 @@ def build_rows(
             "reference_id", entry.reference_id, MAX_REFERENCE_LENGTH
         ),
         mailer=keep.text("mailer", entry.mailer, 100),
+        account=entry.account,
         api_version=entry.api_version,
         from_email=keep.text("from_email", getattr(message, "from_email", "")),
         subject=keep.redacted("subject", getattr(message, "subject", "")),

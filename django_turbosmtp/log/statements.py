@@ -198,6 +198,13 @@ def insert_payloads(conclusions: Sequence[Conclusion], alias: str) -> None:
         _insert(Payload, group, alias)
 
 
+def delete_payloads(conclusions: Sequence[Conclusion], alias: str) -> None:
+    """Delete the stored payloads that are no longer needed."""
+    ids = [c.entry.id for c in conclusions if c.drops_payload]
+    if ids:
+        Payload.objects.using(alias).filter(message__in=ids).delete()
+
+
 def insert_attempts(
     conclusions: Sequence[Conclusion],
     kept: Sequence[Conclusion],

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.apps import apps
-from django.db import connections, router, transaction
+from django.db import connections, transaction
 from django.utils.crypto import salted_hmac
 
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
-from django_turbosmtp._lib.threads import is_in_event_loop, is_inherited, run_in_thread
+from django_turbosmtp.conf.database import choose_log_database
+from django_turbosmtp.log.connection import run_statements
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -36,16 +37,9 @@ def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
     """
     if not (settings.suppress and addresses and _is_installed()):
         return {}
-    found: dict[str, str] = {}
-
-    def ask() -> None:
-        found.update(_ask(sorted(addresses), settings))
-
     try:
-        if is_in_event_loop() or is_inherited(connections[_choose_alias(settings)]):
-            run_in_thread(ask)
-        else:
-            ask()
+        alias = choose_log_database()
+        return run_statements(lambda: dict(_find(sorted(addresses), alias)), alias)
     except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
         raise_interrupt(error)
         logger.error(  # noqa: TRY400 - its text may hold addresses
@@ -53,30 +47,24 @@ def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
             " (If the tables are missing: manage.py migrate)",
             type(error).__name__,
         )
-    return found
+        return {}
 
 
 def _is_installed() -> bool:
     return apps.models_ready and apps.is_installed("django_turbosmtp")
 
 
-def _choose_alias(settings: Settings) -> str:
+def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
+    """Yield those of ``addresses`` that are suppressed, and the reason of each."""
     from django_turbosmtp.models import Suppression
 
-    return settings.log_using or router.db_for_write(Suppression)
-
-
-def _ask(addresses: Sequence[str], settings: Settings) -> Iterator[tuple[str, str]]:
-    from django_turbosmtp.models import Suppression
-
-    alias = _choose_alias(settings)
     rows = Suppression.objects.using(alias).order_by()
     for start in range(0, len(addresses), _CHUNK):
         part = {address: address for address in addresses[start : start + _CHUNK]}
         part |= {hash_address(address): address for address in list(part)}
         found = rows.filter(address__in=part).values_list("address", "reason")
         if connections[alias].in_atomic_block:
-            # A failure must not break the transaction of the caller's.
+            # An error must not break the caller's transaction.
             with transaction.atomic(using=alias):
                 pairs = list(found)
         else:

@@ -21,7 +21,7 @@ from django_turbosmtp.testing.outcomes import FAILURES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from django_turbosmtp.conf.settings import Settings
+    from django_turbosmtp.conf.settings import Credentials, Settings
 
 _mids = itertools.count(10**18)
 
@@ -65,7 +65,7 @@ class OutboxBackend(EmailBackend):
                     kept.sent_using = self.settings.alias
                     mail.outbox.append(kept)
 
-    def _build_client(self) -> Client:
+    def _build_client(self, credentials: Credentials) -> Client:  # noqa: ARG002
         return _OutboxClient(self.settings)
 
 

@@ -12,15 +12,14 @@ import hmac
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import connections, router, transaction
+from django.db import connections, transaction
 from django.http import HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
-from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.conf.webhook import read_webhook_secrets
-from django_turbosmtp.models import Event
 from django_turbosmtp.signals import ESP_NAME, tracking
 from django_turbosmtp.tracking.events import MalformedBody, read_body
 from django_turbosmtp.tracking.record import add_data, keep_events
@@ -123,7 +122,7 @@ def _store(body: bytes) -> int:
         events = read_body(body)
     except MalformedBody as error:
         raise _Answer(400, str(error)) from None
-    alias = read_log_settings().using or router.db_for_write(Event)
+    alias = choose_log_database()
     new = [one for one in keep_events(events, alias) if one.is_new]
     if tracking.has_listeners():
         add_data(new, alias)

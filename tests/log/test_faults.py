@@ -177,7 +177,8 @@ def test_rows_roll_back_with_the_caller(logged: Any, sandbox: Sandbox) -> None:
 @pytest.mark.django_db(transaction=True, databases=["default", "second"])
 def test_a_second_alias_keeps_them(logged: Any, sandbox: Sandbox) -> None:
     with transaction.atomic():
-        send(new(), log_using="second")
+        logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": "second"}
+        send(new())
         transaction.set_rollback(True)
     assert Message.objects.get().outcome == "accepted"
 
@@ -212,9 +213,10 @@ def test_no_database_there(
         "NAME": str(tmp_path / "no" / "such" / "folder"),
         "OPTIONS": {},
     }
+    logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": "gone"}
     try:
         with django_db_blocker.unblock():
-            assert send(new(), log_using="gone") == 1
+            assert send(new()) == 1
     finally:
         del connections.databases["gone"]
         del connections["gone"]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import threading
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, connections
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.conf.accounts import FINGERPRINT_LENGTH
+from django_turbosmtp.delivery.decision import NotSentAgain
+from django_turbosmtp.delivery.resend import resend as resend_row
 from django_turbosmtp.models import Attachment, Message, Payload, Recipient
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import post_send
@@ -414,6 +418,83 @@ def test_mime_with_attachments(wire: Any, admin_client: Client) -> None:
     names = Attachment.objects.filter(message=again).values_list("name", "sha256")
     assert list(names) == list(row.attachments.values_list("name", "sha256"))
     assert again.content.text == row.content.text
+
+
+class TestTheAccount:
+    """Another account is never used without a question."""
+
+    OTHER: ClassVar = {"consumer_key": "other-key", "consumer_secret": "other-secret"}
+
+    def read_keys(self, wire: Any) -> list[str]:
+        return [headers["consumerKey"] for _, headers, _ in wire.seen]
+
+    def test_a_row_has_a_fingerprint_and_no_key(self, wire: Any) -> None:
+        row = send(new())
+        other = send(new(), **self.OTHER)
+        assert len(row.account) == FINGERPRINT_LENGTH
+        assert row.account != other.account
+        assert send(new()).account == row.account
+        for stored in (row, other):
+            texts = str(list(Message.objects.filter(pk=stored.pk).values()))
+            assert "other-key" not in texts
+            assert "hunter2" not in texts
+
+    def test_it_asks_first(self, wire: Any, admin_client: Client) -> None:
+        row = send(new(), **self.OTHER)
+        asked = admin_client.get(build_url(row))
+        assert "turboSMTP account that the site does not use now" in asked.text
+        wire.answer = ACCEPT
+        answer = admin_client.post(build_url(row))
+        assert answer.status_code == 200
+        assert "Nothing was sent: please tick the box first." in answer.text
+        assert len(wire.seen) == 1
+        wrong = admin_client.post(build_url(row), {"account": "something else"})
+        assert wrong.status_code == 200
+        assert len(wire.seen) == 1
+
+        account = asked.context["account"]
+        admin_client.post(build_url(row), {"account": account})
+        assert self.read_keys(wire) == ["other-key", "hunter2-key"]
+        again = Message.objects.all()[0]
+        assert (again.outcome, again.resend_of.original) == ("accepted", row)
+        assert again.account == account
+
+    def test_a_rotated_key_is_asked_for(
+        self, wire: Any, settings: Any, admin_client: Client
+    ) -> None:
+        row = send(new())
+        settings.TURBOSMTP = {
+            **settings.TURBOSMTP,
+            "CONSUMER_KEY": "new-key",
+            "CONSUMER_SECRET": "new-secret",
+        }
+        assert (
+            "with a key that it no longer uses" in admin_client.get(build_url(row)).text
+        )
+
+    def test_a_rotated_secret_key_is_no_other_account(
+        self, wire: Any, settings: Any, admin_client: Client
+    ) -> None:
+        row = send(new())
+        settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+        settings.SECRET_KEY = "another secret key, of fifty characters or even more"
+        admin_client.force_login(User.objects.get())
+        wire.answer = ACCEPT
+        _, said = resend(admin_client, row)
+        assert said == "Sent again: turboSMTP accepted it."
+        wire.answer = REFUSE
+        row = send(new())
+        settings.SECRET_KEY = "a secret key that nobody has used before, fifty letters"
+        settings.SECRET_KEY_FALLBACKS = []
+        admin_client.force_login(User.objects.get())
+        assert admin_client.get(build_url(row)).context["other_account"]
+
+    def test_code_that_does_not_ask_does_not_send(self, wire: Any) -> None:
+        row = send(new(), **self.OTHER)
+        with pytest.raises(NotSentAgain, match="account that the site does not use"):
+            resend_row(row, EmailBackend().build_engine())
+        assert len(wire.seen) == 1
+        assert row.payload.count() == 1
 
 
 def test_in_the_sandbox(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import router
 
-from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.log.erase import describe_messages, erase, find_messages
-from django_turbosmtp.models import Message
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -45,7 +43,7 @@ class Command(BaseCommand):
         address: str = options["address"].strip()
         if "@" not in address:
             raise CommandError(f"{address!r} is no e-mail address.")
-        alias = read_log_settings().using or router.db_for_write(Message)
+        alias = choose_log_database()
         count = sum(1 for _ in find_messages(address, alias))
         if options["export"]:
             _export(options["export"], address, alias)

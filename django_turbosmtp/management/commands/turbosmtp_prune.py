@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand
-from django.db import router
 
+from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.conf.log import read_log_settings
 from django_turbosmtp.log.prune import count_old, prune
 from django_turbosmtp.management.progress import Progress
-from django_turbosmtp.models import Message
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -31,7 +30,7 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         """Count, remove and tell."""
         log = read_log_settings()
-        alias = log.using or router.db_for_write(Message)
+        alias = choose_log_database()
         days = {"days": log.retention_days, "body_days": log.body_retention_days}
         if options["dry_run"]:
             old = count_old(alias, **days)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import router
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.models import Suppression
 from django_turbosmtp.payload.addresses import parse
@@ -52,7 +51,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Do what the subcommand says."""
-        alias = read_log_settings().using or router.db_for_write(Suppression)
+        alias = choose_log_database()
         self._rows = Suppression.objects.using(alias)
         getattr(self, f"_{options['action']}")(**options)
 

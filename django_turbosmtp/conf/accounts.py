@@ -1,0 +1,59 @@
+"""turboSMTP accounts, and their fingerprints: what the log may store of a key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+if TYPE_CHECKING:
+    from django_turbosmtp._lib.secrets import Secret
+
+#: Characters of a fingerprint (128 bits, as hexadecimal digits).
+FINGERPRINT_LENGTH = 32
+
+_SALT = "django_turbosmtp.accounts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """An account, by the name that it logs in with.
+
+    ``user``: the consumer key, in API v1 the e-mail address of the account.
+    """
+
+    user: Secret = field(repr=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The keyed hash by which the log knows the account again.
+
+        Under SECRET_KEY: without it nobody can test which account a row belongs to. ""
+        if there is none, as in a script that only sends mail.
+        """
+        secrets = self._list_secrets()
+        return self._hash(secrets[0]) if secrets else ""
+
+    def has_fingerprint(self, fingerprint: str) -> bool:
+        """Tell whether a row with this fingerprint was sent through this account.
+
+        SECRET_KEY_FALLBACKS count, so that a new SECRET_KEY makes no other account.
+        """
+        return any(
+            constant_time_compare(fingerprint, self._hash(secret))
+            for secret in self._list_secrets()
+        )
+
+    def _list_secrets(self) -> list[str | bytes]:
+        try:
+            return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+        except ImproperlyConfigured:
+            return []
+
+    def _hash(self, secret: str | bytes) -> str:
+        digest = salted_hmac(_SALT, self.user, secret, algorithm="sha256")
+        return digest.hexdigest()[:FINGERPRINT_LENGTH]

@@ -1,0 +1,132 @@
+"""The one decision whether a message may be sent again, and if not, why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from django_turbosmtp.delivery.stored import are_blind_copies, read_mailbox
+from django_turbosmtp.log.querysets import STUCK
+from django_turbosmtp.log.suppressions import look_up
+from django_turbosmtp.statuses import Outcome, Status
+
+if TYPE_CHECKING:
+    from django_turbosmtp.delivery.engine import Engine
+    from django_turbosmtp.models import Message, Recipient
+
+
+class NotSentAgain(Exception):  # noqa: N818 - nothing failed
+    """A message is not sent again. The text is the reason, in the user's language."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a message would be sent again.
+
+    ``may_have_arrived``: a recipient may have it already. ``is_other_account``: it
+    would go through another account than before, or the same one with a new key.
+    """
+
+    recipients: list[Recipient]
+    may_have_arrived: bool
+    is_other_account: bool
+
+
+def require_resendable(row: Message, engine: Engine) -> None:
+    """Raise `NotSentAgain` if the message itself, or the settings, prevent it.
+
+    Its recipients are not read, unless RECIPIENT_GUARD is set.
+    """
+    if not _has_payload(row):
+        raise NotSentAgain(_explain_no_payload(row))
+    if _is_under_way(row):
+        raise NotSentAgain(str(Status.SENDING.sentence))
+    if not engine.settings.log:
+        raise NotSentAgain(_("LOG is off: nothing would tell what became of it."))
+    if engine.settings.api_version != row.api_version:
+        raise NotSentAgain(
+            _("It was written for API version %d, which is not the one in use now.")
+            % row.api_version
+        )
+    if engine.keep is not None:
+        _list_waiting(row, engine)
+
+
+def plan_resend(row: Message, engine: Engine) -> Plan:
+    """Return how a message would be sent again; raise `NotSentAgain`.
+
+    To the recipients that certainly did not get it, or may not have. Raises as
+    `require_resendable`, and if there is no such recipient, one has since been
+    suppressed, or the message's one request would reach somebody who got it.
+    """
+    require_resendable(row, engine)
+    waiting = _list_waiting(row, engine)
+    addresses = {read_mailbox(recipient).addr_spec.lower() for recipient in waiting}
+    if look_up(addresses, engine.settings):
+        raise NotSentAgain(_("A recipient of it is suppressed by now."))
+    return Plan(
+        recipients=waiting,
+        may_have_arrived=any(
+            recipient.status in {Status.UNKNOWN, Status.SENDING}
+            for recipient in waiting
+        ),
+        is_other_account=not engine.account.has_fingerprint(row.account),
+    )
+
+
+def _list_waiting(row: Message, engine: Engine) -> list[Recipient]:
+    """Return the recipients that do not have the message; raise `NotSentAgain`."""
+    # Those that were left out stay left out.
+    rows = row.recipients.exclude(status=Status.REJECTED).order_by("position")
+    recipients: list[Recipient] = list(rows)
+    waiting = [r for r in recipients if not Status(r.status).is_at_turbosmtp]
+    if not waiting:
+        raise NotSentAgain(_("None of its recipients waits for it."))
+    if len(waiting) < len(recipients) and not are_blind_copies(recipients):
+        raise NotSentAgain(_("Some of its recipients got it, and would get it twice."))
+    mailboxes = [read_mailbox(recipient) for recipient in waiting]
+    keep = engine.keep
+    if keep and any(keep(mailbox) != mailbox for mailbox in mailboxes):
+        raise NotSentAgain(_("RECIPIENT_GUARD does not let it go to its recipients."))
+    return waiting
+
+
+def _has_payload(row: Any) -> bool:
+    """Tell whether the log stores the whole message.
+
+    Known already if the row is of `log.querysets.add_relations`.
+    """
+    found = getattr(row, "has_payload", None)
+    return bool(row.payload.order_by().exists() if found is None else found)
+
+
+def _is_under_way(row: Message) -> bool:
+    """Tell whether a process may still be sending a message."""
+    return row.status == Status.SENDING and timezone.now() - row.created_at < STUCK
+
+
+def _explain_no_payload(message: Message) -> str:
+    if message.status == Status.QUEUED:
+        return _("Not possible: it still waits to be sent.")
+    if message.outcome == Outcome.ACCEPTED and not message.error:
+        return _(
+            "Not possible: turboSMTP accepted it. The whole of a message is kept only"
+            " where that is not so."
+        )
+    if message.resends.order_by().exists():
+        return _("It has been sent again already.")
+    if message.outcome in {Outcome.CANCELLED, Outcome.SUPPRESSED}:
+        return _("Not possible: there was nothing to send.")
+    if message.status == Status.SENDING:
+        return _(
+            "Not possible: the log has not got the whole of it, which is written with"
+            " what became of it."
+        )
+    return _(
+        "Not possible: the log has not got the whole of it. It never had, where the"
+        " message could not be sent as it was, or LOG_BODY or LOG_REDACT kept it out;"
+        " or it was pruned after BODY_RETENTION_DAYS."
+    )

@@ -1,0 +1,66 @@
+"""Sending a stored message again: the same fields, in a new row.
+
+One decision sends once. The stored payload moves to the new row in the transaction that
+writes it: the second of two people who press the button finds no payload, and nothing
+is sent before the commit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from django_turbosmtp.delivery.decision import NotSentAgain, plan_resend
+from django_turbosmtp.delivery.stored import build_job
+from django_turbosmtp.log.querysets import read_payload
+from django_turbosmtp.models import Payload, Resend
+
+if TYPE_CHECKING:
+    from django_turbosmtp.delivery.engine import Engine
+    from django_turbosmtp.delivery.jobs import Job
+    from django_turbosmtp.models import Message
+
+
+def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -> Job:
+    """Send a stored message again, and return the job with its outcome.
+
+    The new row, whose key is the job's, has ``row`` as its original, and the payload
+    until it is accepted. ``allow_other_account``: someone was asked, and agreed to send
+    it through an account that may not be the one it was sent through. Raise
+    `NotSentAgain` if nothing was sent.
+    """
+    plan = plan_resend(row, engine)
+    if plan.is_other_account and not allow_other_account:
+        raise NotSentAgain(describe_other_account(row))
+    payload = read_payload(row)
+    if not payload:
+        raise NotSentAgain(_("It has been sent again already."))
+    job = build_job(row, payload, plan.recipients)
+    alias = row._state.db
+    # Durable: what is not committed must not leave.
+    with transaction.atomic(using=alias, durable=True):
+        engine.recorder.begin([job])
+        if not engine.recorder.has_written(job):
+            raise NotSentAgain(_("The log could not be written."))
+        Resend.objects.using(alias).create(message_id=job.id, original=row)
+        pieces = Payload.objects.using(alias).filter(message=row.pk)
+        if not pieces.update(message=job.id):
+            raise NotSentAgain(_("It has been sent again already."))
+    engine.run([job], are_written=True)
+    return job
+
+
+def describe_other_account(row: Message) -> str:
+    """Return why the account has to be confirmed before a message is sent again."""
+    if not row.mailer:
+        return _(
+            "It was sent through a turboSMTP account that the site does not use now, or"
+            " with a key that it no longer uses."
+        )
+    text = _(
+        "It was sent through a turboSMTP account that the mailer “%s” does not use now,"
+        " or with a key that it no longer uses."
+    )
+    return text % row.mailer

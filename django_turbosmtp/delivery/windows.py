@@ -1,0 +1,112 @@
+"""A call of ``send_messages()``, from its messages to their outcomes.
+
+The messages are read in windows: one is prepared, sent and recorded before the next is
+read, so that a generator of a million messages needs the memory of one window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp.delivery.prepare import Preparer
+from django_turbosmtp.statuses import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from django_turbosmtp.delivery.engine import Engine
+    from django_turbosmtp.delivery.jobs import Job
+
+#: Read this many messages at a time.
+WINDOW = 500
+
+
+@dataclass(kw_only=True)
+class Delivery:
+    """The result of a call of ``send_messages()``.
+
+    ``failures``: pairs of message and error, in order. ``cut_short_by``: the exception
+    that the iterable raised instead of further messages.
+    """
+
+    accepted: int = 0
+    cut_short_by: Exception | None = None
+    failures: list[tuple[Any, BaseException]] = field(default_factory=list)
+
+
+def send_in_windows(
+    messages: Iterable[Any],
+    engine: Engine,
+    *,
+    is_reported: Callable[[BaseException], bool],
+) -> Delivery:
+    """Send each message, and return the result.
+
+    ``is_reported`` decides which errors are listed in the failures: the messages of
+    these are held until the end. If the iterable raises, the messages that it gave
+    before are sent. Raises only what a signal handler raises.
+    """
+    delivery = Delivery()
+    iterator = _Drawn(messages)
+    preparer = Preparer(
+        settings=engine.settings, sender=engine.sender, keep=engine.keep
+    )
+    while _send_window(iterator, preparer, engine, delivery, is_reported):
+        pass
+    delivery.cut_short_by = iterator.error
+    return delivery
+
+
+def _send_window(
+    messages: Iterator[Any],
+    preparer: Preparer,
+    engine: Engine,
+    delivery: Delivery,
+    is_reported: Callable[[BaseException], bool],
+) -> bool:
+    """Send the next window; return False if there was none.
+
+    A separate function, so that nothing of it is held while the next window is read.
+    """
+    jobs = [preparer.prepare(message) for message in islice(messages, WINDOW)]
+    preparer.leave_out(jobs)
+    engine.run(jobs)
+    delivery.accepted += sum(job.status.outcome == Outcome.ACCEPTED for job in jobs)
+    delivery.failures += _list_failures(jobs, is_reported)
+    return bool(jobs)
+
+
+def _list_failures(
+    jobs: list[Job], is_reported: Callable[[BaseException], bool]
+) -> list[tuple[Any, BaseException]]:
+    return [
+        (job.message, job.error)
+        for job in jobs
+        if job.error is not None and is_reported(job.error)
+    ]
+
+
+class _Drawn:
+    """An iterator over messages that ends, and keeps the error, if they raise."""
+
+    def __init__(self, messages: Iterable[Any]) -> None:
+        self._iterator = iter(messages)
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self.error is not None:
+            raise StopIteration
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            raise
+        except Exception as error:  # noqa: BLE001 - the caller's own, raised later
+            raise_interrupt(error)
+            self.error = error
+            raise StopIteration from None

@@ -1,0 +1,75 @@
+"""The one way to use the log's database, whatever the state of the connection.
+
+The connection may be stale, opened by the parent process before a fork, in a thread
+that runs an event loop, or in a transaction of the caller that is broken already.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
+
+from django.db import InterfaceError, OperationalError, connections
+from django.db.transaction import TransactionManagementError
+
+from django_turbosmtp._lib.threads import is_in_event_loop, is_inherited, run_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+_Result = TypeVar("_Result")
+
+#: Run statements this many times in all. Two processes may deadlock, and the database
+#: then aborts one of them.
+ATTEMPTS = 5
+
+#: Do not try again if the database waited longer than this for a lock (seconds).
+LONGEST_WAIT = 2.0
+
+
+def run_statements(
+    work: Callable[[], _Result], alias: str, *, attempts: int = ATTEMPTS
+) -> _Result:
+    """Call ``work``, which uses the database ``alias``, and return what it returns.
+
+    ``work`` is called again after an error of the connection, so it must leave the same
+    result if it is called twice; it should use a transaction. It is not called again
+    inside a transaction of the caller, nor if no connection could be opened or a lock
+    could not be had in time: the caller should not wait long.
+
+    Raise what ``work`` raises, and TransactionManagementError if the caller's
+    transaction is broken.
+    """
+    if is_in_event_loop() or is_inherited(connections[alias]):
+        return run_in_thread(lambda: _run(work, alias, attempts))
+    return _run(work, alias, attempts)
+
+
+def _run(work: Callable[[], _Result], alias: str, attempts: int) -> _Result:
+    connection = connections[alias]
+    if connection.in_atomic_block:
+        if connection.needs_rollback:
+            raise TransactionManagementError(
+                "The transaction around the send is broken already."
+            )
+        return work()
+    for left in reversed(range(attempts)):
+        was_open, started = connection.connection is not None, monotonic()
+        try:
+            return work()
+        except (InterfaceError, OperationalError):
+            never_opened = not was_open and connection.connection is None
+            if not left or never_opened:
+                raise
+            if not _is_usable(connection):
+                # The server closed it while it was idle.
+                connection.close()
+            elif monotonic() - started > LONGEST_WAIT:
+                raise
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _is_usable(connection: BaseDatabaseWrapper) -> bool:
+    return connection.connection is not None and connection.is_usable()
