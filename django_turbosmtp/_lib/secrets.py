@@ -13,6 +13,9 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
 from django_turbosmtp._lib.interrupts import walk_chain
 from django_turbosmtp.exceptions import TurboSMTPError
 
@@ -64,6 +67,17 @@ def shows_no_locals(function: Callable[P, R]) -> Callable[P, R]:
             raise
 
     return run
+
+
+def list_hash_keys() -> list[str | bytes]:
+    """Return SECRET_KEY, then SECRET_KEY_FALLBACKS: the keys of hashes in the log.
+
+    An empty list if there is none, as in a script that only sends mail.
+    """
+    try:
+        return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    except ImproperlyConfigured:
+        return []
 
 
 @shows_no_locals

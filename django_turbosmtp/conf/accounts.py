@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-if TYPE_CHECKING:
-    from django_turbosmtp._lib.secrets import Secret
+from django_turbosmtp._lib.secrets import Secret, list_hash_keys
 
 #: Characters of a fingerprint (128 bits, as hexadecimal digits).
 FINGERPRINT_LENGTH = 32
@@ -35,8 +31,8 @@ class Account:
         Under SECRET_KEY: without it nobody can test which account a row belongs to. ""
         if there is none, as in a script that only sends mail.
         """
-        secrets = self._list_secrets()
-        return self._hash(secrets[0]) if secrets else ""
+        keys = list_hash_keys()
+        return self._hash(keys[0]) if keys else ""
 
     def has_fingerprint(self, fingerprint: str) -> bool:
         """Tell whether a row with this fingerprint was sent through this account.
@@ -44,16 +40,10 @@ class Account:
         SECRET_KEY_FALLBACKS count, so that a new SECRET_KEY makes no other account.
         """
         return any(
-            constant_time_compare(fingerprint, self._hash(secret))
-            for secret in self._list_secrets()
+            constant_time_compare(fingerprint, self._hash(key))
+            for key in list_hash_keys()
         )
 
-    def _list_secrets(self) -> list[str | bytes]:
-        try:
-            return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-        except ImproperlyConfigured:
-            return []
-
-    def _hash(self, secret: str | bytes) -> str:
-        digest = salted_hmac(_SALT, self.user, secret, algorithm="sha256")
+    def _hash(self, key: str | bytes) -> str:
+        digest = salted_hmac(_SALT, self.user, key, algorithm="sha256")
         return digest.hexdigest()[:FINGERPRINT_LENGTH]

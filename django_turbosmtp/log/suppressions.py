@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.db import connections, transaction
 from django.utils.crypto import salted_hmac
 
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp._lib.secrets import list_hash_keys
 from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.log.connection import run_statements
 
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.log")
 
-#: Ask for so many addresses by one statement, in two forms each.
-_CHUNK = 400
+#: Bind at most this many values by one statement: SQLite binds 999.
+_VALUES = 800
 
 
 def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
@@ -59,9 +61,11 @@ def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
     from django_turbosmtp.models import Suppression
 
     rows = Suppression.objects.using(alias).order_by()
-    for start in range(0, len(addresses), _CHUNK):
-        part = {address: address for address in addresses[start : start + _CHUNK]}
-        part |= {hash_address(address): address for address in list(part)}
+    keys = list_hash_keys()
+    chunk = _VALUES // (1 + len(keys))
+    for start in range(0, len(addresses), chunk):
+        part = {address: address for address in addresses[start : start + chunk]}
+        part |= {_hash(a, key): a for key in keys for a in list(part.values())}
         found = rows.filter(address__in=part).values_list("address", "reason")
         if connections[alias].in_atomic_block:
             # An error must not break the caller's transaction.
@@ -75,10 +79,15 @@ def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
 def hash_address(address: str) -> str:
     """Return what stands for an address whose person was erased.
 
-    Keyed by SECRET_KEY, so that nobody else can try addresses; with a new key it is
-    forgotten.
+    Keyed by SECRET_KEY, so that nobody else can try addresses. It is found under each
+    of SECRET_KEY_FALLBACKS, too.
     """
-    digest = salted_hmac("django_turbosmtp.suppressions", address, algorithm="sha256")
+    return _hash(address, django_settings.SECRET_KEY)
+
+
+def _hash(address: str, key: str | bytes) -> str:
+    salt = "django_turbosmtp.suppressions"
+    digest = salted_hmac(salt, address, key, algorithm="sha256")
     return f"erased:{digest.hexdigest()}"
 
 

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from django.db.backends.signals import connection_created
 
 from django_turbosmtp._lib.versions import MODERN_MIME
 from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.delivery.engine import PART
 from django_turbosmtp.exceptions import BadRequest, OutcomeUnknown
 from django_turbosmtp.models import Message, Recipient
 from django_turbosmtp.sandbox import Sandbox
@@ -379,27 +381,59 @@ from django_turbosmtp.backends import EmailBackend
 call_command("migrate", verbosity=0)
 print("ready", flush=True)
 EmailBackend().send_messages(
-    [EmailMessage("S", "B", "a@x.org", ["b@x.org"]) for _ in range(3)]
+    [EmailMessage("S", "B", "a@x.org", ["b@x.org"]) for _ in range(int(sys.argv[3]))]
 )
 """
 
 
-def test_a_killed_process_leaves_sending(sandbox: Sandbox, tmp_path: Any) -> None:
-    import sqlite3
-
-    sandbox.latency = 30
-    database = tmp_path / "db.sqlite3"
+def start_sender(database: Any, sandbox: Sandbox, count: int) -> Any:
+    """Return a process that sends messages, once it has begun to."""
     arguments = [sys.executable, "-c", KILLED, str(database), sandbox.send_url()]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, env={**os.environ})
+    process = subprocess.Popen(
+        [*arguments, str(count)], stdout=subprocess.PIPE, env={**os.environ}
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def kill_when(process: Any, is_time: Any) -> None:
+    """Kill a process as soon as ``is_time`` returns True, within 20 seconds."""
+    deadline = time.monotonic() + 20
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        deadline = time.monotonic() + 20
-        while sandbox.total_accepted < 1 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        while not is_time() and time.monotonic() < deadline:
+            time.sleep(0.002)
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("delivered", [70, 130, 210, 350])
+def test_a_killed_sender_leaves_at_most_one_part_without_its_outcome(
+    delivered: int, sandbox: Sandbox, tmp_path: Any
+) -> None:
+    sandbox.latency = 0.01
+    process = start_sender(tmp_path / "db.sqlite3", sandbox, 500)
+    kill_when(process, lambda: sandbox.total_accepted >= delivered)
+
+    with sqlite3.connect(tmp_path / "db.sqlite3") as opened:
+        query = "SELECT status, COUNT(*) FROM turbosmtp_message GROUP BY status"
+        counts = dict(opened.execute(query).fetchall())
+    opened.close()
+    received = sandbox.total_accepted
+    assert delivered <= received < 500
+    # Every message that arrived has its row, and nearly all have their outcome.
+    assert sum(counts.values()) >= received
+    # One part, and those of the next that were sent while it was recorded.
+    assert received - counts.get("sent", 0) <= 2 * PART
+    assert set(counts) <= {"sent", "sending"}
+
+
+def test_a_killed_process_leaves_sending(sandbox: Sandbox, tmp_path: Any) -> None:
+    sandbox.latency = 30
+    database = tmp_path / "db.sqlite3"
+    process = start_sender(database, sandbox, 3)
+    kill_when(process, lambda: sandbox.total_accepted >= 1)
 
     with sqlite3.connect(database) as opened:
         query = "SELECT status, outcome, mid FROM turbosmtp_message"

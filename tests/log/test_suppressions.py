@@ -303,6 +303,17 @@ def test_an_erased_person_is_not_written_to_again(
     assert send(new(to=["joe@x.org"])) == 1
 
 
+def test_an_erased_person_is_known_after_a_new_secret_key(
+    suppressing: Any, sandbox: Sandbox
+) -> None:
+    suppress("jane@x.org", reason="complained")
+    call_command("turbosmtp_erase", "jane@x.org", no_input=True)
+    suppressing.SECRET_KEY_FALLBACKS = [suppressing.SECRET_KEY]
+    suppressing.SECRET_KEY = "a secret key that nobody has used before, fifty letters"
+    with pytest.raises(RecipientsRefused, match="complained"):
+        send(new(to=["jane@x.org"]))
+
+
 def test_nobody_suppressed_is_sent_to_again(
     suppressing: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
