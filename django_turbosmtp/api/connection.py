@@ -80,6 +80,8 @@ class _Punctual:
 
     send_timeout: float
     _deadline: _Deadline
+    #: Holds the headers of a request with a body, until its first piece is there.
+    _head: bytes | None = None
 
     def _tunnel(self: Any) -> None:
         # What is sent to a proxy before the connection stands.
@@ -92,9 +94,16 @@ class _Punctual:
         self.timeout = self.send_timeout
         size = int(kwargs["headers"].get("Content-Length", 0))
         self._deadline = _Deadline(self.send_timeout + size / SLOWEST_RATE)
+        self._head = b"" if size else None
         super().request(*args, **kwargs)  # type: ignore[misc]
 
     def send(self: Any, data: Any) -> None:
+        if self._head == b"":
+            # One packet with what follows, and one call of the system less.
+            self._head = data
+            return
+        if self._head is not None:
+            data, self._head = self._head + data, None
         self.sock.settimeout(self._deadline.cut(self.timeout))
         super().send(data)  # type: ignore[misc]
 

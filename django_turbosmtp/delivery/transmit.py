@@ -34,6 +34,9 @@ logger = get_logger("django_turbosmtp.delivery")
 #: Start a further thread after this many seconds, unless those there are keep up.
 _RAMP_SECONDS = 0.001
 
+#: Look at threads that keep up less and less often, at least after this many seconds.
+_LONGEST_RAMP = 0.032
+
 #: Fewer requests go one after another, in order: threads would gain little.
 _WORTH_THREADS = 4
 
@@ -127,6 +130,7 @@ class Flight:
         self._threads: list[threading.Thread] = []
         self._ends: list[BaseException | None] = []
         self._wake: SimpleQueue[None] = SimpleQueue()
+        self._ramp = _RAMP_SECONDS
         self._low = 0
         self._is_low_reported = True
 
@@ -191,9 +195,14 @@ class Flight:
         """
         waiting, threads = self._queue.qsize(), len(self._threads)
         may_grow = waiting > 0 and threads < self._workers and not self._is_inline
-        woken = self._see_wake(_RAMP_SECONDS if may_grow else None)
-        if may_grow and not woken and self._queue.qsize() > waiting - threads:
+        woken = self._see_wake(self._ramp if may_grow else None)
+        if woken or not may_grow:
+            return
+        if self._queue.qsize() > waiting - threads:
             self._start_thread()
+            self._ramp = _RAMP_SECONDS
+        else:
+            self._ramp = min(2 * self._ramp, _LONGEST_RAMP)
 
     def _start_thread(self) -> None:
         """Start a thread; if none is to be had, send everything in this one.

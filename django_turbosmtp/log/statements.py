@@ -22,17 +22,10 @@ from django.db.models import (
 )
 from django.db.models.expressions import RawSQL
 
+from django_turbosmtp.log.inserts import insert_models
 from django_turbosmtp.log.rows import describe_error, name_class
 from django_turbosmtp.log.storable import Cleaner
-from django_turbosmtp.models import (
-    Attachment,
-    Attempt,
-    Content,
-    Message,
-    Payload,
-    Recipient,
-    Tag,
-)
+from django_turbosmtp.models import Attempt, Message, Payload, Recipient
 from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
@@ -40,6 +33,7 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.log.entries import Conclusion
     from django_turbosmtp.log.rows import Rows
+    from django_turbosmtp.models import Content
 
 _Row = TypeVar("_Row", bound=Model)
 
@@ -67,13 +61,13 @@ _OUTCOME_FIELDS = [
 
 def insert_rows(rows: Sequence[Rows], alias: str) -> None:
     """Insert all rows of these messages."""
-    Message.objects.using(alias).bulk_create([r.message for r in rows])
-    _insert(Recipient, [row for r in rows for row in r.recipients], alias)
-    _insert(Tag, [row for r in rows for row in r.tags], alias)
+    insert_models([r.message for r in rows], alias)
+    insert_models([row for r in rows for row in r.recipients], alias)
+    insert_models([row for r in rows for row in r.tags], alias)
     contents = [r.content for r in rows if r.content is not None]
     for group in _group_by_bytes(contents, _measure_content):
-        _insert(Content, group, alias)
-    _insert(Attachment, [row for r in rows for row in r.attachments], alias)
+        insert_models(group, alias)
+    insert_models([row for r in rows for row in r.attachments], alias)
 
 
 def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -> None:
@@ -195,7 +189,7 @@ def insert_payloads(conclusions: Sequence[Conclusion], alias: str) -> None:
         for position, data in enumerate(_cut(conclusion.payload))
     )
     for group in _group_by_bytes(rows, lambda row: len(row.data)):
-        _insert(Payload, group, alias)
+        insert_models(group, alias)
 
 
 def delete_payloads(conclusions: Sequence[Conclusion], alias: str) -> None:
@@ -232,12 +226,7 @@ def insert_attempts(
         for conclusion in conclusions
         for position, made in enumerate(conclusion.tries)
     ]
-    _insert(Attempt, rows, alias)
-
-
-def _insert(model: type[_Row], rows: Sequence[_Row], alias: str) -> None:
-    if rows:
-        model._default_manager.using(alias).bulk_create(rows)
+    insert_models(rows, alias)
 
 
 def _measure_content(row: Content) -> int:

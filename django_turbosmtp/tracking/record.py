@@ -22,6 +22,7 @@ from django.db import (
 from django.utils import timezone
 
 from django_turbosmtp._lib.versions import uuid7
+from django_turbosmtp.log.inserts import insert_new
 from django_turbosmtp.log.storable import WIDTHS, Cleaner, is_about_text
 from django_turbosmtp.log.suppressions import add_suppressions
 from django_turbosmtp.models import (
@@ -287,9 +288,8 @@ def _choose(one: Kept, candidates: Sequence[Candidate]) -> None:
 def _insert(kept: Sequence[Kept], clean: Cleaner, alias: str) -> None:
     """Insert what is not there yet, and say of each whether it was new."""
     now = timezone.now()
-    inserted = Statements(alias).insert_events(
-        [_build_values(one, now, clean) for one in kept]
-    )
+    built = [_build_values(one, now, clean) for one in kept]
+    inserted = insert_new(Event, built, alias)
     keys = {one.key for one in kept}
     if inserted < len(kept):
         # A key of our own that is there was inserted here, the others before.

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
-from django.db.models.constants import OnConflict
 
-from django_turbosmtp.models import Event, Message, Recipient
+from django_turbosmtp.models import Message, Recipient
 from django_turbosmtp.statuses import COMBINED_ORDER, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 #: Statuses that any event replaces: the outcome was not known, or recorded wrongly.
 WITHOUT_RANK = [s for s in Status if s.rank is None and not s.is_final]
@@ -64,47 +63,9 @@ class Statements:
             rows: list[Any] = cursor.fetchall()
         return [Candidate(row[0], _read_uuid(row[1]), *row[2:]) for row in rows]
 
-    def insert_events(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Insert rows by their columns but for those that are there; count the others.
-
-        ``bulk_create(ignore_conflicts=True)`` does not count them.
-        """
-        connection = self._connection
-        ops, columns = connection.ops, list(rows[0])
-        fields = {field.column: field for field in Event._meta.concrete_fields}
-        convert = [self._choose_converter(fields[column]) for column in columns]
-        start = ops.insert_statement(on_conflict=OnConflict.IGNORE)
-        end = ops.on_conflict_suffix_sql([], OnConflict.IGNORE, [], [])
-        into = ", ".join(map(ops.quote_name, columns))
-        table = ops.quote_name(Event._meta.db_table)
-        # One after the other where a statement binds few values: in SQLite, which is
-        # in this process.
-        together = not connection.features.max_query_params
-        places = ", ".join([f"({_places(columns)})"] * (len(rows) if together else 1))
-        sql = f"{start} {table} ({into}) VALUES {places} {end or ''}"
-        values = [
-            [change(value) for change, value in zip(convert, row.values(), strict=True)]
-            for row in rows
-        ]
-        with connection.cursor() as cursor:
-            if together:
-                cursor.execute(sql, [value for row in values for value in row])
-            else:
-                cursor.executemany(sql, values)
-            return int(cursor.rowcount)
-
     def _write_keys(self, keys: Collection[UUID]) -> list[Any]:
         field: Any = Message._meta.pk
         return [field.get_db_prep_value(key, self._connection) for key in keys]
-
-    def _choose_converter(self, field: Any) -> Callable[[Any], Any]:
-        kind = field.get_internal_type()
-        if kind in {"UUIDField", "ForeignKey"}:
-            target = getattr(field, "target_field", field)
-            return lambda value: target.get_db_prep_value(value, self._connection)
-        if kind == "DateTimeField":
-            return self._connection.ops.adapt_datetimefield_value
-        return lambda value: value
 
     def lock_messages(self, keys: Collection[UUID]) -> None:
         """Let other processes wait that are at the same messages.
