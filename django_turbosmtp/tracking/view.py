@@ -22,7 +22,7 @@ from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.conf.webhook import read_webhook_secrets
 from django_turbosmtp.signals import ESP_NAME, tracking
 from django_turbosmtp.tracking.events import MalformedBody, read_body
-from django_turbosmtp.tracking.record import add_data, keep_events
+from django_turbosmtp.tracking.record import read_data, record_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,11 +123,10 @@ def _store(body: bytes) -> int:
     except MalformedBody as error:
         raise _Answer(400, str(error)) from None
     alias = choose_log_database()
-    new = [one for one in keep_events(events, alias) if one.is_new]
+    new = record_events(events, alias)
     if tracking.has_listeners():
-        add_data(new, alias)
-        for one in new:
-            # What a receiver raises is logged: the events are stored, and are not to
-            # be sent again.
-            tracking.send_robust(sender=webhook, event=one.event, esp_name=ESP_NAME)
+        for event in read_data(new, alias):
+            # A receiver's exception is logged: the events are stored, and turboSMTP
+            # need not send them again.
+            tracking.send_robust(sender=webhook, event=event, esp_name=ESP_NAME)
     return len(events)

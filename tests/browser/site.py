@@ -124,7 +124,7 @@ def tell_of_one() -> None:
     """Tell what became of the first message, to one of its two recipients."""
     from django_turbosmtp.models import Message
     from django_turbosmtp.tracking.events import read_event
-    from django_turbosmtp.tracking.record import keep_events
+    from django_turbosmtp.tracking.record import record_events
 
     row = Message.objects.get(status="sent")
     events = [
@@ -136,7 +136,7 @@ def tell_of_one() -> None:
     ]
     hers = {"mid": row.mid, "email": "jane@example.org"}
     now = int(row.created_at.timestamp())
-    keep_events(
+    record_events(
         [
             read_event(event | hers | {"timestamp": now + 7 * number})
             for number, event in enumerate(events)
@@ -205,7 +205,7 @@ def tell_of_them() -> None:
     """Tell what became of the messages, as turboSMTP's webhook would."""
     from django_turbosmtp.models import Message
     from django_turbosmtp.tracking.events import read_event
-    from django_turbosmtp.tracking.record import keep_events
+    from django_turbosmtp.tracking.record import record_events
 
     agents = ["Mozilla/5.0 (iPhone; CPU iPhone OS 18_0)", "Mozilla/5.0"]
     events = []
@@ -233,7 +233,7 @@ def tell_of_them() -> None:
             if word == "CLICKED":
                 event["url"] = "https://shop.example.org/orders/"
             events.append(read_event(event))
-    keep_events(events, "default")
+    record_events(events, "default")
 
 
 if __name__ == "__main__":

@@ -706,7 +706,7 @@ class TestFaults:
             raise DatabaseError("no space left")
 
         with monkeypatch.context() as patch:
-            patch.setattr("django_turbosmtp.tracking.record._settle", fail)
+            patch.setattr("django_turbosmtp.tracking.record.apply_events", fail)
             assert post(event).status_code == 500
         assert Event.objects.count() == 0
         assert statuses(row) == ["sent"]
