@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import django_turbosmtp
@@ -117,3 +118,75 @@ def test_no_import_cycles():
 
     for name in sorted(graph):
         visit(name)
+
+
+class TimeLimit(Exception):  # noqa: N818 - their word
+    """As Celery's and RQ's."""
+
+
+#: What a signal handler raises: a time limit, the end of the process, a lost patience.
+INTERRUPTS = (TimeLimit, TimeoutError, ConnectionResetError, SystemExit)
+
+#: Handlers that pass nothing on, and why they need not.
+NEED_NOT = {
+    "delivery/transmit.py": "a worker thread, in which Python runs no signal handler",
+    "management/commands/turbosmtp_erase.py": "it ends with a CommandError anyway",
+    "management/commands/turbosmtp_suppressions.py": "it ends with a CommandError, too",
+}
+
+
+def list_handlers():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        if name.startswith(("sandbox/", "testing/", "migrations/")):
+            continue
+        handlers = [
+            node
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.ExceptHandler)
+        ]
+        if not handlers:
+            continue
+        dotted = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        module = import_module(f"django_turbosmtp.{dotted}")
+        for node in handlers:
+            yield name, node, find_classes(node, module)
+
+
+def find_classes(handler, module):
+    """Return the classes that an ``except`` catches."""
+    if handler.type is None:
+        return (BaseException,)
+    try:
+        found = eval(ast.unparse(handler.type), vars(module))
+    except NameError:
+        return ()  # imported where it is used: Django's own, and narrow
+    return found if isinstance(found, tuple) else (found,)
+
+
+def passes_interrupts(handler):
+    """Tell whether a handler raises an interrupt before it does anything else."""
+    first, last = handler.body[0], handler.body[-1]
+    if isinstance(last, ast.Raise) and last.exc is None:
+        return True
+    call = first.value if isinstance(first, ast.Expr) else None
+    name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
+    return name in {"raise_interrupt", "self._pass_interrupt"}
+
+
+def test_no_broad_handler_swallows_a_time_limit():
+    """And no narrow one asks: what a parser catches is never an interrupt."""
+    broad = narrow = 0
+    wrong = []
+    for name, node, classes in list_handlers():
+        catches = any(
+            issubclass(interrupt, cls) for interrupt in INTERRUPTS for cls in classes
+        )
+        broad, narrow = broad + catches, narrow + (not catches)
+        if catches and not passes_interrupts(node) and name not in NEED_NOT:
+            wrong.append(f"{name}:{node.lineno} swallows {ast.unparse(node.type)}")
+        if not catches and "interrupt(" in ast.unparse(node):
+            wrong.append(f"{name}:{node.lineno} asks for nothing")
+    assert wrong == []
+    assert broad > 15
+    assert narrow > 30

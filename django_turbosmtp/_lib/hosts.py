@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
-
 
 def is_loopback(host: str) -> bool:
     """Tell whether a host name or address can only be this machine."""
@@ -16,6 +14,5 @@ def is_loopback(host: str) -> bool:
         if ":" in host:
             return ipaddress.IPv6Address(host).is_loopback
         return ipaddress.IPv4Address(host).is_loopback
-    except ValueError as error:
-        raise_interrupt(error)
+    except ValueError:
         return False

@@ -7,7 +7,6 @@ import re
 import unicodedata
 from email.header import Header
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.versions import BadHeaderError
 from django_turbosmtp.exceptions import MessageError
 
@@ -116,8 +115,7 @@ def _decode_word(charset: str, encoding: str, encoded: str) -> str:
         raw = binascii.a2b_qp(raw, header=True)
     try:
         return raw.decode(charset.partition("*")[0], "replace")
-    except (LookupError, ValueError) as error:
-        raise_interrupt(error)
+    except (LookupError, ValueError):
         return raw.decode("latin-1")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
+from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp.log.querysets import read_payload
 from django_turbosmtp.models import Attachment, Content, Message
 
@@ -115,6 +116,7 @@ def _write_cell(value: Any) -> str:
     return f"'{text}"
 
 
+@raise_as_it_was
 def build_eml(message: Message) -> bytes | None:
     """Return a message as RFC 5322 has it, None where the log has not got its body.
 
@@ -189,7 +191,8 @@ def _attach(built: email.message.EmailMessage, attachment: Attachment) -> bool:
     try:
         with attachment.stored.file.open("rb") as file:
             data = file.read()
-    except OSError:
+    except OSError as error:
+        raise_interrupt(error)
         return False
     kind, _slash, subtype = attachment.type.partition(";")[0].strip().partition("/")
     if not subtype or kind in {"message", "multipart"}:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.core.cache import cache
 from django.core.exceptions import EmptyResultSet
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def name_query(queryset: QuerySet[Any]) -> str:
         return f"{queryset.db} nothing"
 
 
+@raise_as_it_was
 def remember(
     name: str,
     count: Callable[[], _Value],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from django.http import HttpResponse
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.payload.inline import replace_references
 
@@ -73,6 +73,7 @@ def show_own_pictures(html: str, message: Message) -> str:
     return replace_references(html, find)
 
 
+@raise_as_it_was
 def _read_as_url(picture: Attachment) -> str | None:
     """Return a ``data:`` URL, None for no picture, or one that is not to be had."""
     kind = picture.type.lower()

@@ -9,7 +9,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp.exceptions import (
     APIError,
     AuthenticationError,
@@ -142,8 +141,7 @@ def read_retry_after(response: Response) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise_interrupt(error)
+    except (TypeError, ValueError, OverflowError):
         return None
     if moment.tzinfo is None:  # "-0000" means UTC
         moment = moment.replace(tzinfo=UTC)

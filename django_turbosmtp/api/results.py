@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -53,6 +51,5 @@ def parse_json(text: str) -> Any:
     # A float would change the digits of an id; Python's ints are exact.
     try:
         return json.loads(text, parse_float=str, parse_constant=str)
-    except (ValueError, RecursionError) as error:
-        raise_interrupt(error)
+    except (ValueError, RecursionError):
         return None

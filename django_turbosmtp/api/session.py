@@ -250,8 +250,7 @@ def _is_usable(proxy: str) -> bool:
         _ = parts.port  # raises where it is none
         # As it is looked up: no label is empty or longer than 63 characters.
         (parts.hostname or ".").rstrip(".").encode("idna")
-    except ValueError as error:
-        raise_interrupt(error)
+    except ValueError:
         return False
     return bool(parts.hostname) and parts.scheme in _PROXY_SCHEMES
 
@@ -273,6 +272,5 @@ def find_host(proxy: str) -> str:
     """Return the host of a proxy, given as a URL or as host and port, "" for none."""
     try:
         return _split(proxy).hostname or ""
-    except ValueError as error:
-        raise_interrupt(error)
+    except ValueError:
         return ""

@@ -16,7 +16,6 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from django_turbosmtp._lib.hosts import is_loopback
-from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.text import find_surrogate
 
 #: Show no longer text than this in a complaint: it may be a secret in a wrong place.
@@ -113,8 +112,7 @@ def _check_url(value: Any) -> str:
     try:
         parts = urlsplit(value)
         _ = parts.port  # raises where it is none
-    except ValueError as error:
-        raise_interrupt(error)
+    except ValueError:
         return "is not a URL: its host or port cannot be read."
     if parts.username or parts.password:
         return "holds a user name or password: turboSMTP answers such requests 401."

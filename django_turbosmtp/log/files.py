@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.core.files.base import ContentFile
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.models import Attachment, StoredFile
 
@@ -97,9 +97,11 @@ def _remove_if_unused(file: StoredFile, alias: str) -> bool:
     return True
 
 
+@raise_as_it_was
 def _delete(files: Iterable[StoredFile]) -> None:
     for file in files:
         try:
             file.file.delete(save=False)
-        except Exception:
+        except Exception as error:
+            raise_interrupt(error)
             logger.exception("The file %s could not be removed.", file.file.name)

@@ -17,7 +17,6 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, DataError
 from django.utils.functional import Promise
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.text import find_surrogate
 
 #: Every letter; those of three bytes in UTF-8; ASCII. Tried one after the other.
@@ -87,8 +86,7 @@ class Cleaner:
         if not isinstance(value, (float, Iterable)):
             try:
                 encoded = json.loads(json.dumps(value, cls=DjangoJSONEncoder))
-            except (TypeError, ValueError) as error:
-                raise_interrupt(error)
+            except (TypeError, ValueError):
                 encoded = None
             if isinstance(encoded, str):
                 return encoded

@@ -5,6 +5,7 @@ Pure: text in, `Mailbox` or text out.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from email.errors import HeaderParseError, ObsoleteHeaderDefect
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.encoding import punycode
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.limits import MAX_ADDRESS_LENGTH
 from django_turbosmtp._lib.text import (
     SURROGATE,
@@ -163,10 +163,8 @@ def normalize_address(text: str) -> str:
         text = text.rpartition("<")[2][:-1].strip()
     local, at, domain = text.rpartition("@")
     if not domain.isascii():
-        try:
+        with contextlib.suppress(UnicodeError):
             text = f"{local}{at}{punycode(domain)}"
-        except UnicodeError as error:
-            raise_interrupt(error)
     return text[:MAX_ADDRESS_LENGTH]
 
 
@@ -189,7 +187,6 @@ def _parse_all(text: str, where: str) -> list[Mailbox]:
     try:
         parsed = AddressHeader.value_parser(text)
     except _CRASHES as error:
-        raise_interrupt(error)
         raise _build_error(text, where, "it cannot be read as an address") from error
     # "John Q. Public <j@x.com>" is obsolete syntax, and everybody writes it.
     # So do programs that quote an encoded word, which RFC 2047 forbids.

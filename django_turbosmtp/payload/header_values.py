@@ -11,7 +11,6 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from django.utils.encoding import punycode
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.text import encode_words, shorten
 from django_turbosmtp.exceptions import InvalidAddress, MessageError
 from django_turbosmtp.payload.addresses import is_plain, parse_list
@@ -114,8 +113,8 @@ def _encode_name(header: str, text: str) -> str:
         local, at, domain = text.rpartition("@")
         if local.isascii():
             return f"{local}{at}{punycode(domain)}"
-    except ValueError as error:
-        raise_interrupt(error)
+    except ValueError:
+        pass
     raise MessageError(
         f"headers[{header!r}]: {shorten(text)!r} is no address, id or URL that can be"
         " written in ASCII."

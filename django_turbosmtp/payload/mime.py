@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.mail import EmailMessage
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.text import HeaderInjection
 from django_turbosmtp._lib.versions import MESSAGE_STEPS, MODERN_MIME
 from django_turbosmtp.exceptions import MessageError
@@ -138,7 +137,6 @@ def _write(message: Any, *, customised: bool) -> str:
         *(ValueError, TypeError, AttributeError, LookupError),
         email.errors.MessageError,
     ) as error:
-        raise_interrupt(error)
         raise MessageError(
             f"Django cannot build this message: {type(error).__name__}: {error}"
         ) from error

@@ -11,7 +11,6 @@ import codecs
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.text import encode_utf8, refuse_header_injection
 from django_turbosmtp.exceptions import InvalidAddress, MessageTooLarge
 from django_turbosmtp.payload import mime
@@ -236,8 +235,7 @@ def _is_utf8(encoding: Any) -> bool:
     # A email.charset.Charset object chooses a transfer encoding, too.
     try:
         return isinstance(encoding, str) and codecs.lookup(encoding).name == "utf-8"
-    except LookupError as error:
-        raise_interrupt(error)
+    except LookupError:
         return False
 
 

@@ -14,7 +14,6 @@ from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.limits import MAX_REFERENCE_LENGTH
 from django_turbosmtp.payload.addresses import normalize_address
 from django_turbosmtp.statuses import (
@@ -146,8 +145,7 @@ def read_body(body: bytes) -> list[TrackingEvent]:
     text = body.decode("utf-8-sig", errors="replace")
     try:
         value = _read_json(text)
-    except ValueError as error:
-        raise_interrupt(error)
+    except ValueError:
         raise MalformedBody("The body is not JSON.") from None
     if isinstance(value, dict):
         value = [value]
@@ -207,8 +205,7 @@ def _read_json(text: str) -> Any:
     }
     try:
         return json.loads(text, **how)
-    except RecursionError as error:
-        raise_interrupt(error)
+    except RecursionError:
         # One part that is nested too deep, and others beside it.
         return json.loads(_cut_depth(text), **how)
 
@@ -236,8 +233,7 @@ def _read_float(text: str) -> Decimal | str:
     """Return it exactly, for an id may be written so; as text where it is huge."""
     try:
         number = Decimal(text[:_MAX_DIGITS])
-    except (InvalidOperation, OverflowError) as error:
-        raise_interrupt(error)
+    except (InvalidOperation, OverflowError):
         return text
     short = len(text) <= _MAX_DIGITS and abs(number.adjusted()) <= _MAX_DIGITS
     return number if short else text
@@ -280,8 +276,8 @@ def _read_moment(value: Any) -> datetime | None:
             seconds /= 1000
         if 0 < seconds < _MAX_SECONDS:
             return datetime.fromtimestamp(seconds, UTC)
-    except ValueError as error:
-        raise_interrupt(error)
+    except ValueError:
+        pass
     return None
 
 

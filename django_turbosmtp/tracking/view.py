@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from django.http import HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.conf.webhook import read_webhook_secrets
@@ -45,6 +45,7 @@ class _Answer(Exception):  # noqa: N818 - an answer, not a failure
 
 @csrf_exempt
 @login_not_required
+@raise_as_it_was
 def webhook(request: HttpRequest) -> HttpResponse:
     """Take events in. A GET is told that the address is right, and nothing else."""
     if request.method in {"GET", "HEAD"}:
@@ -92,8 +93,7 @@ def _authorize(request: HttpRequest, secrets: Sequence[str]) -> None:
         raise _Answer(401, "The credentials are not HTTP Basic.")
     try:
         pair = base64.b64decode(encoded.strip(), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise_interrupt(error)
+    except (binascii.Error, ValueError):
         raise _Answer(401, "The credentials cannot be read.") from None
     # All are compared, so that the time does not tell which was near.
     matches = [hmac.compare_digest(pair, secret.encode()) for secret in secrets]
