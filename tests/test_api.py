@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import socket
@@ -14,10 +15,14 @@ from typing import Any
 
 import pytest
 import trustme
+import urllib3
+from urllib3.connection import HTTPConnection
 
+import django_turbosmtp
 from django_turbosmtp.api import Client, Response
 from django_turbosmtp.api.body import Body, Transmission
 from django_turbosmtp.api.errors import build_error, read_retry_after
+from django_turbosmtp.api.pool import PRIVATE_NAMES
 from django_turbosmtp.api.shared import close_shared_sessions, share_session
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf.settings import load
@@ -555,3 +560,29 @@ class TestBody:
 
     def test_repr_shows_nothing(self) -> None:
         assert "hunter2" not in repr(Body({"authpass": "hunter2"}))
+
+
+def test_urllib3_has_every_private_name_that_we_use() -> None:
+    """With any version that pyproject.toml allows: what is overridden must be there."""
+    made: dict[str, Any] = {
+        "HTTPConnectionPool": urllib3.HTTPConnectionPool("example.org"),
+        "HTTPConnection": HTTPConnection("example.org"),
+        "PoolManager": urllib3.PoolManager(),
+        "RecentlyUsedContainer": urllib3.PoolManager().pools,
+    }
+    assert set(made) == set(PRIVATE_NAMES)
+    for owner, names in PRIVATE_NAMES.items():
+        assert type(made[owner]).__name__ == owner
+        assert [name for name in names if not hasattr(made[owner], name)] == []
+
+
+def test_only_one_module_uses_them() -> None:
+    package = Path(django_turbosmtp.__file__).parent
+    private = {n for names in PRIVATE_NAMES.values() for n in names if n[0] == "_"}
+    using = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            name = getattr(node, "attr", getattr(node, "name", ""))
+            if name in private:
+                using.add(path.relative_to(package).as_posix())
+    assert using == {"api/pool.py"}

@@ -186,7 +186,7 @@ def test_handshake(
 
 def test_sending(dripping: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each piece gets off in time, but the whole would take nine seconds."""
-    monkeypatch.setattr("django_turbosmtp.api.connection.SLOWEST_RATE", 2**26)
+    monkeypatch.setattr("django_turbosmtp.api.pool.SLOWEST_RATE", 2**26)
 
     def read_slowly(connection: socket.socket) -> None:
         while connection.recv(2**15):

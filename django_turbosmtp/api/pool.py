@@ -1,6 +1,8 @@
-"""Pools of connections: urllib3's internals, and nothing of ours but their age.
+"""Pools and connections: the one module that uses private names of urllib3.
 
-requests makes its pools by itself; `Adapter` has it make these.
+requests makes its pools by itself; `Adapter` has it make these. `PRIVATE_NAMES` lists
+what they override or read; ``pyproject.toml`` bounds the versions of urllib3, and a
+test checks that each name exists.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from requests.adapters import HTTPAdapter
 from urllib3.poolmanager import pool_classes_by_scheme
 
-from django_turbosmtp.api.connection import make_punctual
+from django_turbosmtp.api.deadlines import Answer, Deadline, Source
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
 
 #: Close a connection that was unused for this many seconds: a server or a firewall on
@@ -28,6 +31,60 @@ MAX_IDLE_SECONDS = 20.0
 KEEP_ALIVE_MARGIN = 1.0
 
 _KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+
+
+#: Give up a request of which fewer bytes a second leave, on the whole.
+SLOWEST_RATE = 2**14
+
+#: What this module overrides or reads, by the class whose instances have it.
+PRIVATE_NAMES = {
+    "HTTPConnectionPool": ("QueueCls", "_make_request", "_get_conn", "_put_conn"),
+    "HTTPConnection": ("_tunnel", "response_class", "sock", "timeout"),
+    "PoolManager": ("pool_classes_by_scheme", "pools"),
+    "RecentlyUsedContainer": ("_container",),
+}
+
+
+class _Punctual:
+    """A connection whose steps have a time each: connecting, sending, the answer.
+
+    urllib3 sends under the time-out for connecting. What is sent may be large, and the
+    line slow: each piece has as long as the answer may take, and the whole has longer
+    the larger it is.
+    """
+
+    send_timeout: float
+    _deadline: Deadline
+    #: Holds the headers of a request with a body, until its first piece is there.
+    _head: bytes | None = None
+
+    def _tunnel(self: Any) -> None:
+        # What is sent to a proxy before the connection stands.
+        self._deadline = Deadline(self.timeout)
+        super()._tunnel()  # type: ignore[misc]
+
+    def request(self: Any, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.timeout = self.send_timeout
+        size = int(kwargs["headers"].get("Content-Length", 0))
+        self._deadline = Deadline(self.send_timeout + size / SLOWEST_RATE)
+        self._head = b"" if size else None
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def send(self: Any, data: Any) -> None:
+        if self._head == b"":
+            # One packet with what follows, and one call of the system less.
+            self._head = data
+            return
+        if self._head is not None:
+            data, self._head = self._head + data, None
+        self.sock.settimeout(self._deadline.cut(self.timeout))
+        super().send(data)  # type: ignore[misc]
+
+    def response_class(self: Any, sock: socket.socket, **kwargs: Any) -> Answer:
+        """Return the answer to come, with the whole time-out from here on."""
+        return Answer(Source(sock, self.timeout), **kwargs)  # type: ignore[arg-type]
 
 
 class _Stack:
@@ -97,13 +154,17 @@ def _is_too_old(conn: Any) -> bool:
     return bool(time.monotonic() - idle_since > limit)
 
 
+def _make_punctual(connection: type[Any]) -> type[Any]:
+    return type(connection.__name__, (_Punctual, connection), {})
+
+
 def _adapt(pools: Mapping[str, Any]) -> dict[str, Any]:
     """Return urllib3's pool classes by scheme, plain or of SOCKS, with our habits."""
     return {
         scheme: type(
             pool.__name__,
             (_Aging, pool),
-            {"ConnectionCls": make_punctual(pool.ConnectionCls)},
+            {"ConnectionCls": _make_punctual(pool.ConnectionCls)},
         )
         for scheme, pool in pools.items()
     }
