@@ -1,6 +1,7 @@
 """The example project and the helpers of its demo."""
 
 import ast
+import base64
 import contextlib
 import importlib
 import os
@@ -17,12 +18,14 @@ import django
 import environ
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 from django.test import Client, override_settings
 from django.utils.safestring import SafeString
 
 import django_turbosmtp
 from django_turbosmtp.conf.settings import load
 from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.signals import tracking
 
 PROJECT = Path(__file__).resolve().parent.parent / "example_project"
 SETTINGS = PROJECT / "example" / "settings.py"
@@ -33,6 +36,7 @@ MESSAGE = {"to": "you@example.com", "subject": "A parcel – ✓", "text": "One\
 
 @pytest.fixture(autouse=True)
 def _project_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROJECT.parent))
     monkeypatch.syspath_prepend(str(PROJECT))
 
 
@@ -188,9 +192,27 @@ def sandbox():
         yield sandbox
 
 
+@contextlib.contextmanager
+def parcels():
+    """Make the table of the example's own model, and connect its receiver."""
+    from example.models import Parcel
+    from example.receivers import note_event
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Parcel)
+    tracking.connect(note_event)
+    try:
+        yield
+    finally:
+        tracking.disconnect(note_event)
+        with connection.schema_editor() as editor:
+            editor.delete_model(Parcel)
+
+
 @pytest.fixture
-def project(settings_of, monkeypatch):
+def project(settings_of, monkeypatch, transactional_db):
     """Return a context manager that puts the example project's settings in force."""
+    monkeypatch.syspath_prepend(str(PROJECT.parent))
     monkeypatch.syspath_prepend(str(PROJECT))
 
     @contextlib.contextmanager
@@ -199,7 +221,7 @@ def project(settings_of, monkeypatch):
         names = [n for n in found if n.isupper() and n not in {"DATABASES", "LOGGING"}]
         # The test client allows its own host only where DEBUG does not matter.
         changes = {n: found[n] for n in names} | {"ALLOWED_HOSTS": ["testserver"]}
-        with override_settings(**changes):
+        with override_settings(**changes), parcels():
             yield Browser()
 
     return in_force
@@ -330,10 +352,44 @@ def test_with_a_real_account_there_is_no_link_to_an_inbox(project):
     assert isinstance(link, SafeString)
 
 
+def test_events_reach_the_parcel_of_their_message(browser, sandbox):
+    """By the metadata of the message, through the log."""
+    from example.models import Parcel
+
+    answer = browser.post("/send/")
+    assert answer.redirect_chain == [("/", 302)]
+    [parcel] = Parcel.objects.all()
+    [received] = sandbox.messages
+    body = {"id": "1", "mid": received.mid, "status": "OPENED", "email": parcel.email}
+    credentials = base64.b64encode(b"sandbox:webhook").decode()
+    answer = Client().post(
+        "/turbosmtp/webhook/",
+        body,
+        content_type="application/json",
+        headers={"Authorization": f"Basic {credentials}"},
+    )
+    assert answer.status_code == 200
+    parcel.refresh_from_db()
+    assert parcel.news == "opened"
+
+
+def test_the_example_s_own_tests_pass():
+    result = subprocess.run(
+        [sys.executable, "manage.py", "test"],
+        cwd=PROJECT,
+        env=os.environ | {"ENV_FILE": "", "DJANGO_SETTINGS_MODULE": "example.settings"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Ran 2 tests" in result.stderr
+
+
 # --- The demo's helpers ---
 
 
-DEMO = [PROJECT / "demo.py", *sorted((PROJECT / "demo_kit").glob("*.py"))]
+DEMO = [PROJECT / "demo.py", *sorted((PROJECT.parent / "demo_kit").glob("*.py"))]
 each_file = pytest.mark.parametrize("path", DEMO, ids=lambda path: path.name)
 
 

@@ -1,4 +1,4 @@
-"""How the example writes its mail: plain Django, nothing of django-turbosmtp."""
+"""How the example writes its mail: plain Django, and two attributes."""
 
 from email.message import MIMEPart
 from email.mime.image import MIMEImage
@@ -17,10 +17,15 @@ ATTACHMENT_NAME = "Prices (café).pdf"
 
 
 def compose(
-    *, to: str, subject: str, text: str, with_files: bool
+    *, to: str, subject: str, text: str, with_files: bool, parcel: int | None = None
 ) -> EmailMultiAlternatives:
-    """Return a message with a text and an HTML body."""
+    """Return a message with a text and an HTML body, about a parcel."""
     message = EmailMultiAlternatives(subject=subject, body=text, to=[to])
+    # Named as in django-anymail. The first tag is turboSMTP's campaign; metadata is
+    # stored in the log and returned with each event, and never sent.
+    message.tags = ["parcel"]
+    if parcel is not None:
+        message.metadata = {"parcel": parcel}
     context = {"text": text, "picture_id": PICTURE_ID if with_files else ""}
     html = render_to_string("example/mail.html", context)
     message.attach_alternative(html, "text/html")

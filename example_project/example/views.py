@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin.views.decorators import staff_member_required
 from django.core.mail import send_mail
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -23,6 +24,7 @@ from django_turbosmtp.exceptions import (
 )
 from example import mail
 from example.forms import MailForm
+from example.models import Parcel
 
 View = Callable[[HttpRequest], HttpResponse]
 
@@ -59,8 +61,11 @@ def send(request: HttpRequest) -> HttpResponse:
     """Send a message with a text, an HTML part and files, and read its status."""
 
     def with_status(form: MailForm) -> None:
-        message = mail.compose(**form.cleaned_data)
-        message.send()
+        with transaction.atomic():
+            parcel = Parcel.objects.create(email=form.cleaned_data["to"])
+            message = mail.compose(**form.cleaned_data, parcel=parcel.pk)
+            # After the commit: no mail about a parcel that was rolled back.
+            transaction.on_commit(message.send)
         status = message.turbosmtp_status
         if status.outcome != "accepted":
             # Without an error: nobody was left to send to, or it was cancelled.

@@ -11,12 +11,11 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from demo_kit.processes import PROJECT, WINDOWS, Failed, run, say
+from demo_kit.processes import ROOT, WINDOWS, Failed, run, say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROOT = PROJECT.parent
 STATE = ROOT / ".demo"
 
 #: Seconds that each step may take; pip may have to fetch over a slow line.

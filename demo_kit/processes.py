@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = ROOT / "example_project"
 WINDOWS = os.name == "nt"
 
 #: Wait this many seconds for a server to answer, and for a process to end.

@@ -7,6 +7,20 @@ from demo_kit.processes import PROJECT, child, run, wait_until
 
 MIGRATE_SECONDS = 120
 
+#: Makes the admin user, or gives it the password of this start. From the environment:
+#: every process on the machine can read arguments.
+ADMIN = """
+import os
+from django.contrib.auth.models import User
+user, _ = User.objects.get_or_create(
+    username=os.environ["DEMO_ADMIN_USER"],
+    defaults={"is_staff": True, "is_superuser": True},
+)
+if not user.check_password(os.environ["DEMO_ADMIN_PASSWORD"]):
+    user.set_password(os.environ["DEMO_ADMIN_PASSWORD"])
+    user.save()
+"""
+
 
 def start_sandbox(stack, python, *, port, logs, env, webhook):
     """Start the sandbox, and return its address. ``webhook``: where it tells events."""
@@ -35,7 +49,7 @@ def start_site(stack, python, *, port, logs, env):
     manage = [str(python), str(PROJECT / "manage.py")]
     for name, command in (
         ("Making the database", ["migrate", "--verbosity", "0"]),
-        ("Making the admin user", ["demo_admin"]),
+        ("Making the admin user", ["shell", "--command", ADMIN]),
     ):
         run(
             name,
