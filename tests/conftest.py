@@ -28,10 +28,25 @@ CREDENTIALS = {
 def pytest_make_parametrize_id(val: Any) -> str | None:
     """Name a case by what it holds, where pytest would only count."""
     if isinstance(val, (dict, list, tuple, set, bytes)):
-        # Without addresses in memory, so that a case has the same name in each process.
-        text = re.sub(r" at 0x[0-9a-f]+", "", ascii(val))
-        return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
+        text = describe_case(val)
+        return text if len(text) <= 60 else f"{text[:57]}..."
     return getattr(val, "case", None)
+
+
+def describe_case(value: Any, depth: int = 4) -> str:
+    """Return ``to=jane@x.org, cc=(a, b)`` for a dict; no quotes, no addresses."""
+    if not depth:
+        return "..."
+    if isinstance(value, dict):
+        pairs = (f"{name}={describe_case(v, depth - 1)}" for name, v in value.items())
+        return ", ".join(pairs) or "nothing"
+    if isinstance(value, (list, tuple, set)):
+        parts = [describe_case(part, depth - 1) for part in value]
+        if isinstance(value, set):
+            parts.sort()
+        return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
+    # In ASCII, and without addresses in memory: the same name in each process.
+    return re.sub(r" at 0x[0-9a-f]+", "", ascii(value)).strip("'\"")
 
 
 @pytest.fixture(scope="session")

@@ -377,6 +377,6 @@ class TestLoad:
 @pytest.mark.django_db
 def test_tables_are_looked_for_in_the_databases_that_are_asked_for() -> None:
     # That the warning comes where they are missing: tests/log, "W006". And that of
-    # silence, "W010": tests/log/test_webhook.py.
+    # silence, "W010": tests/log/test_silence.py.
     assert run_checks(tags=["database"], databases=["default"]) == []
     assert run_checks(tags=["database"]) == []

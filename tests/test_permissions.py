@@ -120,7 +120,7 @@ def test_no_url_is_forgotten(user: Any) -> None:
     found = list_urls()
     # Django's own, from an older form of URL to the page itself.
     assert str(found.pop("None").pattern) == "<path:object_id>/"
-    # For turboSMTP, with a password of its own: see tests/log/test_webhook.py.
+    # For turboSMTP, with a password of its own: see tests/log/test_webhook_access.py.
     webhooks = {"webhook", "webhook_at_root"}
     suppressions = {f"turbosmtp_suppression_{name}" for name in SUPPRESSIONS}
     assert set(found) == set(PAGES) | webhooks | suppressions

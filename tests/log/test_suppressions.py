@@ -19,7 +19,7 @@ from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import RecipientsRefused
 from django_turbosmtp.models import Message, Recipient, Suppression
 from django_turbosmtp.sandbox import Sandbox
-from tests.log.test_webhook import SECRET, build, tell
+from tests.log.posting import SECRET, build, tell
 from tests.messages import new
 
 pytestmark = pytest.mark.django_db

@@ -1,0 +1,65 @@
+"""Mail goes out and the webhook receives nothing: the check and the banner."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test import Client
+from django.utils import timezone
+
+from django_turbosmtp.models import (
+    Message,
+)
+from django_turbosmtp.sandbox import Sandbox
+from tests.log.posting import (
+    build,
+    send,
+    tell,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+class TestSilence:
+    TEXT = "turboSMTP told nothing of it"
+
+    def ask(self, client: Client) -> tuple[bool, bool]:
+        """Tell whether the dashboard and the checks say that no events come."""
+        page = client.get("/admin/turbosmtp/message/dashboard/").text
+        found = run_checks(tags=["database"], databases=["default"])
+        return self.TEXT in page, "turbosmtp.W010" in {message.id for message in found}
+
+    @pytest.mark.parametrize(
+        ("hours", "said"), [(0.5, False), (5, True), (71, True), (80, False)]
+    )
+    def test_mail_goes_out_and_nothing_comes(
+        self,
+        hours: float,
+        said: bool,
+        tracked: Any,
+        sandbox: Sandbox,
+        admin_client: Client,
+    ) -> None:
+        send()
+        then = timezone.now() - timedelta(hours=hours)
+        Message.objects.update(created_at=then)
+        assert self.ask(admin_client) == (said, said)
+
+    def test_one_event_is_enough(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Client
+    ) -> None:
+        send()
+        Message.objects.update(created_at=timezone.now() - timedelta(hours=5))
+        tell(build("OPENED"))
+        assert self.ask(admin_client) == (False, False)
+
+    def test_who_has_no_webhook_is_not_bothered(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Client
+    ) -> None:
+        send()
+        Message.objects.update(created_at=timezone.now() - timedelta(hours=5))
+        del tracked.TURBOSMTP["WEBHOOK_SECRET"]
+        assert self.ask(admin_client) == (False, False)

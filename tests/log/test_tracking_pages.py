@@ -1,0 +1,138 @@
+"""Events on the pages of the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils.html import strip_tags
+
+from django_turbosmtp.models import (
+    Message,
+)
+from django_turbosmtp.sandbox import Sandbox
+from tests.log.posting import (
+    build,
+    send,
+    tell,
+)
+from tests.messages import new
+
+pytestmark = pytest.mark.django_db
+
+
+class TestPages:
+    @pytest.mark.parametrize("api_version", [2])
+    def test_the_story_of_a_message(
+        self, tracked: Any, sandbox: Sandbox, user: Any
+    ) -> None:
+        [row] = send(new(to=["jane@example.org"]))
+        reason = {"0": "x", "response": "452 4.2.2 <b>mailbox full"}
+        tell(
+            build("OPENED", row, useragent="Mozilla/5.0 (iPhone)", subject="Secret"),
+            build("DEFERRED", row, timestamp=1_700_000_000, reason="450 wait"),
+            build("BOUNCED", row, reason=reason),
+        )
+        client = user("view_message")
+        url = f"/admin/turbosmtp/message/{row.pk}/change/"
+        text = client.get(url).text
+        # In order of time, in words, with what the server said.
+        places = [
+            text.index("asked to wait; turboSMTP goes on trying"),
+            text.index("It was opened.", text.index("After that")),
+            text.index("refused it: it did not arrive. The mailbox is full."),
+        ]
+        assert places == sorted(places)
+        assert "450 wait" in text
+        assert "452 4.2.2 &lt;b&gt;mailbox full" in text
+        assert "Mozilla/5.0 (iPhone)" in text
+        # As it came, it has the subject, which may be a part of the body's secret.
+        assert "As turboSMTP told it" not in text
+        full = user("view_message", "view_message_body")
+        assert "As turboSMTP told it" in full.get(url).text
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_of_several_recipients_the_story_of_one(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Any
+    ) -> None:
+        [row] = send(new(to=["jane@x.org", "bob@x.org"]))
+        tell(
+            build("OPENED", row, email="jane@x.org"),
+            build("BOUNCED", row, email="bob@x.org", reason="550 5.1.1 nobody"),
+        )
+        url = f"/admin/turbosmtp/message/{row.pk}/change/"
+        text = admin_client.get(url).text
+        assert "It was opened." in text
+        assert "550 5.1.1 nobody" in text
+        assert 'href="?r=1&amp;of=bob%40x.org#turbosmtp-events"' in text
+        hers = admin_client.get(f"{url}?r=1&of=BOB@x.org").text
+        assert "550 5.1.1 nobody" in hers
+        assert "What happened to bob@x.org alone." in hers
+        assert "It was opened." not in hers
+        nobody = admin_client.get(f"{url}?of=<b>%00").text
+        assert "turboSMTP has told nothing yet." in nobody
+        assert "<b>" not in nobody
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_of_very_many_events_the_last(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Any
+    ) -> None:
+        [row] = send(new(to=["jane@x.org"]))
+        urls = [f"https://x.org/{number}." for number in range(203)]
+        tell(*(build("CLICKED", row, url=url) for url in urls))
+        text = admin_client.get(f"/admin/turbosmtp/message/{row.pk}/change/").text
+        assert "Only the last 200 are shown." in text
+        shown = [url for url in urls if f'<bdi dir="ltr">{url}</bdi>' in text]
+        assert shown == urls[3:]
+
+    @pytest.mark.parametrize("api_version", [2])
+    def test_the_story_of_a_person(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Any
+    ) -> None:
+        send(new(to=["jane@x.org", "bob@x.org"]), new(to=["jane@x.org"], subject="2"))
+        first, second = Message.objects.order_by("created_at", "id")
+        tell(
+            build("OPENED", first, email="jane@x.org", timestamp=1_790_000_002),
+            build("DELIVERED", first, email="jane@x.org", timestamp=1_790_000_001),
+            build("BOUNCED", first, email="bob@x.org"),
+            build("CLICKED", second, email=None),
+        )
+        context = admin_client.get(
+            "/admin/turbosmtp/message/person/", {"address": "Jane@x.org"}
+        ).context
+        told = [
+            [strip_tags(step["status"]).split()[-1] for step in shown["story"]]
+            for shown in context["rows"]
+        ]
+        assert told == [["clicked"], ["delivered", "opened"]]
+
+    def test_the_list_and_its_filters(
+        self, tracked: Any, sandbox: Sandbox, admin_client: Client
+    ) -> None:
+        first, second, third = send(new(), new(), new(), max_connections=1)
+        tell(build("DELIVERED", first), build("BOUNCED", second))
+        url = "/admin/turbosmtp/message/"
+        for group, row in {
+            "delivered": first,
+            "bounced": second,
+            "accepted": third,
+        }.items():
+            text = admin_client.get(url, {"group": group}).text
+            shown = [r.pk for r in (first, second, third) if str(r.pk) in text]
+            assert shown == [row.pk], group
+        tell(build("DROPPED", third))
+        attention = admin_client.get(url, {"attention": "yes"}).context["cl"]
+        assert list(attention.result_list) == [third, second]
+
+    def test_a_person(self, tracked: Any, sandbox: Sandbox, admin_client: Any) -> None:
+        [row] = send(new(to=["jane@example.org", "joe@example.org"]))
+        tell(
+            build("DROPPED", row, email="joe@example.org"),
+            build("CLICKED", row, email="jane@example.org"),
+        )
+        url = "/admin/turbosmtp/message/person/"
+        text = admin_client.get(url, {"address": "jane@example.org"}).text
+        assert "A link in it was followed." in text
+        text = admin_client.get(url, {"address": "joe@example.org"}).text
+        assert "turboSMTP did not send it." in text

@@ -1,0 +1,102 @@
+"""Events that arrive before the row of their message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.models import (
+    Event,
+    Message,
+    Unmatched,
+)
+from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.tracking.events import read_event
+from django_turbosmtp.tracking.record import join_events
+from tests.log.posting import (
+    build,
+    send,
+    statuses,
+    tell,
+)
+from tests.messages import new
+
+pytestmark = pytest.mark.django_db
+
+
+class TestUnmatched:
+    def test_of_nobody_s_message(self, tracked: Any) -> None:
+        tell(build("BOUNCED"), build("OPENED", mid=..., id=...))
+        assert Event.objects.filter(message=None).count() == 2
+        assert Unmatched.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("api_version", [2])
+@pytest.mark.parametrize("fault", [None, "lost_answer"])
+def test_joined_when_the_row_is_committed(
+    fault: str | None, tracked: Any, sandbox: Sandbox
+) -> None:
+    """Its sender's transaction is still open when the event comes."""
+    if fault:
+        sandbox.add_fault(fault)
+    message = new()
+    with transaction.atomic():
+        EmailBackend(fail_silently=True).send_messages([message])
+        row = Message.objects.get()
+        mid = sandbox.latest.mid  # type: ignore[union-attr]
+        event = build("BOUNCED", row, mid=mid, reference_id=row.reference_id)
+        # As another process would find it: nothing is committed.
+        row_id, reference = row.pk, row.reference_id
+        Event.objects.bulk_create([build_unmatched(event)])
+        Unmatched.objects.create(
+            event=Event.objects.get(), mid=mid, reference_id=reference
+        )
+    row = Message.objects.get(pk=row_id)
+    assert (row.status, statuses(row)) == ("bounced", ["bounced"])
+    assert (row.outcome, row.mid) == ("accepted", mid)
+    assert Event.objects.get().message_id == row.pk
+    assert not Unmatched.objects.exists()
+
+
+def test_joined_to_the_message_alone_where_no_recipient_is_named(
+    tracked: Any, sandbox: Sandbox
+) -> None:
+    [row] = send()
+    raw = build("OPENED", row, email="somebody@else.org")
+    Event.objects.bulk_create([build_unmatched(raw)])
+    event = Event.objects.get()
+    Unmatched.objects.create(event=event, mid=row.mid)
+    join_events([row.mid], [], "default")
+    event.refresh_from_db()
+    assert (event.message_id, event.position) == (row.pk, None)
+    assert not Unmatched.objects.exists()
+    assert statuses(row) == ["sent"]
+
+
+def test_joined_when_it_is_told_again(tracked: Any, sandbox: Sandbox) -> None:
+    """As turboSMTP does where joining it failed, after it was stored."""
+    [row] = send()
+    raw = build("OPENED", row)
+    Event.objects.bulk_create([build_unmatched(raw)])
+    Unmatched.objects.create(event=Event.objects.get(), mid=row.mid)
+    tell(raw, build("CLICKED"))
+    assert statuses(row) == ["opened"]
+    assert row.events.get().event_type == "opened"
+    tell(raw)
+    assert row.events.count() == 1
+
+
+def build_unmatched(raw: dict[str, Any]) -> Event:
+    event = read_event(raw)
+    return Event(
+        digest=event.digest,
+        event_type=event.event_type,
+        occurred_at=event.timestamp,
+        received_at=event.timestamp,
+        mid=event.message_id,
+        raw=raw,
+    )
