@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.conf.settings import Credentials, Settings
     from django_turbosmtp.delivery.windows import Delivery
 
-#: Keep this many connections per process and host where MAX_CONNECTIONS is less: more
+#: Guard this many connections per process and host where MAX_CONNECTIONS is less: more
 #: threads of a server than that, sending at once, make urllib3 warn.
 _POOL_SIZE = 32
 
@@ -76,11 +76,11 @@ class EmailBackend(BaseEmailBackend):
         super().__init__(**build_backend_kwargs(alias=alias, unknown=options))
         self.fail_silently = fail_silently
         self.settings: Settings = load(own, alias=alias, **login)
-        self._keep = build_guard(self.settings.recipient_guard, alias=alias)
+        self._guard = build_guard(self.settings.recipient_guard, alias=alias)
         self._session: Session | None = None
 
     def open(self) -> bool:
-        """Keep one session until `close`; return whether it is a new one.
+        """Guard one session until `close`; return whether it is a new one.
 
         No connection is made before the first message.
         """
@@ -127,7 +127,7 @@ class EmailBackend(BaseEmailBackend):
             settings=self.settings,
             sender=type(self),
             account=Account(user=credentials.user),
-            keep=self._keep,
+            guard=self._guard,
         )
 
     def _build_client(self, credentials: Credentials) -> Client:

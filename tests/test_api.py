@@ -39,7 +39,7 @@ from django_turbosmtp.exceptions import (
     RateLimited,
     ServerError,
 )
-from django_turbosmtp.payload import Part
+from django_turbosmtp.payload import WireAttachment
 from django_turbosmtp.sandbox import Sandbox
 from tests.messages import new
 from tests.serving import Answer, exposed, hang_up, say, send
@@ -541,10 +541,12 @@ def test_a_slow_line_has_the_time_of_the_answer(
 class TestBody:
     def test_is_json_of_the_length_it_says(self) -> None:
         parts = [
-            Part(name="a\"'ü.bin", type="x/y", content=bytes(range(256)) * size)
+            WireAttachment(
+                name="a\"'ü.bin", type="x/y", content=bytes(range(256)) * size
+            )
             for size in (1, 300, 301, 302)
         ]
-        parts.append(Part(name="b", type="x/y", content=b"a", content_id="c"))
+        parts.append(WireAttachment(name="b", type="x/y", content=b"a", content_id="c"))
         body = Body({"from": "ü", "attachments": parts, "to": "a"})
         raw = b"".join(body)
         assert len(raw) == len(body)

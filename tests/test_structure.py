@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -118,6 +119,20 @@ def test_no_import_cycles():
 
     for name in sorted(graph):
         visit(name)
+
+
+def test_one_name_for_one_thing():
+    """No two classes have the same name: a reader need not look which one it is."""
+    named = Counter(
+        node.name
+        for path in PACKAGE.rglob("*.py")
+        if "migrations" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    # Django asks for these.
+    djangos = {"Command", "Media", "Meta"}
+    assert sorted(name for name, n in named.items() if n > 1) == sorted(djangos)
 
 
 class TimeLimit(Exception):  # noqa: N818 - their word

@@ -13,7 +13,7 @@ import pytest
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 
 from django_turbosmtp.exceptions import MessageError
-from django_turbosmtp.payload import Part, Translation, translate
+from django_turbosmtp.payload import Translation, WireAttachment, translate
 from django_turbosmtp.payload.attributes import read_attributes
 from django_turbosmtp.payload.header_values import encode_value, fold
 from django_turbosmtp.payload.inline import (
@@ -101,14 +101,18 @@ FIELDS: dict[str, tuple[Build, dict[str, Any]]] = {
     ),
     "attachment": (
         lambda: new(attachments=[("a.bin", b"\1\2", "application/zip")]),
-        {"attachments": [Part(name="a.bin", type="application/zip", content=b"\1\2")]},
+        {
+            "attachments": [
+                WireAttachment(name="a.bin", type="application/zip", content=b"\1\2")
+            ]
+        },
     ),
     "inline picture": (
         lambda: with_pictures('<img src="cid:logo">', "logo"),
         {
             "html_content": '<img src="cid:logo@example.com">',
             "attachments": [
-                Part(
+                WireAttachment(
                     name="0.png",
                     type="image/png",
                     content=picture("logo").get_payload(decode=True) + b"\0",
@@ -132,7 +136,7 @@ def test_fields(label: str) -> None:
     translation = translate_alone(build())
 
     assert translation.why_mime == ""
-    [payload] = translation.payloads
+    [payload] = translation.requests
     assert payload.fields == wanted
     everybody = [r.mailbox.addr_spec for r in payload.recipients]
     assert len(everybody) == len(set(everybody))
@@ -255,7 +259,7 @@ def test_why_mime(label: str) -> None:
     translation = translate_alone(build())
 
     assert translation.why_mime == why
-    for payload in translation.payloads:
+    for payload in translation.requests:
         mail = email.message_from_string(payload.fields["mime_raw"], policy=policy.SMTP)
         assert mail["From"]
         beside = {"content", "html_content", "attachments", "custom_headers"}
@@ -301,7 +305,7 @@ def test_translation_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "socket", refuse)
     for build, _ in [*FIELDS.values(), *WHY_MIME.values()]:
-        assert translate_alone(build()).payloads
+        assert translate_alone(build()).requests
 
 
 PICTURE = '<img src="cid:pic1">'

@@ -11,7 +11,7 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_turbosmtp.admin.memory import name_query, remember
+from django_turbosmtp.admin.caching import count_cached, name_query
 from django_turbosmtp.conf.webhook import read_webhook_secrets
 from django_turbosmtp.log.querysets import list_known
 from django_turbosmtp.log.statistics import (
@@ -59,7 +59,7 @@ def describe_period(
     name = name if name in DAYS else "day"
     intervals = list_intervals(name, _read_clock())
     since = intervals[0].start
-    counted = remember(
+    counted = count_cached(
         f"dashboard {since} {name} {name_query(messages)}",
         lambda: _count(messages, intervals),
     )

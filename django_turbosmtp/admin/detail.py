@@ -79,10 +79,10 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
     }
 
 
-def describe_tries(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
+def describe_history(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
     """Return the attempts, in plain words and with what came back."""
     rows: Iterable[Attempt] = ()
-    if getattr(message, "has_tries", True):
+    if getattr(message, "has_attempts", True):
         rows = message.tries.order_by("position")
     found = [
         {

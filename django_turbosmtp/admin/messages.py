@@ -144,7 +144,7 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
             **describe_events(
                 message, request.GET.get("of", ""), may_read=reader.may_read
             ),
-            "attempts": detail.describe_tries(message, may_read=reader.may_read),
+            "attempts": detail.describe_history(message, may_read=reader.may_read),
             "attachments": detail.describe_attachments(message, reader),
             "resends": detail.describe_resends(message),
             "fieldsets": list(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Page, Paginator
 
-from django_turbosmtp.admin.memory import name_query, remember
+from django_turbosmtp.admin.caching import count_cached, name_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class LogPaginator(Paginator):  # type: ignore[type-arg]
     def count(self) -> int:
         """The number of rows; of many, as it was a moment ago."""
         rows = self.object_list.order_by().values("pk")
-        return remember(
+        return count_cached(
             name_query(rows), rows.count, is_worth=lambda found: found > FRESH
         )
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, Value
 from django.db.models.functions import Coalesce
 
+from django_turbosmtp.admin.caching import count_cached, name_query
 from django_turbosmtp.admin.changelist import NOT_LISTED
-from django_turbosmtp.admin.memory import name_query, remember
 from django_turbosmtp.admin.paginator import LogPaginator, build_page_links
 from django_turbosmtp.admin.sentences import describe_fate, describe_fate_for
 from django_turbosmtp.admin.show import show_status, show_time
@@ -78,7 +78,7 @@ def _count_statuses(address: str, messages: QuerySet[Message]) -> dict[str, int]
     """Return how many of the messages have which status for this address."""
     hers = messages.order_by().filter(recipients__address=address)
     counted = hers.values_list("recipients__status").annotate(count=Count("pk"))
-    return remember(name_query(counted), lambda: dict(sorted(counted)))
+    return count_cached(name_query(counted), lambda: dict(sorted(counted)))
 
 
 def _describe_row(

@@ -28,7 +28,7 @@ class Body:
     __slots__ = ("_length", "_segments")
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
-        """Take wire fields; ``attachments`` is a list of `payload.Part`.
+        """Take wire fields; ``attachments`` is a list of `payload.WireAttachment`.
 
         Raise `MessageError` for an unpaired surrogate in any of them.
         """

@@ -32,7 +32,7 @@ class Deadline:
         return left
 
 
-class Source(io.RawIOBase):
+class TimedSource(io.RawIOBase):
     """What comes from a socket until the deadline; to HTTPResponse it is the socket."""
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
@@ -56,7 +56,7 @@ class Source(io.RawIOBase):
         self._raw.close()
 
 
-class Answer(HTTPResponse):
+class QuietAnswer(HTTPResponse):
     """An answer of whose unreadable headers nothing is said."""
 
     def begin(self) -> None:

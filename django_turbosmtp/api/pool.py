@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from requests.adapters import HTTPAdapter
 from urllib3.poolmanager import pool_classes_by_scheme
 
-from django_turbosmtp.api.deadlines import Answer, Deadline, Source
+from django_turbosmtp.api.deadlines import Deadline, QuietAnswer, TimedSource
 
 if TYPE_CHECKING:
     import socket
@@ -82,9 +82,9 @@ class _Punctual:
         self.sock.settimeout(self._deadline.cut(self.timeout))
         super().send(data)  # type: ignore[misc]
 
-    def response_class(self: Any, sock: socket.socket, **kwargs: Any) -> Answer:
+    def response_class(self: Any, sock: socket.socket, **kwargs: Any) -> QuietAnswer:
         """Return the answer to come, with the whole time-out from here on."""
-        return Answer(Source(sock, self.timeout), **kwargs)  # type: ignore[arg-type]
+        return QuietAnswer(TimedSource(sock, self.timeout), **kwargs)  # type: ignore[arg-type]
 
 
 class _Stack:

@@ -51,7 +51,7 @@ def require_resendable(row: Message, engine: Engine) -> None:
             _("It was written for API version %d, which is not the one in use now.")
             % row.api_version
         )
-    if engine.keep is not None:
+    if engine.guard is not None:
         _list_waiting(row, engine)
 
 
@@ -88,8 +88,8 @@ def _list_waiting(row: Message, engine: Engine) -> list[Recipient]:
     if len(waiting) < len(recipients) and not are_blind_copies(recipients):
         raise NotSentAgain(_("Some of its recipients got it, and would get it twice."))
     mailboxes = [read_mailbox(recipient) for recipient in waiting]
-    keep = engine.keep
-    if keep and any(keep(mailbox) != mailbox for mailbox in mailboxes):
+    guard = engine.guard
+    if guard and any(guard(mailbox) != mailbox for mailbox in mailboxes):
         raise NotSentAgain(_("RECIPIENT_GUARD does not let it go to its recipients."))
     return waiting
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django_turbosmtp.delivery.conclude import (
+from django_turbosmtp.delivery.outcomes import (
     announce,
-    conclude,
     mark_unknown,
     report_untried,
+    set_outcomes,
 )
 from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.delivery.transmit import Part, Transmitter
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.conf.accounts import Account
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.jobs import Job
-    from django_turbosmtp.payload import Keep
+    from django_turbosmtp.payload import Guard
 
 #: Write, send and record this many messages at a time. A process that is killed leaves
 #: about so many without their outcome; more would need fewer statements.
@@ -41,16 +41,16 @@ class Engine:
         settings: Settings,
         sender: type,
         account: Account,
-        keep: Keep | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """Combine them.
 
-        ``sender``: the sender of the signals. ``keep``: decides on each recipient (see
+        ``sender``: the sender of the signals. ``guard``: decides on each recipient (see
         `delivery.guard.build_guard`). ``account``: the one that ``client`` logs in to.
         """
         self.settings = settings
         self.sender = sender
-        self.keep = keep
+        self.guard = guard
         self.account = account
         self.recorder = Recorder(settings, account)
         self._transmitter = Transmitter(client, settings)
@@ -75,7 +75,7 @@ class Engine:
             while ahead or flight.parts:
                 while ahead and flight.wants_more:
                     if not are_written:
-                        self.recorder.begin(ahead[0].owner)
+                        self.recorder.write_rows(ahead[0].owner)
                     flight.add(ahead.pop(0))
                 if not ahead:
                     flight.close()
@@ -92,11 +92,11 @@ class Engine:
                 self._record(part.owner)
             for part in ahead:
                 if not are_written:
-                    self.recorder.begin(part.owner)
+                    self.recorder.write_rows(part.owner)
                 self._record(part.owner)
             report_untried(jobs)
         announce(jobs, self.sender)
 
     def _record(self, jobs: Sequence[Job]) -> None:
-        conclude(jobs)
-        self.recorder.conclude(jobs)
+        set_outcomes(jobs)
+        self.recorder.write_outcomes(jobs)

@@ -13,11 +13,11 @@ from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.payload.addresses import Mailbox, parse
 
 if TYPE_CHECKING:
-    from django_turbosmtp.payload import Keep
+    from django_turbosmtp.payload import Guard
 
 
 @raise_as_it_was
-def build_guard(setting: Any, *, alias: str | None = None) -> Keep | None:
+def build_guard(setting: Any, *, alias: str | None = None) -> Guard | None:
     """Return what decides on each recipient, None where no guard is set.
 
     ``setting`` is ``RECIPIENT_GUARD``: a list of addresses and domains, or
@@ -30,11 +30,11 @@ def build_guard(setting: Any, *, alias: str | None = None) -> Keep | None:
         return _build_redirect(setting["redirect"], alias)
     allowed = {_normalise(entry) for entry in setting}
 
-    def keep(mailbox: Mailbox) -> Mailbox | None:
+    def guard(mailbox: Mailbox) -> Mailbox | None:
         known = {mailbox.addr_spec.lower(), mailbox.domain.lower()}
         return None if allowed.isdisjoint(known) else mailbox
 
-    return keep
+    return guard
 
 
 def _normalise(entry: str) -> str:
@@ -43,7 +43,7 @@ def _normalise(entry: str) -> str:
     return f"{local}{at}{punycode(domain)}" if local else punycode(domain)
 
 
-def _build_redirect(address: str, alias: str | None) -> Keep:
+def _build_redirect(address: str, alias: str | None) -> Guard:
     try:
         target = parse(address, "TURBOSMTP['RECIPIENT_GUARD']")
     except InvalidAddress as error:

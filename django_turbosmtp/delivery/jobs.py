@@ -1,4 +1,4 @@
-"""What passes through the rooms of a delivery: a message, and the requests it takes."""
+"""A job: one message on its way, and the requests it takes."""
 
 from __future__ import annotations
 
@@ -12,41 +12,29 @@ from django_turbosmtp.statuses import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from uuid import UUID
 
     from django_turbosmtp.api import SendResult
     from django_turbosmtp.delivery.status import TurboSMTPStatus
-    from django_turbosmtp.payload import Recipient, Translation
+    from django_turbosmtp.log.entries import AttemptEntry
+    from django_turbosmtp.payload import EnvelopeRecipient, Translation
     from django_turbosmtp.payload.attributes import Attributes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Try:
-    """One time that a request left, or was to: ``seconds`` it took, what came of it.
-
-    ``answer``: what came back, as text. ``error``: None where it was accepted.
-    """
-
-    began_at: datetime
-    seconds: float
-    answer: str = ""
-    error: TurboSMTPError | None = None
-
-
 @dataclass(kw_only=True)
-class Request:
-    """One request of a message: what leaves, to whom, and what came of it.
+class SendRequest:
+    """One request of a message, its recipients and its result.
 
-    ``fields``: the wire fields without credentials, serialised when a worker takes it.
+    ``fields``: the wire fields without credentials, serialised when a worker sends
+    them. ``history``: its attempts, in order.
     """
 
     fields: Mapping[str, Any]
-    recipients: Sequence[Recipient]
+    recipients: Sequence[EnvelopeRecipient]
     attempts: int = 0
     result: SendResult | None = None
     error: TurboSMTPError | None = None
-    tries: list[Try] = field(default_factory=list)
+    history: list[AttemptEntry] = field(default_factory=list)
 
     @property
     def state(self) -> Status:
@@ -79,9 +67,9 @@ class Job:
     id: UUID = field(default_factory=uuid7)
     attributes: Attributes | None = None
     translation: Translation | None = None
-    requests: list[Request] = field(default_factory=list)
+    requests: list[SendRequest] = field(default_factory=list)
     error: BaseException | None = None
-    is_concluded: bool = False
+    has_outcome: bool = False
     original: UUID | None = None
     #: Addresses that are suppressed, in lower case, with the reason of each.
     left_out_for: Mapping[str, str] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.text import shorten
-from django_turbosmtp.delivery.jobs import Job, Request
+from django_turbosmtp.delivery.jobs import Job, SendRequest
 from django_turbosmtp.delivery.status import TurboSMTPStatus
 from django_turbosmtp.exceptions import (
     CancelSend,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from django_turbosmtp.conf.settings import Settings
-    from django_turbosmtp.payload import Keep, Recipient
+    from django_turbosmtp.payload import EnvelopeRecipient, Guard
     from django_turbosmtp.payload.wire import RecipientKind
 
 logger = get_logger("django_turbosmtp.delivery")
@@ -40,12 +40,12 @@ logger = get_logger("django_turbosmtp.delivery")
 class Preparer:
     """Prepares messages for one account. ``sender``: of the signals.
 
-    ``keep`` decides on each recipient, as `delivery.guard.build_guard` makes it.
+    ``guard`` decides on each recipient, as `delivery.guard.build_guard` makes it.
     """
 
     settings: Settings
     sender: type
-    keep: Keep | None = None
+    guard: Guard | None = None
 
     def prepare(self, message: Any) -> Job:
         """Return the message's job, its status set on it. Nothing of its own raises."""
@@ -67,7 +67,7 @@ class Preparer:
         """Leave the suppressed out of messages that are prepared; one look-up for all.
 
         A message whose ``ignore_suppressions`` is true goes to everybody. Says of each
-        message how many were left out, by this or by ``keep``.
+        message how many were left out, by this or by ``guard``.
         """
         waiting = [
             job
@@ -117,13 +117,13 @@ class Preparer:
             attributes,
             api_version=self.settings.api_version,
             charset=django_settings.DEFAULT_CHARSET,
-            keep=self.keep,
+            guard=self.guard,
             without=without,
         )
         job.translation = translation
         job.requests = [
-            Request(fields=payload.fields, recipients=payload.recipients)
-            for payload in translation.payloads
+            SendRequest(fields=request.fields, recipients=request.recipients)
+            for request in translation.requests
         ]
         if translation.left_out:
             addresses = [r.mailbox.addr_spec for r in translation.left_out]
@@ -141,7 +141,7 @@ def _list_lower(job: Job) -> set[str]:
     }
 
 
-def _report_left_out(job: Job, left_out: Sequence[Recipient]) -> None:
+def _report_left_out(job: Job, left_out: Sequence[EnvelopeRecipient]) -> None:
     suppressed = sum(r.mailbox.addr_spec.lower() in job.left_out_for for r in left_out)
     for number, what in (
         (len(left_out) - suppressed, "RECIPIENT_GUARD"),

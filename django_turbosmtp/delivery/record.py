@@ -1,4 +1,4 @@
-"""Messages on their way, in the log's words."""
+"""Writes jobs to the log: before they are sent, and their outcomes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp.api.body import Body
 from django_turbosmtp.delivery.prepare import list_addresses
 from django_turbosmtp.exceptions import (
-    APIError,
     InvalidAddress,
     MessageError,
-    OutcomeUnknown,
 )
-from django_turbosmtp.log.entries import Addressee, Conclusion, Entry, Result, Try
-from django_turbosmtp.log.journal import open_journal, report_failure
+from django_turbosmtp.log.entries import (
+    AttemptEntry,
+    Entry,
+    OutcomeEntry,
+    RecipientEntry,
+    RecipientOutcome,
+)
+from django_turbosmtp.log.writer import open_log, report_failure
 from django_turbosmtp.statuses import COMBINED_ORDER, Outcome, Status
 
 if TYPE_CHECKING:
@@ -27,10 +31,10 @@ if TYPE_CHECKING:
     from django_turbosmtp.conf.accounts import Account
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.jobs import Job
-    from django_turbosmtp.payload import Recipient
+    from django_turbosmtp.payload import EnvelopeRecipient
 
-#: Keep at most this many requests of a message: it may have a thousand blind copies.
-_MAX_TRIES = 100
+#: Guard at most this many requests of a message: it may have a thousand blind copies.
+_MAX_ATTEMPTS = 100
 
 
 class Recorder:
@@ -39,12 +43,12 @@ class Recorder:
     def __init__(self, settings: Settings, account: Account) -> None:
         self._settings = settings
         self._account = account
-        self._journal = open_journal(settings, _join_events)
+        self._writer = open_log(settings, _join_events)
         self._entries: dict[UUID, Entry] = {}
 
-    def begin(self, jobs: Sequence[Job]) -> None:
+    def write_rows(self, jobs: Sequence[Job]) -> None:
         """Write the rows of messages that are about to be sent, or will not be."""
-        if self._journal is None:
+        if self._writer is None:
             return
         for job in jobs:
             if job.requests or job.status.outcome:
@@ -55,21 +59,21 @@ class Recorder:
                 except Exception as error:  # noqa: BLE001 - the mail goes without a row
                     raise_interrupt(error)
                     report_failure(error, "before the send")
-        self._journal.begin(
+        self._writer.insert(
             [self._entries[job.id] for job in jobs if job.id in self._entries]
         )
 
     def has_written(self, job: Job) -> bool:
         """Tell whether the row of this message is in the log."""
-        return self._journal is not None and self._journal.has_written(job.id)
+        return self._writer is not None and self._writer.has_written(job.id)
 
-    def conclude(self, jobs: Sequence[Job]) -> None:
+    def write_outcomes(self, jobs: Sequence[Job]) -> None:
         """Write the outcomes of those that were about to be sent."""
-        if self._journal is None:
+        if self._writer is None:
             return
-        self._journal.conclude(
+        self._writer.update(
             [
-                build_conclusion(job, self._entries[job.id])
+                build_outcome_entry(job, self._entries[job.id])
                 for job in jobs
                 if job.requests and job.id in self._entries
             ]
@@ -114,18 +118,18 @@ def build_entry(job: Job, settings: Settings, account: str) -> Entry:
     )
 
 
-def build_conclusion(job: Job, entry: Entry) -> Conclusion:
-    """Return what the log keeps of what became of it."""
-    results: list[Result] = []
+def build_outcome_entry(job: Job, entry: Entry) -> OutcomeEntry:
+    """Return the outcome of a message as the log stores it."""
+    results: list[RecipientOutcome] = []
     for request in job.requests:
         mid = (request.result.message_id or "") if request.result else ""
         results += [
-            Result(position=position, status=request.state, mid=mid)
+            RecipientOutcome(position=position, status=request.state, mid=mid)
             for position in range(len(results), len(results) + len(request.recipients))
         ]
     ids = {result.mid for result in results}
     failed = any(request.error for request in job.requests)
-    return Conclusion(
+    return OutcomeEntry(
         entry=entry,
         concluded_at=timezone.now(),
         outcome=job.status.outcome or "",
@@ -136,32 +140,20 @@ def build_conclusion(job: Job, entry: Entry) -> Conclusion:
         results=results,
         payload=_build_payload(job) if failed and not job.original else None,
         drops_payload=bool(job.original) and not failed,
-        tries=_list_tries(job),
+        history=_build_history(job),
     )
 
 
-def _list_tries(job: Job) -> list[Try]:
-    """Return the requests that were made, none where each was accepted at once."""
-    if not any(request.error or len(request.tries) > 1 for request in job.requests):
+def _build_history(job: Job) -> list[AttemptEntry]:
+    """Return the attempts, none if each request was accepted at the first."""
+    if not any(request.error or len(request.history) > 1 for request in job.requests):
         return []
     several = len(job.requests) > 1
     return [
-        Try(
-            began_at=made.began_at,
-            seconds=made.seconds,
-            recipients=", ".join(request.addresses) if several else "",
-            status_code=_read_status_code(made.error),
-            error=made.error,
-            answer=made.answer,
-        )
+        replace(made, recipients=", ".join(request.addresses)) if several else made
         for request in job.requests
-        for made in request.tries
-    ][:_MAX_TRIES]
-
-
-def _read_status_code(error: BaseException | None) -> int | None:
-    told = error.__cause__ if isinstance(error, OutcomeUnknown) else error
-    return told.status_code if isinstance(told, APIError) else None
+        for made in request.history
+    ][:_MAX_ATTEMPTS]
 
 
 def _build_payload(job: Job) -> Body | None:
@@ -186,12 +178,12 @@ def _read_headers(job: Job) -> dict[str, object]:
     return dict(headers) if isinstance(headers, dict) else {}
 
 
-def _list_addressees(job: Job) -> list[Addressee]:
+def _list_addressees(job: Job) -> list[RecipientEntry]:
     """Return the recipients of each request in order, then those left out."""
     if job.translation is None:
         status = _choose_status(job)
         return [
-            Addressee(kind=kind, address=address, shown=address, status=status)
+            RecipientEntry(kind=kind, address=address, shown=address, status=status)
             for kind, address in list_addresses(job.message)
         ]
     sent = [r for request in job.requests for r in request.recipients]
@@ -207,10 +199,10 @@ def _list_addressees(job: Job) -> list[Addressee]:
     ]
 
 
-def _build_addressee(recipient: Recipient, status: Status) -> Addressee:
+def _build_addressee(recipient: EnvelopeRecipient, status: Status) -> RecipientEntry:
     mailbox = recipient.mailbox
     shown = f"{mailbox.name} <{mailbox.addr_spec}>" if mailbox.name else ""
-    return Addressee(
+    return RecipientEntry(
         kind=recipient.kind,
         address=mailbox.addr_spec,
         shown=shown or mailbox.addr_spec,

@@ -41,7 +41,7 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
     alias = row._state.db
     # Durable: what is not committed must not leave.
     with transaction.atomic(using=alias, durable=True):
-        engine.recorder.begin([job])
+        engine.recorder.write_rows([job])
         if not engine.recorder.has_written(job):
             raise NotSentAgain(_("The log could not be written."))
         Resend.objects.using(alias).create(message_id=job.id, original=row)

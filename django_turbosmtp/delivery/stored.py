@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.mail import EmailMultiAlternatives
 
-from django_turbosmtp.delivery.jobs import Job, Request
+from django_turbosmtp.delivery.jobs import Job, SendRequest
 from django_turbosmtp.delivery.status import TurboSMTPStatus
 from django_turbosmtp.models import Content, Kind
-from django_turbosmtp.payload import Recipient as Addressee
-from django_turbosmtp.payload import Translation
+from django_turbosmtp.payload import EnvelopeRecipient, Translation
 from django_turbosmtp.payload.addresses import Mailbox
-from django_turbosmtp.payload.attachments import Part
+from django_turbosmtp.payload.attachments import WireAttachment
 from django_turbosmtp.payload.attributes import Attributes
 
 if TYPE_CHECKING:
@@ -48,17 +47,17 @@ def build_job(row: Message, payload: bytes, recipients: Sequence[Recipient]) -> 
         metadata=row.metadata,
         headers=row.headers,
     )
-    job.translation = Translation(payloads=(), size=row.size, why_mime=row.why_mime)
+    job.translation = Translation(requests=(), size=row.size, why_mime=row.why_mime)
     job.requests = list(_build_requests(row, fields, recipients))
     return job
 
 
 def _read_fields(payload: bytes) -> dict[str, Any]:
-    """Return the wire fields, attachments as `Part`."""
+    """Return the wire fields, attachments as `WireAttachment`."""
     fields: dict[str, Any] = json.loads(payload)
     if "attachments" in fields:
         fields["attachments"] = [
-            Part(
+            WireAttachment(
                 name=part["name"],
                 type=part["type"],
                 content=b64decode(part["content"]),
@@ -76,19 +75,19 @@ def are_blind_copies(recipients: Sequence[Recipient]) -> bool:
 
 def _build_requests(
     row: Message, fields: dict[str, Any], recipients: Sequence[Recipient]
-) -> Iterator[Request]:
-    addressees = [
-        Addressee(kind=recipient.kind, mailbox=read_mailbox(recipient))  # type: ignore[arg-type]
+) -> Iterator[SendRequest]:
+    envelope_recipients = [
+        EnvelopeRecipient(kind=recipient.kind, mailbox=read_mailbox(recipient))  # type: ignore[arg-type]
         for recipient in recipients
     ]
     if not are_blind_copies(recipients):
-        yield Request(fields=fields, recipients=addressees)
+        yield SendRequest(fields=fields, recipients=envelope_recipients)
         return
     # A request for each. The log stores the first one.
-    for addressee in addressees:
-        mailbox = addressee.mailbox
+    for envelope_recipient in envelope_recipients:
+        mailbox = envelope_recipient.mailbox
         to = mailbox.addr_spec if row.why_mime else str(mailbox)
-        yield Request(fields=fields | {"to": to}, recipients=[addressee])
+        yield SendRequest(fields=fields | {"to": to}, recipients=[envelope_recipient])
 
 
 def read_mailbox(recipient: Recipient) -> Mailbox:

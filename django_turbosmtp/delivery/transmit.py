@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django_turbosmtp._lib.interrupts import raise_interrupt, runs_signal_handlers
 from django_turbosmtp._lib.loggers import get_logger
-from django_turbosmtp.delivery.jobs import Request, Try, build_not_tried
+from django_turbosmtp.delivery.jobs import SendRequest, build_not_tried
 from django_turbosmtp.delivery.pace import Pace, choose_wait, fails_for_all, slows_all
 from django_turbosmtp.exceptions import APIError, OutcomeUnknown, TurboSMTPError
+from django_turbosmtp.log.entries import AttemptEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,14 +88,14 @@ class Transmitter:
         workers = self._connections if requests >= _WORTH_THREADS else 1
         return Flight(self._send, self._pace, workers)
 
-    def _send(self, request: Request) -> None:
+    def _send(self, request: SendRequest) -> None:
         send_until_settled(request, self._client, self._max_retries, self._pace)
 
 
 class Part(Generic[_Owner]):
     """Requests that end together: their outcomes are recorded when all are settled."""
 
-    def __init__(self, owner: _Owner, requests: Sequence[Request]) -> None:
+    def __init__(self, owner: _Owner, requests: Sequence[SendRequest]) -> None:
         """Remember ``owner``, whatever the caller needs when the part has ended."""
         self.owner = owner
         self.requests = requests
@@ -118,7 +119,7 @@ class Flight:
     """
 
     def __init__(
-        self, send: Callable[[Request], None], pace: Pace, workers: int
+        self, send: Callable[[SendRequest], None], pace: Pace, workers: int
     ) -> None:
         self.parts: list[Part[Any]] = []
         self._send = send
@@ -126,7 +127,7 @@ class Flight:
         self._workers = workers
         # Only the main thread runs signal handlers, so no request is made in it.
         self._is_inline = workers == 1 and not runs_signal_handlers()
-        self._queue: SimpleQueue[tuple[Request, Part[Any]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[SendRequest, Part[Any]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._ends: list[BaseException | None] = []
         self._wake: SimpleQueue[None] = SimpleQueue()
@@ -253,7 +254,7 @@ class Flight:
             if item is not None:
                 self._work_on(*item)
 
-    def _work_on(self, request: Request, part: Part[Any]) -> None:
+    def _work_on(self, request: SendRequest, part: Part[Any]) -> None:
         if self.wants_more and not self._is_low_reported:
             self._is_low_reported = True
             self._wake.put(None)
@@ -277,7 +278,7 @@ class Flight:
 
 
 def send_until_settled(
-    request: Request, client: Client, max_retries: int, pace: Pace
+    request: SendRequest, client: Client, max_retries: int, pace: Pace
 ) -> None:
     """Send one request, again where it was certainly not accepted."""
     accepted_before = pace.accepted
@@ -296,7 +297,9 @@ def send_until_settled(
         request.error = build_not_tried(pace.stopped_by)
 
 
-def _find_ending(request: Request, failure: Failure, max_retries: int) -> Ending | None:
+def _find_ending(
+    request: SendRequest, failure: Failure, max_retries: int
+) -> Ending | None:
     if failure.wait is None:
         return Ending.WAIT_TOO_LONG
     if not failure.error.retryable:
@@ -316,7 +319,7 @@ def _ends_batch(ending: Ending, failure: Failure, others_pass: bool) -> bool:
     return slows_all(failure.error) and not others_pass
 
 
-def _send_once(request: Request, client: Client, pace: Pace) -> Failure | None:
+def _send_once(request: SendRequest, client: Client, pace: Pace) -> Failure | None:
     request.attempts += 1
     # Not what an earlier attempt said: if this one is interrupted, nobody knows.
     request.error = None
@@ -342,8 +345,8 @@ def _send_once(request: Request, client: Client, pace: Pace) -> Failure | None:
             failure.error if failure else None, accepted=request.result is not None
         )
     request.error = failure.error if failure else None
-    request.tries.append(
-        Try(
+    request.history.append(
+        AttemptEntry(
             began_at=began_at,
             seconds=time.perf_counter() - start,
             answer=_read_answer(request),
@@ -353,7 +356,7 @@ def _send_once(request: Request, client: Client, pace: Pace) -> Failure | None:
     return failure
 
 
-def _read_answer(request: Request) -> str:
+def _read_answer(request: SendRequest) -> str:
     """Return what came back, "" where nothing did."""
     if request.result is not None:
         return request.result.response.text

@@ -52,7 +52,7 @@ def send_in_windows(
     delivery = Delivery()
     iterator = _Drawn(messages)
     preparer = Preparer(
-        settings=engine.settings, sender=engine.sender, keep=engine.keep
+        settings=engine.settings, sender=engine.sender, guard=engine.guard
     )
     while _send_window(iterator, preparer, engine, delivery, is_reported):
         pass

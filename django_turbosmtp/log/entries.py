@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp.exceptions import APIError, OutcomeUnknown
+
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Addressee:
+class RecipientEntry:
     """One recipient. ``shown``: as the message says it, with a name if there is one.
 
     ``why``: why it was left out, "" where it was not.
@@ -40,7 +42,7 @@ class Entry:
     mailer: str
     account: str
     api_version: int
-    addressees: Sequence[Addressee]
+    addressees: Sequence[RecipientEntry]
     status: str
     outcome: str = ""
     error: BaseException | None = None
@@ -54,8 +56,8 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """What became of one recipient, by its place among an entry's addressees."""
+class RecipientOutcome:
+    """The result for one recipient, by its position among those of the entry."""
 
     position: int
     status: str
@@ -63,29 +65,35 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Try:
-    """One request that was made: when, ``seconds`` it took, and what came of it.
+class AttemptEntry:
+    """One attempt to send a request: when, and how many ``seconds`` it took.
 
-    ``recipients``: to whom, where the message took several requests. ``answer``: what
-    came back, as text.
+    ``answer``: turboSMTP's answer as text, "" for none. ``error``: None if it was
+    accepted. ``recipients``: of the request, if the message took several requests.
     """
 
     began_at: datetime.datetime
     seconds: float
-    recipients: str
-    status_code: int | None
-    error: BaseException | None
-    answer: str
+    answer: str = ""
+    error: BaseException | None = None
+    recipients: str = ""
+
+    @property
+    def status_code(self) -> int | None:
+        """The HTTP status of the answer, None if it was accepted or there was none."""
+        error = self.error
+        cause = error.__cause__ if isinstance(error, OutcomeUnknown) else error
+        return cause.status_code if isinstance(cause, APIError) else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conclusion:
-    """What became of an entry that was about to be sent.
+class OutcomeEntry:
+    """The outcome of a message that was about to be sent.
 
-    ``results``: of every recipient that a request went to; each stands for all of them
-    where ``uniform``. ``payload``: the pieces of the JSON to store, None for nothing.
+    ``results``: of every recipient of a request. ``payload``: the pieces of the JSON to
+    store, None for nothing.
     ``drops_payload``: the payload that is stored already is no longer needed.
-    ``tries``: the requests, unless the first of each was accepted.
+    ``history``: the attempts, unless each request was accepted at the first.
     """
 
     entry: Entry
@@ -95,10 +103,10 @@ class Conclusion:
     mid: str
     attempts: int
     error: BaseException | None
-    results: Sequence[Result]
+    results: Sequence[RecipientOutcome]
     payload: Iterable[bytes] | None = None
     drops_payload: bool = False
-    tries: Sequence[Try] = ()
+    history: Sequence[AttemptEntry] = ()
 
     @property
     def is_uniform(self) -> bool:

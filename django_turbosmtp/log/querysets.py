@@ -195,7 +195,9 @@ def add_relations(queryset: QuerySet[Message]) -> QuerySet[Message]:
     alias = queryset.db
     return queryset.annotate(
         has_payload=Exists(Payload.objects.using(alias).filter(message=OuterRef("pk"))),
-        has_tries=Exists(Attempt.objects.using(alias).filter(message=OuterRef("pk"))),
+        has_attempts=Exists(
+            Attempt.objects.using(alias).filter(message=OuterRef("pk"))
+        ),
         has_events=Exists(Event.objects.using(alias).filter(message=OuterRef("pk"))),
         has_resends=Exists(Resend.objects.using(alias).filter(original=OuterRef("pk"))),
     )

@@ -44,7 +44,7 @@ _NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
 class Rows:
     """All rows of one message.
 
-    ``contents``: the bytes of each attachment, in order. ``keeps_payload``: the whole
+    ``contents``: the bytes of each attachment, in order. ``stores_payload``: the whole
     payload may be kept, should the message not be accepted.
     """
 
@@ -54,23 +54,23 @@ class Rows:
     content: Content | None = None
     attachments: list[Attachment] = field(default_factory=list)
     contents: list[Any] = field(default_factory=list)
-    keeps_payload: bool = False
+    stores_payload: bool = False
 
     @property
-    def keeps_body(self) -> bool:
+    def stores_body(self) -> bool:
         """Whether the message lets its body be kept, and so its attachments' bytes."""
         return self.content is not None
 
 
 def build_rows(
-    entry: Entry, *, keep_body: bool, width: int, redact: Redact | None = None
+    entry: Entry, *, store_body: bool, width: int, redact: Redact | None = None
 ) -> Rows:
     """Return the rows of ``entry``, ready to be inserted.
 
     ``width``: the highest character that the database holds. ``redact`` takes a text
     and the name of its field, and returns what may be kept of it.
     """
-    keep = _Keeper(width, redact)
+    clean = _RowCleaner(width, redact)
     message = entry.message
     shown = entry.addressees[0].address if entry.addressees else ""
     row = Message(
@@ -79,49 +79,49 @@ def build_rows(
         concluded_at=entry.created_at if entry.outcome else None,
         status=entry.status,
         outcome=entry.outcome,
-        reference_id=keep.text(
+        reference_id=clean.text(
             "reference_id", entry.reference_id, MAX_REFERENCE_LENGTH
         ),
-        mailer=keep.text("mailer", entry.mailer, 100),
+        mailer=clean.text("mailer", entry.mailer, 100),
         account=entry.account,
         api_version=entry.api_version,
-        from_email=keep.text("from_email", getattr(message, "from_email", "")),
-        subject=keep.redacted("subject", getattr(message, "subject", "")),
-        first_recipient=keep.text("recipients", shown, MAX_ADDRESS_LENGTH),
+        from_email=clean.text("from_email", getattr(message, "from_email", "")),
+        subject=clean.redacted("subject", getattr(message, "subject", "")),
+        first_recipient=clean.text("recipients", shown, MAX_ADDRESS_LENGTH),
         recipient_count=len(entry.addressees),
         size=entry.size,
-        campaign=keep.text("campaign", entry.campaign, MAX_TAG_LENGTH),
-        tags=keep.json("tags", entry.tags),
-        metadata=keep.json("metadata", entry.metadata),
-        headers=keep.headers("headers", entry.headers),
-        why_mime=keep.text("why_mime", entry.why_mime),
+        campaign=clean.text("campaign", entry.campaign, MAX_TAG_LENGTH),
+        tags=clean.json("tags", entry.tags),
+        metadata=clean.json("metadata", entry.metadata),
+        headers=clean.headers("headers", entry.headers),
+        why_mime=clean.text("why_mime", entry.why_mime),
         error=describe_error(entry.error, width),
         error_class=name_class(entry.error),
-        altered=keep.altered,
+        altered=clean.altered,
     )
-    rows = Rows(message=row, recipients=_build_recipients(entry, row, keep))
+    rows = Rows(message=row, recipients=_build_recipients(entry, row, clean))
     rows.tags = [
         Tag(message_id=row.id, name=name)
         for name in list_further_tags(row.tags, row.campaign)
     ]
-    _add_attachments(rows, entry, keep)
-    if keep_body:
+    _add_attachments(rows, entry, clean)
+    if store_body:
         text, html = _read_bodies(entry)
         rows.content = Content(
             message_id=row.id,
-            text=keep.redacted("text", text),
-            html=keep.redacted("html", html),
-            wire=_build_wire(entry, keep),
+            text=clean.redacted("text", text),
+            html=clean.redacted("html", html),
+            wire=_build_wire(entry, clean),
         )
     # What a redaction took away would stand in the payload. Nobody can redact MIME.
-    rows.keeps_payload = keep_body and not keep.was_redacted
+    rows.stores_payload = store_body and not clean.was_redacted
     if redact is not None and "mime_raw" in entry.fields:
-        rows.keeps_payload = False
+        rows.stores_payload = False
     return rows
 
 
 def build_rows_safely(
-    entry: Entry, *, keep_body: bool, width: int, redact: Redact | None = None
+    entry: Entry, *, store_body: bool, width: int, redact: Redact | None = None
 ) -> Rows:
     """Return the rows of ``entry``; of a message that raises, what is known without it.
 
@@ -129,12 +129,12 @@ def build_rows_safely(
     the window shall have their rows all the same.
     """
     try:
-        return build_rows(entry, keep_body=keep_body, width=width, redact=redact)
+        return build_rows(entry, store_body=store_body, width=width, redact=redact)
     except Exception as error:
         raise_interrupt(error)
         logger.exception("%s: its row is kept in short.", entry.reference_id)
         bare = replace(entry, message=None, tags=(), metadata={}, headers={}, fields={})
-        return build_rows(bare, keep_body=False, width=width)
+        return build_rows(bare, store_body=False, width=width)
 
 
 def describe_error(error: BaseException | None, width: int) -> str:
@@ -154,7 +154,7 @@ def name_class(error: BaseException | None) -> str:
     return cls.__name__[:100]
 
 
-class _Keeper:
+class _RowCleaner:
     """Redacts values and makes them storable; notes the fields that had to change."""
 
     def __init__(self, width: int, redact: Redact | None) -> None:
@@ -230,16 +230,18 @@ class _Keeper:
             self.altered.append(name)
 
 
-def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipient]:
+def _build_recipients(
+    entry: Entry, row: Message, clean: _RowCleaner
+) -> list[Recipient]:
     return [
         Recipient(
             message_id=row.id,
             position=position,
             kind=addressee.kind,
             address=normalize_address(
-                keep.text("recipients", addressee.address, MAX_ADDRESS_LENGTH)
+                clean.text("recipients", addressee.address, MAX_ADDRESS_LENGTH)
             ),
-            shown=keep.text("recipients", addressee.shown),
+            shown=clean.text("recipients", addressee.shown),
             status=addressee.status,
             why=addressee.why,
         )
@@ -247,12 +249,12 @@ def _build_recipients(entry: Entry, row: Message, keep: _Keeper) -> list[Recipie
     ]
 
 
-def _build_wire(entry: Entry, keep: _Keeper) -> Any:
+def _build_wire(entry: Entry, clean: _RowCleaner) -> Any:
     wire = {k: v for k, v in entry.fields.items() if k not in _NOT_IN_WIRE}
     if "subject" in wire:
-        wire["subject"] = keep.redacted("wire", wire["subject"])
+        wire["subject"] = clean.redacted("wire", wire["subject"])
     if "custom_headers" in wire:
-        wire["custom_headers"] = keep.headers("wire", wire["custom_headers"])
+        wire["custom_headers"] = clean.headers("wire", wire["custom_headers"])
     for name in ("content", "html_content", "mime_raw"):
         if name in entry.fields:
             wire[name] = f"({len(entry.fields[name]):,} characters)"
@@ -261,7 +263,7 @@ def _build_wire(entry: Entry, keep: _Keeper) -> Any:
             {"name": part.name, "type": part.type, "content_id": part.content_id}
             for part in parts
         ]
-    return keep.json("wire", wire)
+    return clean.json("wire", wire)
 
 
 def _read_bodies(entry: Entry) -> tuple[str, str]:
@@ -284,18 +286,18 @@ def _decode(body: Any) -> Any:
     return body.decode(errors="replace") if isinstance(body, bytes) else body
 
 
-def _add_attachments(rows: Rows, entry: Entry, keep: _Keeper) -> None:
+def _add_attachments(rows: Rows, entry: Entry, clean: _RowCleaner) -> None:
     for position, (name, kind, content, cid) in enumerate(_list_attachments(entry)):
         rows.contents.append(content)
         rows.attachments.append(
             Attachment(
                 message_id=rows.message.id,
                 position=position,
-                name=keep.text("attachments", name),
-                type=keep.text("attachments", kind, 255),
+                name=clean.text("attachments", name),
+                type=clean.text("attachments", kind, 255),
                 size=memoryview(content).nbytes,
                 sha256=hashlib.sha256(content).hexdigest(),
-                content_id=keep.text("attachments", cid),
+                content_id=clean.text("attachments", cid),
             )
         )
 

@@ -31,7 +31,7 @@ from django_turbosmtp.statuses import Outcome, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from django_turbosmtp.log.entries import Conclusion
+    from django_turbosmtp.log.entries import OutcomeEntry
     from django_turbosmtp.log.rows import Rows
     from django_turbosmtp.models import Content
 
@@ -41,7 +41,7 @@ _Row = TypeVar("_Row", bound=Model)
 #: packet (16 MB on MariaDB, less on older MySQL).
 MAX_STATEMENT_BYTES = 4 * 2**20
 
-#: Keep a payload in pieces of this many bytes.
+#: Store a payload in pieces of this many bytes.
 PIECE_BYTES = 2**20
 
 
@@ -70,22 +70,22 @@ def insert_rows(rows: Sequence[Rows], alias: str) -> None:
     insert_models([row for r in rows for row in r.attachments], alias)
 
 
-def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -> None:
+def update_messages(outcomes: Sequence[OutcomeEntry], alias: str, width: int) -> None:
     """Write the outcome of each message.
 
     Those accepted at the first try differ in nothing but their id, and are most.
     """
     messages = Message.objects.using(alias)
     plain, others = _split(
-        conclusions,
+        outcomes,
         lambda c: c.outcome == Outcome.ACCEPTED and c.error is None and c.mid,
     )
-    same: dict[tuple[str, int], list[Conclusion]] = defaultdict(list)
-    for conclusion in plain:
-        same[conclusion.status, conclusion.attempts].append(conclusion)
+    same: dict[tuple[str, int], list[OutcomeEntry]] = defaultdict(list)
+    for outcome_entry in plain:
+        same[outcome_entry.status, outcome_entry.attempts].append(outcome_entry)
     # One statement a number of attempts: MAX_RETRIES bounds these, unless it is huge.
     if len(same) > _MAX_GROUPS:
-        same, others = {}, list(conclusions)
+        same, others = {}, list(outcomes)
     for group in same.values():
         for part in _cut_by_values(group, alias):
             messages.filter(pk__in=[c.entry.id for c in part]).update(
@@ -105,7 +105,7 @@ def update_messages(conclusions: Sequence[Conclusion], alias: str, width: int) -
         )
 
 
-def _choose_mid(conclusions: Sequence[Conclusion], alias: str) -> RawSQL:
+def _choose_mid(outcomes: Sequence[OutcomeEntry], alias: str) -> RawSQL:
     """Return the expression that chooses each message's id by its key.
 
     As ``bulk_update()`` writes it, at a tenth of the CPU.
@@ -115,64 +115,64 @@ def _choose_mid(conclusions: Sequence[Conclusion], alias: str) -> RawSQL:
     quote = connection.ops.quote_name
     column = f"{quote(Message._meta.db_table)}.{quote(key.column)}"
     values: list[Any] = []
-    for conclusion in conclusions:
+    for outcome_entry in outcomes:
         values += [
-            key.get_db_prep_value(conclusion.entry.id, connection),
-            conclusion.mid,
+            key.get_db_prep_value(outcome_entry.entry.id, connection),
+            outcome_entry.mid,
         ]
-    cases = " ".join(["WHEN %s THEN %s"] * len(conclusions))
+    cases = " ".join(["WHEN %s THEN %s"] * len(outcomes))
     return RawSQL(f"CASE {column} {cases} END", values, output_field=CharField())  # noqa: S611
 
 
 def _cut_by_values(
-    conclusions: list[Conclusion], alias: str
-) -> Iterator[list[Conclusion]]:
+    outcomes: list[OutcomeEntry], alias: str
+) -> Iterator[list[OutcomeEntry]]:
     """Yield parts that one statement can bind: three values each, and four in all."""
     limit = connections[alias].features.max_query_params
-    size = (limit - 4) // 3 if limit else len(conclusions)
-    for start in range(0, len(conclusions), size):
-        yield conclusions[start : start + size]
+    size = (limit - 4) // 3 if limit else len(outcomes)
+    for start in range(0, len(outcomes), size):
+        yield outcomes[start : start + size]
 
 
-def _build_outcome(conclusion: Conclusion, width: int) -> Message:
+def _build_outcome(outcome_entry: OutcomeEntry, width: int) -> Message:
     return Message(
-        id=conclusion.entry.id,
-        status=conclusion.status,
-        outcome=conclusion.outcome,
-        mid=conclusion.mid,
-        attempts=conclusion.attempts,
-        concluded_at=conclusion.concluded_at,
-        error=describe_error(conclusion.error, width),
-        error_class=name_class(conclusion.error),
+        id=outcome_entry.entry.id,
+        status=outcome_entry.status,
+        outcome=outcome_entry.outcome,
+        mid=outcome_entry.mid,
+        attempts=outcome_entry.attempts,
+        concluded_at=outcome_entry.concluded_at,
+        error=describe_error(outcome_entry.error, width),
+        error_class=name_class(outcome_entry.error),
     )
 
 
-def update_recipients(conclusions: Sequence[Conclusion], alias: str) -> None:
+def update_recipients(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
     """Write what became of each recipient that a request went to."""
     waiting = Recipient.objects.using(alias).filter(status=Status.SENDING)
-    uniform, mixed = _split(conclusions, lambda c: c.is_uniform)
-    by_status: dict[str, list[Conclusion]] = defaultdict(list)
-    for conclusion in uniform:
-        by_status[conclusion.results[0].status].append(conclusion)
+    uniform, mixed = _split(outcomes, lambda c: c.is_uniform)
+    by_status: dict[str, list[OutcomeEntry]] = defaultdict(list)
+    for outcome_entry in uniform:
+        by_status[outcome_entry.results[0].status].append(outcome_entry)
     # The message's own, written just before in the same transaction.
     same = Subquery(Message.objects.filter(pk=OuterRef("message_id")).values("mid"))
     for status, group in by_status.items():
         mid = same if len(group) > 1 else group[0].results[0].mid
-        ids = [conclusion.entry.id for conclusion in group]
+        ids = [outcome_entry.entry.id for outcome_entry in group]
         waiting.filter(message__in=ids).update(status=status, mid=mid)
     if mixed:
         _update_one_by_one(mixed, alias)
 
 
-def _update_one_by_one(conclusions: Sequence[Conclusion], alias: str) -> None:
+def _update_one_by_one(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
     results = {
-        (conclusion.entry.id, result.position): result
-        for conclusion in conclusions
-        for result in conclusion.results
+        (outcome_entry.entry.id, result.position): result
+        for outcome_entry in outcomes
+        for result in outcome_entry.results
     }
     recipients = Recipient.objects.using(alias).filter(status=Status.SENDING)
     rows = []
-    ids = [conclusion.entry.id for conclusion in conclusions]
+    ids = [outcome_entry.entry.id for outcome_entry in outcomes]
     for row in recipients.filter(message__in=ids).only("message_id", "position"):
         if result := results.get((row.message_id, row.position)):
             row.status, row.mid = result.status, result.mid
@@ -180,40 +180,40 @@ def _update_one_by_one(conclusions: Sequence[Conclusion], alias: str) -> None:
     recipients.bulk_update(rows, ["status", "mid"])
 
 
-def insert_payloads(conclusions: Sequence[Conclusion], alias: str) -> None:
-    """Keep the whole payload of messages that were not accepted by all."""
+def insert_payloads(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
+    """Store the whole payload of messages that were not accepted by all."""
     rows = (
-        Payload(message_id=conclusion.entry.id, position=position, data=data)
-        for conclusion in conclusions
-        if conclusion.payload is not None
-        for position, data in enumerate(_cut(conclusion.payload))
+        Payload(message_id=outcome_entry.entry.id, position=position, data=data)
+        for outcome_entry in outcomes
+        if outcome_entry.payload is not None
+        for position, data in enumerate(_cut(outcome_entry.payload))
     )
     for group in _group_by_bytes(rows, lambda row: len(row.data)):
         insert_models(group, alias)
 
 
-def delete_payloads(conclusions: Sequence[Conclusion], alias: str) -> None:
+def delete_payloads(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
     """Delete the stored payloads that are no longer needed."""
-    ids = [c.entry.id for c in conclusions if c.drops_payload]
+    ids = [c.entry.id for c in outcomes if c.drops_payload]
     if ids:
         Payload.objects.using(alias).filter(message__in=ids).delete()
 
 
 def insert_attempts(
-    conclusions: Sequence[Conclusion],
-    kept: Sequence[Conclusion],
+    outcomes: Sequence[OutcomeEntry],
+    stored: Sequence[OutcomeEntry],
     alias: str,
     width: int,
 ) -> None:
     """Write the requests of messages that were not accepted at the first.
 
-    What came back is written of those in ``kept`` alone: it may repeat the message.
+    What came back is written of those in ``stored`` alone: it may repeat the message.
     """
-    may_keep = {conclusion.entry.id for conclusion in kept}
+    may_store = {outcome_entry.entry.id for outcome_entry in stored}
     clean = Cleaner(width).clean_text
     rows = [
         Attempt(
-            message_id=conclusion.entry.id,
+            message_id=outcome_entry.entry.id,
             position=position,
             began_at=made.began_at,
             seconds=made.seconds,
@@ -221,10 +221,10 @@ def insert_attempts(
             status_code=made.status_code,
             error=describe_error(made.error, width),
             error_class=name_class(made.error),
-            answer=clean(made.answer) if conclusion.entry.id in may_keep else "",
+            answer=clean(made.answer) if outcome_entry.entry.id in may_store else "",
         )
-        for conclusion in conclusions
-        for position, made in enumerate(conclusion.tries)
+        for outcome_entry in outcomes
+        for position, made in enumerate(outcome_entry.history)
     ]
     insert_models(rows, alias)
 
@@ -268,11 +268,11 @@ def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _split(
-    conclusions: Iterable[Conclusion], test: Callable[[Conclusion], object]
-) -> tuple[list[Conclusion], list[Conclusion]]:
+    outcomes: Iterable[OutcomeEntry], test: Callable[[OutcomeEntry], object]
+) -> tuple[list[OutcomeEntry], list[OutcomeEntry]]:
     """Return those that pass the test, and the others."""
-    passed: list[Conclusion] = []
-    others: list[Conclusion] = []
-    for conclusion in conclusions:
-        (passed if test(conclusion) else others).append(conclusion)
+    passed: list[OutcomeEntry] = []
+    others: list[OutcomeEntry] = []
+    for outcome_entry in outcomes:
+        (passed if test(outcome_entry) else others).append(outcome_entry)
     return passed, others

@@ -1,7 +1,14 @@
 """Translation: a Django message to wire fields. Pure, and without credentials."""
 
-from django_turbosmtp.payload.attachments import Part
-from django_turbosmtp.payload.envelope import Keep, Recipient
-from django_turbosmtp.payload.translation import Payload, Translation, translate
+from django_turbosmtp.payload.attachments import WireAttachment
+from django_turbosmtp.payload.envelope import EnvelopeRecipient, Guard
+from django_turbosmtp.payload.translation import RequestFields, Translation, translate
 
-__all__ = ["Keep", "Part", "Payload", "Recipient", "Translation", "translate"]
+__all__ = [
+    "EnvelopeRecipient",
+    "Guard",
+    "RequestFields",
+    "Translation",
+    "WireAttachment",
+    "translate",
+]

@@ -38,7 +38,7 @@ _PART_HEADERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class WireAttachment:
     """One attachment. ``content``: bytes-like. ``content_id``: bare, or ""."""
 
     name: str
@@ -79,7 +79,7 @@ def _refuse_injection_in_part(part: Message[Any, Any]) -> None:
 
 def translate_attachments(
     attachments: Iterable[Any], html: str | None, domain: str
-) -> tuple[list[Part], str | None]:
+) -> tuple[list[WireAttachment], str | None]:
     """Return the attachments as fields, and the HTML that refers to them.
 
     Raise `NotExact` where a field cannot say one of them, `MessageError` for a name
@@ -107,7 +107,7 @@ def translate_attachments(
     ], html
 
 
-def _translate(attachment: Any) -> Part:
+def _translate(attachment: Any) -> WireAttachment:
     if isinstance(attachment, Message):
         part = _translate_mime(attachment)
     else:
@@ -122,7 +122,9 @@ def _translate(attachment: Any) -> Part:
     return part
 
 
-def _translate_tuple(filename: Any, content: Any, mimetype: Any = None) -> Part:
+def _translate_tuple(
+    filename: Any, content: Any, mimetype: Any = None
+) -> WireAttachment:
     if not isinstance(mimetype, str) or not _SIMPLE_TYPE.fullmatch(mimetype):
         raise NotExact(f"an attachment of type {mimetype!r}")
     maintype = mimetype.partition("/")[0].lower()
@@ -135,14 +137,14 @@ def _translate_tuple(filename: Any, content: Any, mimetype: Any = None) -> Part:
     if maintype == "text" and not bytes(content).isascii():
         # A field has no charset, and a reader without one guesses.
         raise NotExact("a text attachment that needs a charset")
-    return Part(name=_text(filename), type=mimetype, content=content)
+    return WireAttachment(name=_text(filename), type=mimetype, content=content)
 
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _translate_mime(part: Message[Any, Any]) -> Part:
+def _translate_mime(part: Message[Any, Any]) -> WireAttachment:
     mimetype = part.get_content_type()
     if part.is_multipart() or mimetype.startswith(("text/", "message/", "multipart/")):
         raise NotExact(f"a MIME part of type {mimetype!r}")
@@ -162,7 +164,7 @@ def _translate_mime(part: Message[Any, Any]) -> Part:
     content = part.get_payload(decode=True)
     if not isinstance(content, bytes):
         raise NotExact("a MIME part without content")
-    return Part(name=name, type=mimetype, content=content, content_id=cid)
+    return WireAttachment(name=name, type=mimetype, content=content, content_id=cid)
 
 
 def _refuse_parameters(part: Message[Any, Any], header: str, known: set[str]) -> None:

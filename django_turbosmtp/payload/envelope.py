@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from django_turbosmtp.payload.wire import RecipientKind
 
 #: Given a recipient, returns the mailbox to write to in its place, or None.
-Keep = Callable[[Mailbox], Mailbox | None]
+Guard = Callable[[Mailbox], Mailbox | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipient:
+class EnvelopeRecipient:
     """One mailbox of the envelope, and the message's list that it stands in."""
 
     kind: RecipientKind
@@ -35,14 +35,14 @@ class Recipient:
 
 @dataclass(frozen=True, kw_only=True)
 class Envelope:
-    """All recipients, each once, and those that ``keep`` left out.
+    """All recipients, each once, and those that ``guard`` left out.
 
-    ``changed``: ``keep`` replaced or left out somebody, so that the message has to show
-    these recipients and not its own lists.
+    ``changed``: ``guard`` replaced or left out a recipient, so that the message has to
+    show these recipients and not its own lists.
     """
 
-    recipients: tuple[Recipient, ...]
-    left_out: tuple[Recipient, ...] = ()
+    recipients: tuple[EnvelopeRecipient, ...]
+    left_out: tuple[EnvelopeRecipient, ...] = ()
     changed: bool = False
 
     def list_kind(self, kind: RecipientKind) -> list[Mailbox]:
@@ -50,7 +50,7 @@ class Envelope:
 
     def requests(
         self, *, named: bool = True
-    ) -> Iterator[tuple[dict[str, str], tuple[Recipient, ...]]]:
+    ) -> Iterator[tuple[dict[str, str], tuple[EnvelopeRecipient, ...]]]:
         """Yield the address fields of each request, and whom it goes to.
 
         With ``named`` False, for MIME that shows the names, they are bare addresses.
@@ -80,24 +80,26 @@ def _join_bare(mailboxes: Iterable[Mailbox]) -> str:
 
 
 def read_envelope(
-    message: Any, keep: Keep | None, without: Collection[str] = ()
+    message: Any, guard: Guard | None, without: Collection[str] = ()
 ) -> Envelope:
     """Return the envelope of ``message``; raise `InvalidAddress` where it has none.
 
     ``without``: addresses, in lower case, that are left out.
     """
-    kept: dict[str, Recipient] = {}
-    left_out: list[Recipient] = []
+    kept: dict[str, EnvelopeRecipient] = {}
+    left_out: list[EnvelopeRecipient] = []
     changed = False
     for recipient in _read_recipients(message):
-        mailbox = keep(recipient.mailbox) if keep else recipient.mailbox
+        mailbox = guard(recipient.mailbox) if guard else recipient.mailbox
         if mailbox is None or mailbox.addr_spec.lower() in without:
             left_out.append(recipient)
             continue
         changed = changed or mailbox != recipient.mailbox
         refuse_commas(mailbox, recipient.kind)
         # The same mailbox in two fields would get the mail twice.
-        kept.setdefault(mailbox.key, Recipient(kind=recipient.kind, mailbox=mailbox))
+        kept.setdefault(
+            mailbox.key, EnvelopeRecipient(kind=recipient.kind, mailbox=mailbox)
+        )
     return Envelope(
         recipients=tuple(kept.values()),
         left_out=tuple(left_out),
@@ -105,7 +107,7 @@ def read_envelope(
     )
 
 
-def _read_recipients(message: Any) -> list[Recipient]:
+def _read_recipients(message: Any) -> list[EnvelopeRecipient]:
     lists: dict[RecipientKind, list[Mailbox]] = {
         "to": parse_each(getattr(message, "to", None) or (), "to"),
         "cc": parse_each(getattr(message, "cc", None) or (), "cc"),
@@ -119,7 +121,7 @@ def _read_recipients(message: Any) -> list[Recipient]:
             lists[kind] = [mailbox for mailbox in lists[kind] if mailbox.key in sent]
         lists["bcc"] += sent.values()  # those in a list stay there, each goes once
     return [
-        Recipient(kind=kind, mailbox=mailbox)
+        EnvelopeRecipient(kind=kind, mailbox=mailbox)
         for kind, mailboxes in lists.items()
         for mailbox in mailboxes
     ]

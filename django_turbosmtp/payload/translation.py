@@ -19,8 +19,8 @@ from django_turbosmtp.payload.attachments import refuse_injection, translate_att
 from django_turbosmtp.payload.contents import freeze, read_words, require_contents
 from django_turbosmtp.payload.envelope import (
     Envelope,
-    Keep,
-    Recipient,
+    EnvelopeRecipient,
+    Guard,
     read_envelope,
     require_same_shown,
 )
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Payload:
+class RequestFields:
     """One request: its fields without credentials, and whom it goes to.
 
-    ``attachments`` in ``fields`` is a list of `Part`, their bytes not yet encoded.
+    ``attachments`` in ``fields`` is a list of `WireAttachment`, not yet encoded.
     """
 
     fields: Mapping[str, Any]
-    recipients: tuple[Recipient, ...]
+    recipients: tuple[EnvelopeRecipient, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +53,14 @@ class Translation:
     ``why_mime``: why it goes as ``mime_raw``; "" where it goes as fields.
     """
 
-    payloads: tuple[Payload, ...]
-    left_out: tuple[Recipient, ...] = ()
+    requests: tuple[RequestFields, ...]
+    left_out: tuple[EnvelopeRecipient, ...] = ()
     size: int = 0
     why_mime: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ParsedMessage:
     """A Django message, read and checked: what both ways to say it start from.
 
     ``sender`` and ``envelope`` are whom it is sent by and to, whatever it shows.
@@ -77,7 +77,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Content:
+class WireContent:
     """What the message says in wire fields, the same in all of its requests.
 
     ``size`` and ``why_mime`` as in `Translation`.
@@ -96,13 +96,13 @@ def translate(
     *,
     api_version: int = 2,
     charset: str = "utf-8",
-    keep: Keep | None = None,
+    guard: Guard | None = None,
     without: Collection[str] = (),
 ) -> Translation:
     """Return ``message`` (a Django ``EmailMessage``) in turboSMTP's words.
 
-    ``charset`` is Django's DEFAULT_CHARSET. ``keep`` decides on each recipient; with
-    none left there are no payloads. ``without``: addresses, in lower case, that are
+    ``charset`` is Django's DEFAULT_CHARSET. ``guard`` decides on each recipient; with
+    none left there are no requests. ``without``: addresses, in lower case, that are
     left out as well; what a message shows that builds its own MIME (a signed one, say)
     stays. The message is not written to. Raise
     `InvalidAddress`, `UnsupportedFeature`, `MessageTooLarge` or another
@@ -111,19 +111,19 @@ def translate(
     message = freeze(message)
     headers = read_headers(attributes.headers)
     sender = parse(message.from_email, "from_email")
-    envelope = read_envelope(message, keep, without)
+    envelope = read_envelope(message, guard, without)
     if not envelope.recipients:
-        return Translation(payloads=(), left_out=envelope.left_out)
+        return Translation(requests=(), left_out=envelope.left_out)
     refuse_injection(getattr(message, "attachments", None) or ())
     customised = mime.is_customised(message)
     if not customised:
         message = require_contents(message)
-    if keep is not None and (customised or headers.show_recipients):
+    if guard is not None and (customised or headers.show_recipients):
         # It may show others than those whom the guard lets it go to.
         envelope = replace(envelope, changed=True)
-    elif keep is None and customised:
+    elif guard is None and customised:
         envelope = replace(envelope, changed=False)
-    source = Source(
+    source = ParsedMessage(
         message=message,
         headers=headers,
         sender=sender,
@@ -148,8 +148,8 @@ def translate(
             fields["X-campaign-ID"] = attributes.campaign
     requests = envelope.requests(named=not content.why_mime)
     return Translation(
-        payloads=tuple(
-            Payload(fields=addresses | fields, recipients=recipients)
+        requests=tuple(
+            RequestFields(fields=addresses | fields, recipients=recipients)
             for addresses, recipients in requests
         ),
         left_out=envelope.left_out,
@@ -158,7 +158,7 @@ def translate(
     )
 
 
-def as_fields(source: Source) -> Content:
+def as_fields(source: ParsedMessage) -> WireContent:
     """Return the message in JSON fields; raise `NotExact` where they cannot say it."""
     message = source.message
     if source.customised:
@@ -183,7 +183,7 @@ def as_fields(source: Source) -> Content:
         "attachments": parts or None,
     }
     fields = {name: value for name, value in fields.items() if value is not None}
-    return Content(
+    return WireContent(
         sender=sender,
         subject=source.subject,
         fields=fields,
@@ -191,7 +191,7 @@ def as_fields(source: Source) -> Content:
     )
 
 
-def as_mime(source: Source, why: str) -> Content:
+def as_mime(source: ParsedMessage, why: str) -> WireContent:
     """Return the message as Django builds it, in one field; ``why`` not in others."""
     raw = mime.render(
         source.message,
@@ -202,7 +202,7 @@ def as_mime(source: Source, why: str) -> Content:
     subject = source.subject
     if source.customised or "=?" in subject:
         subject = mime.read_subject(raw)
-    return Content(
+    return WireContent(
         sender=source.sender,
         subject=subject,
         fields={"mime_raw": raw},
@@ -211,7 +211,7 @@ def as_mime(source: Source, why: str) -> Content:
     )
 
 
-def _refuse_oversize(content: Content, limit: int, api_version: int) -> None:
+def _refuse_oversize(content: WireContent, limit: int, api_version: int) -> None:
     if len(content.subject) > MAX_SUBJECT_LENGTH:
         raise MessageTooLarge(
             f"subject has {len(content.subject)} characters; turboSMTP takes at most"
@@ -278,7 +278,7 @@ def _read_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _translate_reply_to(source: Source) -> dict[str, str]:
+def _translate_reply_to(source: ParsedMessage) -> dict[str, str]:
     shown = source.headers.shown("Reply-To")
     if shown is None:
         shown = ", ".join(map(str, source.message.reply_to or ()))

@@ -16,7 +16,7 @@ HeaderPairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class SandboxRequest:
     """One HTTP request, its body read."""
 
     method: str
@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Response:
+class SandboxResponse:
     """One HTTP answer, and the manner in which it leaves (or does not)."""
 
     status: int = 200
@@ -87,17 +87,17 @@ class Response:
 class Refusal(Exception):  # noqa: N818  (not an error of ours: an answer)
     """A request that gets a refusing answer."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: SandboxResponse) -> None:
         super().__init__(response.status)
         self.response = response
 
 
 def answer_json(
     value: Any, *, status: int = 200, headers: HeaderPairs = ()
-) -> Response:
+) -> SandboxResponse:
     """Return a JSON answer."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(status=status, body=body, headers=headers)
+    return SandboxResponse(status=status, body=body, headers=headers)
 
 
 def refuse(*errors: str, status: int = 400, details: str = "") -> Refusal:
@@ -114,6 +114,6 @@ def refuse_credentials(message: str, *, details: str, code: int = 3) -> Refusal:
     return Refusal(answer_json(payload, status=401))
 
 
-def answer_message(message: str, *, status: int) -> Response:
+def answer_message(message: str, *, status: int) -> SandboxResponse:
     """Return the main host's short answer: a JSON object with one message."""
     return answer_json({"message": message}, status=status)

@@ -69,7 +69,7 @@ class OutboxBackend(EmailBackend):
         return _OutboxClient(self.settings)
 
 
-class _Kept(Body):
+class _OutboxBody(Body):
     """A body that knows whom it goes to."""
 
     __slots__ = ("addresses",)
@@ -91,7 +91,7 @@ class _OutboxClient(Client):
         super().__init__(None, settings, None)  # type: ignore[arg-type]
 
     def prepare(self, fields: Mapping[str, Any]) -> Body:
-        return _Kept(fields)
+        return _OutboxBody(fields)
 
     def send(self, body: Body) -> SendResult:
         error = FAILURES.take(getattr(body, "addresses", ()))

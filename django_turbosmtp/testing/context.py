@@ -23,7 +23,7 @@ _BACKEND = "django_turbosmtp.backends.EmailBackend"
 
 @contextmanager
 def use_outbox(**turbosmtp: Any) -> Iterator[Outbox]:
-    """Keep what is sent in an outbox, and yield it, empty.
+    """Guard what is sent in an outbox, and yield it, empty.
 
     ``turbosmtp``: keys of ``TURBOSMTP`` for the time being.
     """

@@ -445,7 +445,7 @@ def test_a_killed_process_leaves_sending(sandbox: Sandbox, tmp_path: Any) -> Non
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_interrupted_send_is_concluded(logged: Any, sandbox: Sandbox) -> None:
+def test_an_interrupted_send_has_outcome(logged: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("lost_answer")
     with pytest.raises(OutcomeUnknown):
         send(new())

@@ -13,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_turbosmtp.admin.memory import remember
+from django_turbosmtp.admin.caching import count_cached
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.log import querysets
 from django_turbosmtp.models import Message, Recipient, Tag
@@ -309,7 +309,7 @@ def test_the_list_has_no_long_columns(admin_client: Client) -> None:
 def test_what_was_long_to_count_is_kept(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_turbosmtp.admin.memory.WORTH_KEEPING", 0.2)
+    monkeypatch.setattr("django_turbosmtp.admin.caching.WORTH_CACHING", 0.2)
     settings.CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     }
@@ -322,10 +322,10 @@ def test_what_was_long_to_count_is_kept(
         return len(counted)
 
     # Counted in no time: anew the next time.
-    assert [remember("x", count), remember("x", count)] == [1, 2]
+    assert [count_cached("x", count), count_cached("x", count)] == [1, 2]
     # Now it took long: the same again.
-    assert [remember("x", count), remember("x", count)] == [2, 2]
-    assert remember("y", count) == 3
+    assert [count_cached("x", count), count_cached("x", count)] == [2, 2]
+    assert count_cached("y", count) == 3
 
 
 def test_a_cache_that_fails_costs_nothing_else(
@@ -334,6 +334,6 @@ def test_a_cache_that_fails_costs_nothing_else(
     settings.CACHES = {
         "default": {"BACKEND": "tests.log.test_list.BrokenCache"},
     }
-    monkeypatch.setattr("django_turbosmtp.admin.memory.WORTH_KEEPING", 0)
-    assert remember("x", lambda: 5) == 5
+    monkeypatch.setattr("django_turbosmtp.admin.caching.WORTH_CACHING", 0)
+    assert count_cached("x", lambda: 5) == 5
     assert "The cache could not be" in caplog.text

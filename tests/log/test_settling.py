@@ -182,16 +182,16 @@ class TestUnknown:
         self, fault: str | None, tracked: Any, sandbox: Sandbox, monkeypatch: Any
     ) -> None:
         """Its status stands, whatever the answer says."""
-        conclude = Recorder.conclude
+        write_outcomes = Recorder.write_outcomes
 
         def tell_first(recorder: Any, jobs: Any) -> None:
             if jobs:
                 row, mid = Message.objects.get(), sandbox.latest.mid  # type: ignore[union-attr]
                 assert row.status == "sending"
                 tell(build("OPENED", row, mid=mid, reference_id=row.reference_id))
-            conclude(recorder, jobs)
+            write_outcomes(recorder, jobs)
 
-        monkeypatch.setattr(Recorder, "conclude", tell_first)
+        monkeypatch.setattr(Recorder, "write_outcomes", tell_first)
         if fault:
             sandbox.add_fault(fault)
         [row] = send()

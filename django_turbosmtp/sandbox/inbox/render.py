@@ -10,7 +10,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django.template import Context, Engine
 
-from django_turbosmtp.sandbox.answers import HeaderPairs, Refusal, Request, Response
+from django_turbosmtp.sandbox.answers import (
+    HeaderPairs,
+    Refusal,
+    SandboxRequest,
+    SandboxResponse,
+)
 from django_turbosmtp.sandbox.inbox.control import SECURITY
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ def _load_engine() -> Engine:
 
 def render_page(
     template: str, context: dict[str, Any], *, status: int = 200
-) -> Response:
+) -> SandboxResponse:
     """Return an HTML page."""
     # Without these two Django would ask its settings how to write a number.
     values = Context(context, use_l10n=False, use_tz=False)
@@ -43,9 +48,9 @@ def render_page(
     return render_html(text, policy=_PAGE_POLICY, status=status)
 
 
-def render_html(text: str, *, policy: str, status: int = 200) -> Response:
+def render_html(text: str, *, policy: str, status: int = 200) -> SandboxResponse:
     """Return HTML under this content security policy."""
-    return Response(
+    return SandboxResponse(
         status=status,
         body=text.encode("utf-8", "replace"),
         content_type="text/html; charset=utf-8",
@@ -57,29 +62,29 @@ def render_html(text: str, *, policy: str, status: int = 200) -> Response:
     )
 
 
-def render_not_found() -> Response:
+def render_not_found() -> SandboxResponse:
     """Return the page for what is not, or no longer, there."""
     return render_page("missing.html", {}, status=404)
 
 
-def redirect(target: str) -> Response:
+def redirect(target: str) -> SandboxResponse:
     """Send the browser on after a form."""
     headers: HeaderPairs = (*SECURITY, ("Location", target))
-    return Response(status=303, headers=headers, content_type="")
+    return SandboxResponse(status=303, headers=headers, content_type="")
 
 
-def serve_static(name: str) -> Response:
+def serve_static(name: str) -> SandboxResponse:
     """Return one of the files the pages use."""
     if name not in _STATIC:
         return render_not_found()
-    return Response(
+    return SandboxResponse(
         body=(_HERE / "static" / name).read_bytes(),
         content_type=_STATIC[name],
         headers=(*SECURITY, ("Content-Security-Policy", "default-src 'none'")),
     )
 
 
-def read_form(state: State, request: Request) -> dict[str, str]:
+def read_form(state: State, request: SandboxRequest) -> dict[str, str]:
     """Return the fields of a form of ours; anybody else's is refused."""
     fields: dict[str, str] = {}
     if request.media_type == "application/x-www-form-urlencoded":

@@ -21,7 +21,7 @@ LINE_BREAK = re.compile(r"[\r\n]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mailbox:
+class ParsedAddress:
     """A display name, decoded, and an ASCII addr-spec."""
 
     name: str
@@ -33,25 +33,25 @@ class Mailbox:
         return self.address.rpartition("@")[2]
 
 
-def parse(text: str) -> Mailbox | None:
+def parse(text: str) -> ParsedAddress | None:
     """Return the one mailbox in `text`, or None when it is not valid."""
     text = text.strip(" \t")
     if _CONTROL.search(text):
         return None
     if _is_address(text):
-        return Mailbox(name="", address=text)
+        return ParsedAddress(name="", address=text)
     found = _NAMED.fullmatch(text)
     if found is None or not _is_address(found["address"]):
         return None
     name = _decode_name(found["name"].strip(" \t"))
     if name is None:
         return None
-    return Mailbox(name=name, address=found["address"])
+    return ParsedAddress(name=name, address=found["address"])
 
 
-def parse_list(text: str) -> tuple[list[Mailbox], list[str]]:
+def parse_list(text: str) -> tuple[list[ParsedAddress], list[str]]:
     """Split on commas, quotes or not (quirk 1); return the valid and the bad."""
-    good: list[Mailbox] = []
+    good: list[ParsedAddress] = []
     bad: list[str] = []
     for piece in text.split(",") if text.strip() else ():
         mailbox = parse(piece)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from django_turbosmtp.sandbox.service.addressing import Mailbox
+    from django_turbosmtp.sandbox.service.addressing import ParsedAddress
     from django_turbosmtp.sandbox.service.rules import Attached, Checked
 
 Headers = list[tuple[str, str]]
@@ -140,7 +140,7 @@ def _render(entity: Entity) -> bytes:
     return "".join(lines).encode() + b"\r\n" + body
 
 
-def _format_mailboxes(mailboxes: list[Mailbox]) -> str:
+def _format_mailboxes(mailboxes: list[ParsedAddress]) -> str:
     shown = []
     for mailbox in mailboxes:
         if mailbox.name.isascii():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp.sandbox.answers import Response, answer_json
+from django_turbosmtp.sandbox.answers import SandboxResponse, answer_json
 from django_turbosmtp.sandbox.state.faults import ODD
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ NAMED: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
-def disguise(fault: Fault, answer: Response, *, url: str, mid: int) -> Response:
+def disguise(
+    fault: Fault, answer: SandboxResponse, *, url: str, mid: int
+) -> SandboxResponse:
     """Return what `fault` makes of the answer."""
     kind = fault.kind
     if kind in STATUSES or kind in NAMED:
@@ -60,32 +62,34 @@ def disguise(fault: Fault, answer: Response, *, url: str, mid: int) -> Response:
     if kind == "no_mid" and status == 200:
         return answer_json({"message": "OK"})
     if kind in {"lost_answer", "timeout"}:
-        return Response(manner="drop", wait=fault.duration)
+        return SandboxResponse(manner="drop", wait=fault.duration)
     if kind in {"reset_before_body", "reset_after_body"}:
-        return Response(manner="reset")
+        return SandboxResponse(manner="reset")
     wait = answer.wait + fault.duration
     if kind == "slow_headers":
-        return Response(status=status, body=body, manner="slow_headers", wait=wait)
+        return SandboxResponse(
+            status=status, body=body, manner="slow_headers", wait=wait
+        )
     if kind == "slow_body":
-        return Response(status=status, body=body, manner="slow_body", wait=wait)
+        return SandboxResponse(status=status, body=body, manner="slow_body", wait=wait)
     manner = "close" if kind == "close" else answer.manner
-    return Response(status=status, body=body, manner=manner, wait=wait)
+    return SandboxResponse(status=status, body=body, manner=manner, wait=wait)
 
 
-def _build_odd_answer(kind: str, *, url: str, mid: int) -> Response:
+def _build_odd_answer(kind: str, *, url: str, mid: int) -> SandboxResponse:
     good = f'{{"message":"OK","mid":{mid}}}'.encode()
     if kind == "html":
         page = b"<!doctype html><title>Maintenance</title><p>We are back soon."
-        return Response(body=page, content_type="text/html; charset=utf-8")
+        return SandboxResponse(body=page, content_type="text/html; charset=utf-8")
     if kind == "cut_json":
-        return Response(body=good[:-9])
+        return SandboxResponse(body=good[:-9])
     if kind == "wrong_type":
-        return Response(body=good, content_type="text/plain")
+        return SandboxResponse(body=good, content_type="text/plain")
     if kind == "redirect":
         # The target says OK to whoever follows, so that following is found out.
         location = ("Location", f"{url}/api/v2/redirected")
-        return Response(status=302, headers=(location,), content_type="")
-    return Response(content_type="")
+        return SandboxResponse(status=302, headers=(location,), content_type="")
+    return SandboxResponse(content_type="")
 
 
 def _build_retry_after(fault: Fault) -> tuple[tuple[str, str], ...]:

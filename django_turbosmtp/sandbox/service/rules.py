@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django_turbosmtp.sandbox.answers import refuse
 from django_turbosmtp.sandbox.service.addressing import (
     LINE_BREAK,
-    Mailbox,
+    ParsedAddress,
     parse,
     parse_list,
 )
@@ -58,8 +58,8 @@ class Attached:
 class Checked:
     """A request that broke no rule."""
 
-    sender: Mailbox
-    mailboxes: dict[str, list[Mailbox]]
+    sender: ParsedAddress
+    mailboxes: dict[str, list[ParsedAddress]]
     attachments: list[Attached]
 
     @property

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from email.message import EmailMessage
 
 
-class Headers(dict[str, str]):
+class ReceivedHeaders(dict[str, str]):
     """HTTP headers under lower-case names, looked up in any casing."""
 
     def __getitem__(self, name: str) -> str:
@@ -37,7 +37,7 @@ class RequestRecord:
 
     method: str
     path: str
-    headers: Headers
+    headers: ReceivedHeaders
     status: int | None
     connection: int
     at: float

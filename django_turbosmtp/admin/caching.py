@@ -22,14 +22,14 @@ logger = get_logger("django_turbosmtp.admin")
 _Value = TypeVar("_Value")
 
 #: Count anew each time what takes fewer seconds than this.
-WORTH_KEEPING = 0.01
+WORTH_CACHING = 0.01
 
 #: Keep what was counted for so many times as long as counting took.
 TIMES = 100
 
 
 def name_query(queryset: QuerySet[Any]) -> str:
-    """Return what `remember` may know the rows of a query by: all that it asks for."""
+    """Return a name for a query: its database, its SQL and its parameters."""
     try:
         compiler = queryset.query.get_compiler(queryset.db)
         return f"{queryset.db} {compiler.as_sql()}"
@@ -38,7 +38,7 @@ def name_query(queryset: QuerySet[Any]) -> str:
 
 
 @raise_as_it_was
-def remember(
+def count_cached(
     name: str,
     count: Callable[[], _Value],
     *,
@@ -62,7 +62,7 @@ def remember(
     started = time.perf_counter()
     value = count()
     took = time.perf_counter() - started
-    if took >= WORTH_KEEPING and is_worth(value):
+    if took >= WORTH_CACHING and is_worth(value):
         try:
             cache.set(key, (value,), took * TIMES)
         except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django_turbosmtp._lib.loggers import get_logger
-from django_turbosmtp.delivery.jobs import Job, Request, build_not_tried
+from django_turbosmtp.delivery.jobs import Job, SendRequest, build_not_tried
 from django_turbosmtp.exceptions import OutcomeUnknown
 from django_turbosmtp.signals import ESP_NAME, post_send
 from django_turbosmtp.statuses import Outcome, Status
@@ -28,10 +28,10 @@ def mark_unknown(jobs: Sequence[Job]) -> None:
                 job.status.set_recipients(request.addresses, Status.UNKNOWN, None)
 
 
-def conclude(jobs: Sequence[Job]) -> None:
+def set_outcomes(jobs: Sequence[Job]) -> None:
     """Set the outcome of every message that had requests, once."""
-    sent = [job for job in jobs if job.requests and not job.is_concluded]
-    failures = [_conclude(job) for job in sent]
+    sent = [job for job in jobs if job.requests and not job.has_outcome]
+    failures = [_set_outcome(job) for job in sent]
     # Only now: whatever logging does, all statuses stand.
     for job, failed in zip(sent, failures, strict=True):
         _report(job, failed)
@@ -47,7 +47,7 @@ def announce(jobs: Sequence[Job], sender: type) -> None:
             )
 
 
-def _conclude(job: Job) -> list[Request]:
+def _set_outcome(job: Job) -> list[SendRequest]:
     """Write the status of one message; return its requests that failed."""
     status = job.status
     for request in job.requests:
@@ -77,11 +77,13 @@ def _conclude(job: Job) -> list[Request]:
     else:
         status.outcome = Outcome.UNKNOWN if unknown else Outcome.REFUSED
         job.error = status.error
-    job.is_concluded = True
+    job.has_outcome = True
     return failed
 
 
-def _say_what_to_do(error: OutcomeUnknown, request: Request, reference_id: str) -> None:
+def _say_what_to_do(
+    error: OutcomeUnknown, request: SendRequest, reference_id: str
+) -> None:
     if error.reference_id:
         return  # it does already
     error.reference_id = reference_id
@@ -95,16 +97,16 @@ def _say_what_to_do(error: OutcomeUnknown, request: Request, reference_id: str) 
     error.args = (text,)
 
 
-def _report(job: Job, failed: Sequence[Request]) -> None:
+def _report(job: Job, failed: Sequence[SendRequest]) -> None:
     status = job.status
-    retried = next((r for r in job.requests if len(r.tries) > 1), None)
+    retried = next((r for r in job.requests if len(r.history) > 1), None)
     if not failed and retried:
         logger.info(
             "%s: accepted as %s at the %s. try, after: %s",
             status.reference_id,
             status.message_id,
-            len(retried.tries),
-            retried.tries[-2].error,
+            len(retried.history),
+            retried.history[-2].error,
         )
     elif not failed:
         logger.debug("%s: accepted as %s.", status.reference_id, status.message_id)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from django_turbosmtp.conf.settings import Settings
-    from django_turbosmtp.log.entries import Conclusion, Entry
+    from django_turbosmtp.log.entries import Entry, OutcomeEntry
 
     JoinEvents = Callable[[Sequence[str], Sequence[str], str], None]
 
@@ -48,9 +48,9 @@ _ATTEMPTS = 2
 _WITHOUT_DATA = {1146, 1040, 1045, 1049, 1205, 1213, 2002, 2003, 2006, 2013}
 
 
-def open_journal(
+def open_log(
     settings: Settings, join_events: JoinEvents | None = None
-) -> Journal | None:
+) -> LogWriter | None:
     """Return the writer of the log, or None if the log is off or not installed.
 
     ``join_events`` is called after the commit of outcomes, with the message ids, the
@@ -58,11 +58,11 @@ def open_journal(
     """
     # A script may send mail without django.setup(), which loads no apps.
     if settings.log and apps.models_ready and apps.is_installed("django_turbosmtp"):
-        return Journal(settings, join_events)
+        return LogWriter(settings, join_events)
     return None
 
 
-class Journal:
+class LogWriter:
     """The log of one call of ``send_messages()``."""
 
     def __init__(
@@ -73,21 +73,21 @@ class Journal:
         self._written: dict[UUID, bool] = {}
         self._width = WIDTHS[0]
 
-    def begin(self, entries: Sequence[Entry]) -> None:
+    def insert(self, entries: Sequence[Entry]) -> None:
         """Write the rows of messages that are about to leave, or will not."""
         if entries:
             self._write_or_report(lambda: self._insert_each(entries), "before the send")
 
     def has_written(self, key: UUID) -> bool:
-        """Tell whether `begin` wrote the row with this key."""
+        """Tell whether `insert` wrote the row with this key."""
         return key in self._written
 
-    def conclude(self, conclusions: Sequence[Conclusion]) -> None:
-        """Write the outcomes of messages that `begin` wrote as about to leave."""
-        if conclusions:
-            self._write_or_report(lambda: self._update(conclusions), "after the send")
-        for conclusion in conclusions:
-            self._written.pop(conclusion.entry.id, None)
+    def update(self, outcomes: Sequence[OutcomeEntry]) -> None:
+        """Write the outcomes of messages that `insert` wrote as about to leave."""
+        if outcomes:
+            self._write_or_report(lambda: self._update(outcomes), "after the send")
+        for outcome_entry in outcomes:
+            self._written.pop(outcome_entry.entry.id, None)
 
     def _insert_each(self, entries: Sequence[Entry]) -> None:
         """Insert the rows of all, or one by one where those of one are refused.
@@ -123,7 +123,7 @@ class Journal:
         built = [
             rows.build_rows_safely(
                 entry,
-                keep_body=self._settings.log_body and keeps_body(entry.message),
+                store_body=self._settings.log_body and stores_body(entry.message),
                 width=self._width,
                 redact=self._settings.log_redact,
             )
@@ -131,18 +131,18 @@ class Journal:
         ]
         with transaction.atomic(using=self._alias):
             if self._settings.log_attachments:
-                files.store_files([r for r in built if r.keeps_body], self._alias)
+                files.store_files([r for r in built if r.stores_body], self._alias)
             statements.insert_rows(built, self._alias)
-        self._written |= {r.message.id: r.keeps_payload for r in built}
+        self._written |= {r.message.id: r.stores_payload for r in built}
 
-    def _update(self, conclusions: Sequence[Conclusion]) -> None:
+    def _update(self, outcomes: Sequence[OutcomeEntry]) -> None:
         from django_turbosmtp.log import statements
 
-        failure = self._insert_missing(conclusions)
-        there = [c for c in conclusions if c.entry.id in self._written]
-        kept = [c for c in there if self._written[c.entry.id]]
+        failure = self._insert_missing(outcomes)
+        there = [c for c in outcomes if c.entry.id in self._written]
+        storing = [c for c in there if self._written[c.entry.id]]
         plain = len(there) == 1 and not (
-            there[0].payload or there[0].tries or there[0].drops_payload
+            there[0].payload or there[0].history or there[0].drops_payload
         )
         if plain and not connections[self._alias].in_atomic_block:
             # In no transaction, which is two statements less: both may be done again,
@@ -153,9 +153,9 @@ class Journal:
             with transaction.atomic(using=self._alias):
                 statements.update_messages(there, self._alias, self._width)
                 statements.update_recipients(there, self._alias)
-                statements.insert_payloads(kept, self._alias)
+                statements.insert_payloads(storing, self._alias)
                 statements.delete_payloads(there, self._alias)
-                statements.insert_attempts(there, kept, self._alias, self._width)
+                statements.insert_attempts(there, storing, self._alias, self._width)
         # Of all mailers, for there is one webhook.
         join = self._join_events
         if join and there and (self._settings.webhook_secret or has_webhook()):
@@ -169,12 +169,12 @@ class Journal:
         if failure is not None:
             raise failure
 
-    def _insert_missing(self, conclusions: Sequence[Conclusion]) -> Exception | None:
+    def _insert_missing(self, outcomes: Sequence[OutcomeEntry]) -> Exception | None:
         """Insert what could not be inserted before the send; return why it still fails.
 
         The database may be back, or one row alone may be the cause.
         """
-        missing = [c.entry for c in conclusions if c.entry.id not in self._written]
+        missing = [c.entry for c in outcomes if c.entry.id not in self._written]
         try:
             if missing:
                 self._insert_each(missing)
@@ -223,8 +223,8 @@ def _describe(error: Exception) -> str:
     return shorten(str(error).partition("\n")[0])
 
 
-def keeps_body(message: Any) -> bool:
-    """Tell whether the message lets its body be kept (``email.log_body``)."""
+def stores_body(message: Any) -> bool:
+    """Tell whether the message lets its body be storing (``email.log_body``)."""
     return getattr(message, "log_body", True) is not False
 
 
