@@ -20,8 +20,6 @@ from django_turbosmtp._lib.versions import (
     list_mailers,
     names_passed_by_django,
 )
-from django_turbosmtp.api import Client
-from django_turbosmtp.api.shared import share_session
 from django_turbosmtp.conf.accounts import Account
 from django_turbosmtp.conf.problems import describe_unknown_option
 from django_turbosmtp.conf.settings import OPTION_NAMES, hide_secrets, load
@@ -33,6 +31,7 @@ from django_turbosmtp.exceptions import TurboSMTPError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from django_turbosmtp.api.client import Client
     from django_turbosmtp.api.session import Session
     from django_turbosmtp.conf.settings import Credentials, Settings
     from django_turbosmtp.delivery.windows import Delivery
@@ -94,6 +93,9 @@ class EmailBackend(BaseEmailBackend):
         self._session = None
 
     def _share_session(self) -> Session:
+        # Imported late: most processes of a site send nothing, and need no requests.
+        from django_turbosmtp.api.shared import share_session
+
         # More threads than MAX_CONNECTIONS may send one message each.
         size = max(self.settings.max_connections, _POOL_SIZE)
         return share_session(self.settings.send_url, pool_size=size)
@@ -131,6 +133,8 @@ class EmailBackend(BaseEmailBackend):
         )
 
     def _build_client(self, credentials: Credentials) -> Client:
+        from django_turbosmtp.api.client import Client
+
         session = self._session or self._share_session()
         return Client(session, self.settings, credentials)
 

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from django_turbosmtp.api import Client
+from django_turbosmtp.api.client import Client
 from django_turbosmtp.api.shared import close_shared_sessions, share_session
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf.settings import load

@@ -19,10 +19,11 @@ import urllib3
 from urllib3.connection import HTTPConnection
 
 import django_turbosmtp
-from django_turbosmtp.api import Client, Response
 from django_turbosmtp.api.body import Body, Transmission
+from django_turbosmtp.api.client import Client
 from django_turbosmtp.api.errors import build_error, read_retry_after
 from django_turbosmtp.api.pool import PRIVATE_NAMES
+from django_turbosmtp.api.results import Response
 from django_turbosmtp.api.shared import close_shared_sessions, share_session
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf.settings import load

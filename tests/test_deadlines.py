@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trustme
 
-from django_turbosmtp.api import Client
+from django_turbosmtp.api.client import Client
 from django_turbosmtp.api.shared import share_session
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf.settings import load

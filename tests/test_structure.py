@@ -38,6 +38,8 @@ assert "django_turbosmtp.tracking.view" in loaded, loaded
 found = [m for m in loaded if m.startswith("django_turbosmtp.sandbox")]
 assert not found, found
 assert "http.server" not in sys.modules
+# Nothing was sent.
+assert "requests" not in sys.modules
 """
 
 

@@ -20,7 +20,7 @@ from django_turbosmtp.delivery.transmit import Part, Transmitter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from django_turbosmtp.api import Client
+    from django_turbosmtp.api.client import Client
     from django_turbosmtp.conf.accounts import Account
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.jobs import Job

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from django_turbosmtp.api import SendResult
+    from django_turbosmtp.api.results import SendResult
     from django_turbosmtp.delivery.status import TurboSMTPStatus
     from django_turbosmtp.log.entries import AttemptEntry
     from django_turbosmtp.payload import EnvelopeRecipient, Translation

@@ -27,7 +27,7 @@ from django_turbosmtp.log.entries import AttemptEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from django_turbosmtp.api import Client
+    from django_turbosmtp.api.client import Client
     from django_turbosmtp.conf.settings import Settings
 
 logger = get_logger("django_turbosmtp.delivery")

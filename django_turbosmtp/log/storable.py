@@ -27,8 +27,7 @@ MAX_DEPTH = 20
 
 #: Stands for NUL: the picture that Unicode has for it.
 _NUL_PICTURE = "\u2400"
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_TOO_WIDE = {0xFFFF: re.compile("[^\0-\uffff]"), 0x7F: re.compile("[^\0-\x7f]")}
+_TOO_WIDE = {0xFFFF: "[^\0-\uffff]", 0x7F: "[^\0-\x7f]"}
 
 
 #: MySQL's number for letters that the column's charset lacks.
@@ -54,9 +53,10 @@ class Cleaner:
             return text
         cleaned = text.replace("\0", _NUL_PICTURE)
         if find_surrogate(cleaned) is not None:
-            cleaned = _SURROGATES.sub("\ufffd", cleaned)
+            cleaned = re.sub("[\ud800-\udfff]", "\ufffd", cleaned)
         if wide := _TOO_WIDE.get(self._width):
-            cleaned = wide.sub("?", cleaned)
+            # Compiled here, for it takes long and few databases need it.
+            cleaned = re.sub(wide, "?", cleaned)
         self.changed = self.changed or cleaned != text
         return cleaned
 

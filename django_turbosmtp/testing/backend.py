@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core import mail
 
-from django_turbosmtp.api import Client
 from django_turbosmtp.api.body import Body
+from django_turbosmtp.api.client import Client
 from django_turbosmtp.api.results import Response, SendResult
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.conf.keys import CREDENTIALS
