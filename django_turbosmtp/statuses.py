@@ -7,7 +7,7 @@ row; it cannot be written without a label, a sentence, a group and an icon.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,13 +97,13 @@ class Stage(_Labelled):
         return [status for status in Status if self in status.stages]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Row:
     """One row of the table.
 
-    ``label``: one word, for lists. ``sentence``: what happened, for pages.
-    ``icon`` and ``tone``: shown beside the label, never alone; the tone is a colour
-    (``good``, ``doubt``, ``bad`` or ``plain``).
+    ``label``: one word, for lists. ``icon`` and ``tone``: shown beside it, never alone;
+    the tone is a colour (``good``, ``doubt``, ``bad`` or ``plain``). ``sentence``: what
+    happened, for pages.
     ``events``: turboSMTP's words for the events that lead to this status.
     ``event_type``: the type of these events, django-anymail's word.
     ``rank``: an event replaces a lower rank, never a higher one. None: the status is
@@ -113,10 +113,11 @@ class _Row:
     """
 
     label: _StrPromise
-    sentence: _StrPromise
     group: Group
     icon: str
     tone: str
+    sentence: _StrPromise
+    _kw: KW_ONLY
     events: tuple[str, ...] = ()
     event_type: str = ""
     rank: int | None = None
@@ -126,6 +127,9 @@ class _Row:
     stages: tuple[Stage, ...] = ()
 
 
+_SEEN = (Stage.DELIVERED, Stage.OPENED, Stage.OPENED_WITH_MACHINES)
+
+
 class Status(_Word):
     """The status of a message or of one recipient, in django-anymail's words.
 
@@ -133,235 +137,84 @@ class Status(_Word):
     problem in this order is the status of their message.
     """
 
-    UNKNOWN = (
-        "unknown",
-        _Row(
-            label=_("unknown"),
-            sentence=_(
-                "Nobody knows whether turboSMTP accepted it: it may have arrived. Ask"
-                " the recipient before it is sent again."
-            ),
-            group=Group.UNKNOWN,
-            icon="?",
-            tone="doubt",
-            is_problem=True,
-        ),
-    )
-    FAILED = (
-        "failed",
-        _Row(
-            label=_("failed"),
-            sentence=_("It was not sent."),
-            group=Group.FAILED,
-            icon="✕",
-            tone="bad",
-            is_problem=True,
-        ),
-    )
-    INVALID = (
-        "invalid",
-        _Row(
-            label=_("invalid"),
-            sentence=_("It was not sent: an address is wrong."),
-            group=Group.FAILED,
-            icon="✕",
-            tone="bad",
-            is_final=True,
-            is_problem=True,
-        ),
-    )
-    BOUNCED = (
-        "bounced",
-        _Row(
-            label=_("bounced"),
-            sentence=_("The recipient's server refused it: it did not arrive."),
-            group=Group.BOUNCED,
-            icon="↩",
-            tone="bad",
-            events=("BOUNCED",),
-            event_type="bounced",
-            rank=5,
-            is_problem=True,
-            is_at_turbosmtp=True,
-            stages=(Stage.BOUNCED,),
-        ),
-    )
-    REJECTED = (
-        "rejected",
-        _Row(
-            label=_("rejected"),
-            sentence=_("turboSMTP did not send it."),
-            group=Group.FAILED,
-            icon="⊘",
-            tone="bad",
-            events=("DROPPED",),
-            event_type="rejected",
-            # Above "scanned": a gateway may look at a message, then refuse it.
-            rank=4,
-            is_problem=True,
-        ),
-    )
-    SENDING = (
-        "sending",
-        _Row(
-            label=_("sending"),
-            sentence=_("It is being sent."),
-            group=Group.WAITING,
-            icon="…",
-            tone="plain",
-        ),
-    )
-    QUEUED = (
-        "queued",
-        _Row(
-            label=_("queued"),
-            sentence=_("It waits to be sent."),
-            group=Group.WAITING,
-            icon="…",
-            tone="plain",
-        ),
-    )
-    CANCELLED = (
-        "cancelled",
-        _Row(
-            label=_("cancelled"),
-            sentence=_("The site cancelled it (a receiver of pre_send)."),
-            group=Group.CANCELLED,
-            icon="⊖",
-            tone="plain",
-            is_final=True,
-        ),
-    )
-    SENT = (
-        "sent",
-        _Row(
-            label=_("sent"),
-            sentence=_("turboSMTP accepted it."),
-            group=Group.ACCEPTED,
-            icon="✓",
-            tone="good",
-            events=("PROCESSED",),
-            event_type="queued",
-            rank=0,
-            is_at_turbosmtp=True,
-        ),
-    )
-    DEFERRED = (
-        "deferred",
-        _Row(
-            label=_("deferred"),
-            sentence=_(
-                "The recipient's server asked to wait; turboSMTP goes on trying."
-            ),
-            group=Group.ACCEPTED,
-            icon="↻",
-            tone="doubt",
-            events=("DEFERRED",),
-            event_type="deferred",
-            rank=1,
-            is_at_turbosmtp=True,
-        ),
-    )
-    DELIVERED = (
-        "delivered",
-        _Row(
-            label=_("delivered"),
-            sentence=_("The recipient's server took it."),
-            group=Group.DELIVERED,
-            icon="✓",
-            tone="good",
-            events=("DELIVERED",),
-            event_type="delivered",
-            rank=2,
-            is_at_turbosmtp=True,
-            stages=(Stage.DELIVERED,),
-        ),
-    )
-    #: An open or a click that a program likely made: no event of turboSMTP's own.
-    SCANNED = (
-        "scanned",
-        _Row(
-            label=_("scanned"),
-            sentence=_("It arrived, and was opened by a program, likely by no person."),
-            group=Group.DELIVERED,
-            icon="✓",
-            tone="good",
-            rank=3,
-            is_at_turbosmtp=True,
-            stages=(Stage.DELIVERED, Stage.OPENED_WITH_MACHINES),
-        ),
-    )
-    OPENED = (
-        "opened",
-        _Row(
-            label=_("opened"),
-            sentence=_("It was opened."),
-            group=Group.OPENED,
-            icon="◉",
-            tone="good",
-            events=("OPENED",),
-            event_type="opened",
-            rank=6,
-            is_at_turbosmtp=True,
-            stages=(Stage.DELIVERED, Stage.OPENED, Stage.OPENED_WITH_MACHINES),
-        ),
-    )
-    CLICKED = (
-        "clicked",
-        _Row(
-            label=_("clicked"),
-            sentence=_("A link in it was followed."),
-            group=Group.OPENED,
-            icon="➚",
-            tone="good",
-            events=("CLICKED",),
-            event_type="clicked",
-            rank=7,
-            is_at_turbosmtp=True,
-            stages=(
-                Stage.DELIVERED,
-                Stage.OPENED,
-                Stage.OPENED_WITH_MACHINES,
-                Stage.CLICKED,
-            ),
-        ),
-    )
-    UNSUBSCRIBED = (
-        "unsubscribed",
-        _Row(
-            label=_("unsubscribed"),
-            sentence=_("The recipient does not want such mail."),
-            group=Group.OPENED,
-            icon="⊖",
-            tone="doubt",
-            events=("UNSUBSCRIBED",),
-            event_type="unsubscribed",
-            rank=8,
-            is_at_turbosmtp=True,
-            stages=(
-                Stage.DELIVERED,
-                Stage.OPENED,
-                Stage.OPENED_WITH_MACHINES,
-                Stage.UNSUBSCRIBED,
-            ),
-        ),
-    )
-    COMPLAINED = (
-        "complained",
-        _Row(
-            label=_("complained"),
-            sentence=_("The recipient reported it as spam."),
-            group=Group.COMPLAINED,
-            icon="⚑",
-            tone="bad",
-            # The documents' word, and that of turboSMTP's SDK.
-            events=("REPORT", "SPAM"),
-            event_type="complained",
-            rank=9,
-            is_at_turbosmtp=True,
-            stages=(Stage.DELIVERED, Stage.COMPLAINED),
-        ),
-    )
+    # fmt: off
+    UNKNOWN = "unknown", _Row(
+        _("unknown"), Group.UNKNOWN, "?", "doubt",
+        _("Nobody knows whether turboSMTP accepted it: it may have arrived. Ask the"
+          " recipient before it is sent again."),
+        is_problem=True)
+    FAILED = "failed", _Row(
+        _("failed"), Group.FAILED, "✕", "bad",
+        _("It was not sent."),
+        is_problem=True)
+    INVALID = "invalid", _Row(
+        _("invalid"), Group.FAILED, "✕", "bad",
+        _("It was not sent: an address is wrong."),
+        is_problem=True, is_final=True)
+    BOUNCED = "bounced", _Row(
+        _("bounced"), Group.BOUNCED, "↩", "bad",
+        _("The recipient's server refused it: it did not arrive."),
+        events=("BOUNCED",), event_type="bounced", rank=5,
+        is_problem=True, is_at_turbosmtp=True, stages=(Stage.BOUNCED,))
+    # Above "scanned": a gateway may look at a message, then refuse it.
+    REJECTED = "rejected", _Row(
+        _("rejected"), Group.FAILED, "⊘", "bad",
+        _("turboSMTP did not send it."),
+        events=("DROPPED",), event_type="rejected", rank=4,
+        is_problem=True)
+    SENDING = "sending", _Row(
+        _("sending"), Group.WAITING, "…", "plain",
+        _("It is being sent."))
+    QUEUED = "queued", _Row(
+        _("queued"), Group.WAITING, "…", "plain",
+        _("It waits to be sent."))
+    CANCELLED = "cancelled", _Row(
+        _("cancelled"), Group.CANCELLED, "⊖", "plain",
+        _("The site cancelled it (a receiver of pre_send)."),
+        is_final=True)
+    SENT = "sent", _Row(
+        _("sent"), Group.ACCEPTED, "✓", "good",
+        _("turboSMTP accepted it."),
+        events=("PROCESSED",), event_type="queued", rank=0,
+        is_at_turbosmtp=True)
+    DEFERRED = "deferred", _Row(
+        _("deferred"), Group.ACCEPTED, "↻", "doubt",
+        _("The recipient's server asked to wait; turboSMTP goes on trying."),
+        events=("DEFERRED",), event_type="deferred", rank=1,
+        is_at_turbosmtp=True)
+    DELIVERED = "delivered", _Row(
+        _("delivered"), Group.DELIVERED, "✓", "good",
+        _("The recipient's server took it."),
+        events=("DELIVERED",), event_type="delivered", rank=2,
+        is_at_turbosmtp=True, stages=(Stage.DELIVERED,))
+    # An open or a click that a program likely made: no event of turboSMTP's own.
+    SCANNED = "scanned", _Row(
+        _("scanned"), Group.DELIVERED, "✓", "good",
+        _("It arrived, and was opened by a program, likely by no person."),
+        rank=3,
+        is_at_turbosmtp=True, stages=(Stage.DELIVERED, Stage.OPENED_WITH_MACHINES))
+    OPENED = "opened", _Row(
+        _("opened"), Group.OPENED, "◉", "good",
+        _("It was opened."),
+        events=("OPENED",), event_type="opened", rank=6,
+        is_at_turbosmtp=True, stages=_SEEN)
+    CLICKED = "clicked", _Row(
+        _("clicked"), Group.OPENED, "➚", "good",
+        _("A link in it was followed."),
+        events=("CLICKED",), event_type="clicked", rank=7,
+        is_at_turbosmtp=True, stages=(*_SEEN, Stage.CLICKED))
+    UNSUBSCRIBED = "unsubscribed", _Row(
+        _("unsubscribed"), Group.OPENED, "⊖", "doubt",
+        _("The recipient does not want such mail."),
+        events=("UNSUBSCRIBED",), event_type="unsubscribed", rank=8,
+        is_at_turbosmtp=True, stages=(*_SEEN, Stage.UNSUBSCRIBED))
+    # Two events: the word of turboSMTP's documents, and that of its SDK.
+    COMPLAINED = "complained", _Row(
+        _("complained"), Group.COMPLAINED, "⚑", "bad",
+        _("The recipient reported it as spam."),
+        events=("REPORT", "SPAM"), event_type="complained", rank=9,
+        is_at_turbosmtp=True, stages=(Stage.DELIVERED, Stage.COMPLAINED))
+    # fmt: on
 
     sentence: _StrPromise
     group: Group
