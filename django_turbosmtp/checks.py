@@ -33,8 +33,8 @@ from django.urls import NoReverseMatch, reverse
 
 from django_turbosmtp._lib.hosts import is_loopback
 from django_turbosmtp._lib.versions import HAS_MAILERS, chooses_mailer, list_mailers
-from django_turbosmtp.conf.database import choose_log_database
 from django_turbosmtp.conf.keys import KEYS, describe_url
+from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.conf.problems import describe_unknown_option, find_problems
 from django_turbosmtp.conf.settings import OPTION_NAMES, merge_options
 from django_turbosmtp.conf.webhook import read_webhook_secrets
@@ -49,7 +49,6 @@ from django_turbosmtp.payload.headers import read_headers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from django.apps import AppConfig
 
 TAG = "turbosmtp"
 
@@ -67,9 +66,7 @@ def _find_our_mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
             yield alias, config.get("OPTIONS", {})
 
 
-def check_settings(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Report what is wrong with TURBOSMTP and each mailer's OPTIONS."""
     mailers = list(_find_our_mailers())
     found: dict[str, CheckMessage] = {}
@@ -113,9 +110,7 @@ def _check_values(raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
         yield Error(f"TURBOSMTP['SEND_DEFAULTS']: {error}", id="turbosmtp.E021")
 
 
-def check_use(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_use(**kwargs: Any) -> list[CheckMessage]:
     """Warn of what sends, and not as its owner thinks."""
     found: list[CheckMessage] = []
     mailers = list(_find_our_mailers())
@@ -196,9 +191,7 @@ def _find_ignored() -> Iterator[CheckMessage]:
             )
 
 
-def check_webhook(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_webhook(**kwargs: Any) -> list[CheckMessage]:
     """Report a webhook that turns everybody away."""
     try:
         address = reverse("turbosmtp:webhook")
@@ -219,9 +212,7 @@ def check_webhook(
     ]
 
 
-def check_deployment(
-    app_configs: Sequence[AppConfig] | None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """Warn of settings that are right on a developer's machine only."""
     mailers = list(_find_our_mailers())
     found: list[CheckMessage] = []
@@ -262,9 +253,7 @@ def _report_no_mailer() -> CheckMessage:
 
 
 def check_tables(
-    app_configs: Sequence[AppConfig] | None,
-    databases: Sequence[str] | None = None,
-    **kwargs: Any,
+    databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Warn where the log has no tables: then mail goes out and leaves no row.
 
@@ -302,9 +291,7 @@ def check_tables(
 
 
 def check_events(
-    app_configs: Sequence[AppConfig] | None,
-    databases: Sequence[str] | None = None,
-    **kwargs: Any,
+    databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Warn where mail goes out and turboSMTP tells nothing of it."""
     try:

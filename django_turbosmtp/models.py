@@ -23,43 +23,16 @@ from django_turbosmtp._lib.limits import (
     MAX_TAG_LENGTH,
 )
 from django_turbosmtp._lib.versions import uuid7
-from django_turbosmtp.statuses import Outcome, Reason, Status, find_event_status
+from django_turbosmtp.statuses import Kind, Outcome, Reason, Status, find_event_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from django.core.files.storage import Storage
-    from django.utils.functional import _StrPromise
-
-    Choices = list[tuple[str, "_StrPromise"]]
 
 
 #: Search finds a subject by this many characters of its beginning.
 MAX_SUBJECT_START = 64
-
-
-class Kind(models.TextChoices):
-    """The list of the message that a recipient stands in."""
-
-    TO = "to", pgettext_lazy("recipient", "to")
-    CC = "cc", _("cc")
-    BCC = "bcc", _("bcc")
-
-
-# Given to fields as functions: then a new word needs no migration.
-def list_statuses() -> Choices:
-    """Return value and label of every status."""
-    return Status.list_choices()
-
-
-def list_outcomes() -> Choices:
-    """Return value and label of every outcome."""
-    return Outcome.list_choices()
-
-
-def list_kinds() -> Choices:
-    """Return value and label of every kind of recipient."""
-    return Kind.choices
 
 
 def shorten_subject(subject: str) -> str:
@@ -97,11 +70,11 @@ class Message(models.Model):
     status = models.CharField(
         _("status"),
         max_length=12,
-        choices=list_statuses,
+        choices=Status.list_choices,
         default=Status.SENDING.value,
     )
     outcome = models.CharField(
-        _("outcome"), max_length=12, choices=list_outcomes, blank=True
+        _("outcome"), max_length=12, choices=Outcome.list_choices, blank=True
     )
     reference_id = models.CharField(
         _("reference id"), max_length=MAX_REFERENCE_LENGTH, db_index=True
@@ -219,7 +192,7 @@ class Recipient(models.Model):
 
     message = models.ForeignKey(Message, models.CASCADE, related_name="recipients")
     position = models.PositiveIntegerField(_("position"))
-    kind = models.CharField(_("kind"), max_length=3, choices=list_kinds)
+    kind = models.CharField(_("kind"), max_length=3, choices=Kind.list_choices)
     address = models.CharField(
         _("address"), max_length=MAX_ADDRESS_LENGTH, db_index=True
     )
@@ -227,7 +200,7 @@ class Recipient(models.Model):
     status = models.CharField(
         _("status"),
         max_length=12,
-        choices=list_statuses,
+        choices=Status.list_choices,
         default=Status.SENDING.value,
     )
     mid = models.CharField(_("message id"), max_length=40, blank=True, db_index=True)
@@ -253,17 +226,15 @@ class Recipient(models.Model):
         return self.shown or self.address
 
 
-def list_reasons() -> Choices:
-    """Return value and label of every reason."""
-    return Reason.list_choices()
-
-
 class Suppression(models.Model):
     """An address that is not to be written to. ``source``: who said so."""
 
     address = models.CharField(_("address"), max_length=MAX_ADDRESS_LENGTH, unique=True)
     reason = models.CharField(
-        _("reason"), max_length=16, choices=list_reasons, default=Reason.MANUAL.value
+        _("reason"),
+        max_length=16,
+        choices=Reason.list_choices,
+        default=Reason.MANUAL.value,
     )
     source = models.CharField(_("source"), max_length=100, blank=True)
     since = models.DateTimeField(_("since"), default=timezone.now)

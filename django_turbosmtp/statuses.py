@@ -28,11 +28,18 @@ UNKNOWN_EVENT: Final = "unknown"
 class _Word(StrEnum):
     """A word as it is stored and compared: a plain string with a label.
 
-    ``__new__()`` has the other columns in ``*row``, because type checkers read the
-    look-up ``Status("sent")`` as a call of it.
+    Each class lists the columns of its rows as annotations, in their order.
     """
 
     label: _StrPromise
+
+    # ``*row``, because type checkers read the look-up ``Status("sent")`` as a call.
+    def __new__(cls, word: str, *row: Any) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        columns = ["label", *(n for n in cls.__annotations__ if n != "label")]
+        vars(member).update(zip(columns, row, strict=True))
+        return member
 
     def __repr__(self) -> str:
         # ``{'sent'}``, as users of ``turbosmtp_status`` expect.
@@ -44,17 +51,7 @@ class _Word(StrEnum):
         return [(str(word), word.label) for word in cls]
 
 
-class _Labelled(_Word):
-    """A word with a label and nothing else."""
-
-    def __new__(cls, word: str, *row: Any) -> Self:
-        member = str.__new__(cls, word)
-        member._value_ = word
-        (member.label,) = row
-        return member
-
-
-class Group(_Labelled):
+class Group(_Word):
     """Statuses that mean the same to someone who asks "did the customer get it?".
 
     Each status has one: a message is counted by the furthest stage it is known to have
@@ -77,7 +74,7 @@ class Group(_Labelled):
         return [status for status in Status if status.group is self]
 
 
-class Stage(_Labelled):
+class Stage(_Word):
     """What the dashboard's rates count. A status may imply several stages."""
 
     DELIVERED = "delivered", _("Delivered")
@@ -258,11 +255,13 @@ class Outcome(_Word):
     #: The status of a message with this outcome, before any event.
     status: Status
 
-    def __new__(cls, word: str, *row: Any) -> Self:
-        member = str.__new__(cls, word)
-        member._value_ = word
-        member.label, member.status = row
-        return member
+
+class Kind(_Word):
+    """The list of the message that names a recipient."""
+
+    TO = "to", pgettext_lazy("recipient", "to")
+    CC = "cc", _("cc")
+    BCC = "bcc", _("bcc")
 
 
 class Reason(_Word):
@@ -290,12 +289,6 @@ class Reason(_Word):
     )
 
     sentence: _StrPromise
-
-    def __new__(cls, word: str, *row: Any) -> Self:
-        member = str.__new__(cls, word)
-        member._value_ = word
-        member.label, member.sentence = row
-        return member
 
 
 #: The type of each event by turboSMTP's word. Other words are `UNKNOWN_EVENT`.

@@ -26,7 +26,7 @@ from django_turbosmtp.admin.paginator import LogPaginator
 from django_turbosmtp.admin.sending import SendingPages
 from django_turbosmtp.admin.show import show_error, show_labels, show_status, show_time
 from django_turbosmtp.admin.story import describe_events
-from django_turbosmtp.conf.database import choose_log_database
+from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.log.querysets import search
 from django_turbosmtp.models import Message
 

@@ -1,9 +1,11 @@
-"""Settings of the log, read without credentials."""
+"""Settings of the log, read without credentials; the choice of its database."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from django.db import router
 
 from django_turbosmtp._lib.versions import build_configuration_error
 from django_turbosmtp.conf.keys import KEYS
@@ -34,3 +36,16 @@ def read_log_settings() -> LogSettings:
             raise build_configuration_error(f"TURBOSMTP[{key!r}] {complaint}")
         values[name] = raw[key]
     return LogSettings(**values)
+
+
+def choose_log_database() -> str:
+    """Return the alias of the log's database, for reading and for writing.
+
+    ``LOG_USING``, or the database to which the router writes messages: pages and
+    commands read what was just written, so never a replica. Raise ImproperlyConfigured
+    for a wrong setting.
+    """
+    # Imported late: models cannot be imported if the app is not installed.
+    from django_turbosmtp.models import Message
+
+    return read_log_settings().using or router.db_for_write(Message)

@@ -11,11 +11,12 @@ from django.core.mail import EmailMultiAlternatives
 
 from django_turbosmtp.delivery.jobs import Job, SendRequest
 from django_turbosmtp.delivery.status import TurboSMTPStatus
-from django_turbosmtp.models import Content, Kind
+from django_turbosmtp.models import Content
 from django_turbosmtp.payload import EnvelopeRecipient, Translation
 from django_turbosmtp.payload.addresses import Mailbox
 from django_turbosmtp.payload.attachments import WireAttachment
 from django_turbosmtp.payload.attributes import Attributes
+from django_turbosmtp.statuses import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

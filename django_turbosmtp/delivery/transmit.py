@@ -8,7 +8,6 @@ now and then, or answer it with a second try.)
 
 from __future__ import annotations
 
-import enum
 import threading
 import time
 from contextvars import copy_context
@@ -64,14 +63,6 @@ class Failure:
 
     error: TurboSMTPError
     wait: float | None
-
-
-class Ending(enum.Enum):
-    """Why a request that failed is not tried again."""
-
-    NOT_RETRYABLE = "it may have been accepted, or would fail again"
-    TRIED_ENOUGH = "it was tried as often as MAX_RETRIES allows"
-    WAIT_TOO_LONG = "turboSMTP asked for a longer wait than a caller should have"
 
 
 class Transmitter:
@@ -287,9 +278,8 @@ def send_until_settled(
         failure = _send_once(request, client, pace)
         if failure is None:
             return
-        ending = _find_ending(request, failure, max_retries)
-        if ending is not None:
-            if _ends_batch(ending, failure, pace.accepted > accepted_before):
+        if not _may_try_again(request, failure, max_retries):
+            if _ends_batch(failure, others_pass=pace.accepted > accepted_before):
                 pace.stop(failure.error)
             return
         not_before = time.monotonic() + (failure.wait or 0.0)
@@ -297,24 +287,20 @@ def send_until_settled(
         request.error = build_not_tried(pace.stopped_by)
 
 
-def _find_ending(
-    request: SendRequest, failure: Failure, max_retries: int
-) -> Ending | None:
-    if failure.wait is None:
-        return Ending.WAIT_TOO_LONG
-    if not failure.error.retryable:
-        return Ending.NOT_RETRYABLE
-    if request.attempts > max_retries:
-        return Ending.TRIED_ENOUGH
-    return None
+def _may_try_again(request: SendRequest, failure: Failure, max_retries: int) -> bool:
+    return (
+        failure.wait is not None
+        and failure.error.retryable
+        and request.attempts <= max_retries
+    )
 
 
-def _ends_batch(ending: Ending, failure: Failure, others_pass: bool) -> bool:
-    """Tell whether what came of this request will come of all the others.
+def _ends_batch(failure: Failure, *, others_pass: bool) -> bool:
+    """Tell whether all other requests would fail like this one.
 
     ``others_pass``: turboSMTP has accepted others while this one was tried.
     """
-    if ending is Ending.WAIT_TOO_LONG or fails_for_all(failure.error):
+    if failure.wait is None or fails_for_all(failure.error):
         return True
     return slows_all(failure.error) and not others_pass
 

@@ -50,13 +50,12 @@ def send_in_windows(
     before are sent. Raises only what a signal handler raises.
     """
     delivery = Delivery()
-    iterator = _Drawn(messages)
+    iterator = _draw(messages, delivery)
     preparer = Preparer(
         settings=engine.settings, sender=engine.sender, guard=engine.guard
     )
     while _send_window(iterator, preparer, engine, delivery, is_reported):
         pass
-    delivery.cut_short_by = iterator.error
     return delivery
 
 
@@ -89,24 +88,10 @@ def _list_failures(
     ]
 
 
-class _Drawn:
-    """An iterator over messages that ends, and keeps the error, if they raise."""
-
-    def __init__(self, messages: Iterable[Any]) -> None:
-        self._iterator = iter(messages)
-        self.error: Exception | None = None
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        if self.error is not None:
-            raise StopIteration
-        try:
-            return next(self._iterator)
-        except StopIteration:
-            raise
-        except Exception as error:  # noqa: BLE001 - the caller's own, raised later
-            raise_interrupt(error)
-            self.error = error
-            raise StopIteration from None
+def _draw(messages: Iterable[Any], delivery: Delivery) -> Iterator[Any]:
+    """Yield the messages; end where they raise, and note the exception."""
+    try:
+        yield from messages
+    except Exception as error:  # noqa: BLE001 - the caller's own, raised later
+        raise_interrupt(error)
+        delivery.cut_short_by = error

@@ -11,7 +11,7 @@ from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.models import Attachment, StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from django_turbosmtp.log.rows import Rows
 
@@ -93,15 +93,14 @@ def _remove_if_unused(file: StoredFile, alias: str) -> bool:
             return False
         StoredFile.objects.using(alias).filter(pk=file.pk).delete()
     # After the commit: a row without a file is worse than a file without a row.
-    _delete([file])
+    _delete(file)
     return True
 
 
 @raise_as_it_was
-def _delete(files: Iterable[StoredFile]) -> None:
-    for file in files:
-        try:
-            file.file.delete(save=False)
-        except Exception as error:
-            raise_interrupt(error)
-            logger.exception("The file %s could not be removed.", file.file.name)
+def _delete(stored: StoredFile) -> None:
+    try:
+        stored.file.delete(save=False)
+    except Exception as error:
+        raise_interrupt(error)
+        logger.exception("The file %s could not be removed.", stored.file.name)

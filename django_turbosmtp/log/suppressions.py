@@ -16,7 +16,7 @@ from django.utils.crypto import salted_hmac
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.secrets import list_hash_keys
-from django_turbosmtp.conf.database import choose_log_database
+from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.log.connection import run_statements
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from django.db import (
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.text import shorten
-from django_turbosmtp.conf.database import choose_log_database
+from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.conf.webhook import has_webhook
 from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.storable import WIDTHS, is_about_text

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from django.utils import timezone
 
-from django_turbosmtp.models import Kind, Message, Payload, Recipient
-from django_turbosmtp.statuses import Outcome, Status
+from django_turbosmtp.models import Message, Payload, Recipient
+from django_turbosmtp.statuses import Kind, Outcome, Status
 from django_turbosmtp.tracking.statements import WITHOUT_RANK, Statements
 
 if TYPE_CHECKING:

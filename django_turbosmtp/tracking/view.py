@@ -18,7 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
-from django_turbosmtp.conf.database import choose_log_database
+from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.conf.webhook import read_webhook_secrets
 from django_turbosmtp.signals import ESP_NAME, tracking
 from django_turbosmtp.tracking.events import MalformedBody, read_body

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
-from django_turbosmtp.conf.database import choose_log_database
+from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.log.erase import describe_messages, erase, find_messages
 
 if TYPE_CHECKING:

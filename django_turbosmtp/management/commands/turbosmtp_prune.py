@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand
 
-from django_turbosmtp.conf.database import choose_log_database
-from django_turbosmtp.conf.log import read_log_settings
+from django_turbosmtp.conf.log import choose_log_database, read_log_settings
 from django_turbosmtp.log.prune import count_old, prune
 from django_turbosmtp.management.progress import Progress
 
