@@ -118,7 +118,7 @@ def test_a_retry_leaves_a_record(
     sandbox.add_fault("429", times=2)
     EmailBackend().send_messages([new()])
     (record,) = caplog.records
-    assert "at the 3. try, after: turboSMTP answered 429" in record.getMessage()
+    assert "on attempt 3, after: turboSMTP answered 429" in record.getMessage()
 
 
 @pytest.mark.parametrize("key", [*KEYS, "PASSWORD"])

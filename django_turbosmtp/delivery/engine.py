@@ -73,15 +73,17 @@ class Engine:
         flight = self._transmitter.open(sum(len(part.requests) for part in ahead))
         try:
             while ahead or flight.parts:
-                while ahead and flight.wants_more:
-                    if not are_written:
-                        self.recorder.write_rows(ahead[0].owner)
-                    flight.add(ahead.pop(0))
-                if not ahead:
-                    flight.close()
+                # Outcomes first: a killed process must leave few without.
                 for part in flight.wait(until_low=bool(ahead)):
                     self._record(part.owner)
                     flight.parts.remove(part)
+                if ahead and flight.wants_more:
+                    if not are_written:
+                        self.recorder.write_rows(ahead[0].owner)
+                    flight.add(ahead[0])
+                    del ahead[0]
+                if not ahead:
+                    flight.close()
             flight.land()
         except BaseException:
             # Ctrl-C, a time limit, or the end of the process.
@@ -91,6 +93,8 @@ class Engine:
             for part in flight.parts:
                 self._record(part.owner)
             for part in ahead:
+                if part in flight.parts:
+                    continue
                 if not are_written:
                     self.recorder.write_rows(part.owner)
                 self._record(part.owner)

@@ -1,4 +1,4 @@
-"""What became of a message's requests, written to its status and to the log."""
+"""Sets the outcome of a message from the results of its requests, and announces it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def set_outcomes(jobs: Sequence[Job]) -> None:
     """Set the outcome of every message that had requests, once."""
     sent = [job for job in jobs if job.requests and not job.has_outcome]
     failures = [_set_outcome(job) for job in sent]
-    # Only now: whatever logging does, all statuses stand.
+    # Log only when all statuses are set: a logging handler may raise anything.
     for job, failed in zip(sent, failures, strict=True):
         _report(job, failed)
 
@@ -41,7 +41,7 @@ def announce(jobs: Sequence[Job], sender: type) -> None:
     """Send ``post_send`` for every message that was tried."""
     for job in jobs:
         if job.status.attempts:
-            # send_robust() logs what a receiver raises: the message has left.
+            # send_robust() logs a receiver's exception: the message is sent.
             post_send.send_robust(
                 sender=sender, message=job.message, status=job.status, esp_name=ESP_NAME
             )
@@ -70,8 +70,8 @@ def _set_outcome(job: Job) -> list[SendRequest]:
     unknown = [request for request in failed if request.is_unknown]
     status.error = (unknown or failed)[0].error if failed else None
     if results:
-        # As smtplib: nothing raises where somebody got the mail, for the caller would
-        # send it again to all. The recipients' own statuses tell.
+        # Like smtplib, raise nothing if any recipient got the mail: the caller would
+        # send it again to all of them. The recipients' statuses show which did not.
         status.outcome = Outcome.ACCEPTED
         status.esp_response = results[-1].response
     else:
@@ -102,7 +102,7 @@ def _report(job: Job, failed: Sequence[SendRequest]) -> None:
     retried = next((r for r in job.requests if len(r.history) > 1), None)
     if not failed and retried:
         logger.info(
-            "%s: accepted as %s at the %s. try, after: %s",
+            "%s: accepted as %s on attempt %s, after: %s",
             status.reference_id,
             status.message_id,
             len(retried.history),

@@ -1,9 +1,8 @@
-"""Requests on their way: many in flight, each tried again only where that is safe.
+"""Sends requests, many at once, and tries one again only if that is safe.
 
-Worker threads touch neither database nor message. Where signal handlers run, in the
-main thread, no request is made at all: what they raise ends a wait there, and never a
-request midway. (The libraries below, and Python itself, drop what is raised in them
-now and then, or answer it with a second try.)
+Worker threads use neither the database nor the message. No request is made in the main
+thread, which runs signal handlers: an interrupt ends a wait there, never a request.
+(HTTP libraries, and Python itself, sometimes lose an interrupt, or repeat a request.)
 """
 
 from __future__ import annotations
@@ -31,34 +30,28 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.delivery")
 
-#: Start a further thread after this many seconds, unless those there are keep up.
-_RAMP_SECONDS = 0.001
+#: Start a further thread after this many seconds, unless the others keep up; check them
+#: less and less often, up to the second number.
+_RAMP_SECONDS, _LONGEST_RAMP = 0.001, 0.032
 
-#: Look at threads that keep up less and less often, at least after this many seconds.
-_LONGEST_RAMP = 0.032
-
-#: Fewer requests go one after another, in order: threads would gain little.
+#: Send fewer requests than this one after another: threads would gain little.
 _WORTH_THREADS = 4
 
-
-#: Wait this many seconds for the answers to what is in flight when a call is ended from
-#: outside: their outcome is then known, and a time limit is still a limit.
+#: Wait this many seconds for answers after an interrupt: most outcomes are then known,
+#: and a time limit is still a limit.
 _LAST_WAIT = 1.0
 
-
-#: Threads that have ended. The next one drops them: Python does something of its own
-#: when such an object ends, and what a signal handler raises then is dropped with it.
+#: Threads that have ended. The next worker drops them, because Python runs code when
+#: such an object is deleted, and an interrupt raised in that code is lost.
 _gone: list[threading.Thread] = []
-
 
 _Owner = TypeVar("_Owner")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What came of one try: ``wait`` seconds before another.
-
-    None where turboSMTP asks for a longer wait than a caller should have.
+    """A failed attempt. ``wait``: seconds until the next attempt, or None if turboSMTP
+    asks for longer than a caller should wait.
     """
 
     error: TurboSMTPError
@@ -66,7 +59,7 @@ class Failure:
 
 
 class Transmitter:
-    """Sends the requests of one call. Pace, brakes and the stop apply to all of it."""
+    """Sends the requests of one call; the pace and the stop apply to all of them."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client = client
@@ -103,10 +96,10 @@ class Part(Generic[_Owner]):
 
 
 class Flight:
-    """Workers, and the parts that they send: more may be added while they do.
+    """Workers and the parts that they send; parts may be added meanwhile.
 
-    Its waits are those of a C queue: Python's Condition, waiting in the main thread,
-    drops what a signal handler raises, or raises an error of its own in its place.
+    It waits on C queues only: in the main thread, ``Condition.wait()`` loses interrupts
+    or replaces them with an error of its own.
     """
 
     def __init__(
@@ -125,6 +118,7 @@ class Flight:
         self._ramp = _RAMP_SECONDS
         self._low = 0
         self._is_low_reported = True
+        self._is_closed = False
 
     def add(self, part: Part[Any]) -> None:
         """Send the requests of a part, after those that were added before."""
@@ -141,11 +135,19 @@ class Flight:
     @property
     def wants_more(self) -> bool:
         """Whether the workers will soon be idle, unless a part is added."""
-        return self._queue.qsize() <= self._low
+        return self._waiting <= self._low
+
+    @property
+    def _waiting(self) -> int:
+        """The number of requests that no worker has taken."""
+        # The mark of the end is in the queue, too.
+        return self._queue.qsize() - self._is_closed
 
     def close(self) -> None:
         """Let the workers end when they have sent everything. Add nothing after it."""
-        self._queue.put(None)
+        if not self._is_closed:
+            self._is_closed = True
+            self._queue.put(None)
 
     def wait(self, *, until_low: bool) -> list[Part[Any]]:
         """Wait until parts are settled, and return them.
@@ -165,7 +167,7 @@ class Flight:
         while len(self._ends) < len(self._threads):
             self._see_wake(None)
             self._raise_failure()
-        # None is there beside a fork that follows.
+        # So that none is left if the caller forks next.
         for thread in self._threads:
             thread.join()
         _gone.extend(self._threads)
@@ -180,30 +182,26 @@ class Flight:
                 return
 
     def _wait_or_grow(self) -> None:
-        """Wait for news; start a further thread unless those there keep up.
-
-        One after the other: threads that need not wait for answers only wait for each
-        other.
-        """
-        waiting, threads = self._queue.qsize(), len(self._threads)
+        """Wait for a change; start one more thread unless the others keep up."""
+        waiting, threads = self._waiting, len(self._threads)
         may_grow = waiting > 0 and threads < self._workers and not self._is_inline
         woken = self._see_wake(self._ramp if may_grow else None)
         if woken or not may_grow:
             return
-        if self._queue.qsize() > waiting - threads:
+        if self._waiting > waiting - threads:
             self._start_thread()
             self._ramp = _RAMP_SECONDS
         else:
             self._ramp = min(2 * self._ramp, _LONGEST_RAMP)
 
     def _start_thread(self) -> None:
-        """Start a thread; if none is to be had, send everything in this one.
+        """Start a thread; if the first cannot be started, send everything in this one.
 
-        None is to be had at a limit of the system, at the end of the process, and in a
-        thread that outlives the main one. Threads are daemons, because one whose start
-        is interrupted never ends.
+        Threads cannot be started at a limit of the system, at the end of the process,
+        and in a thread that outlives the main one. They are daemons, because one whose
+        start is interrupted never ends.
         """
-        # In the caller's context: what is silent there is silent here.
+        # In the caller's context, so that what is silent there is silent here.
         run = copy_context().run
         name = f"turbosmtp_{len(self._threads)}"
         thread = threading.Thread(
@@ -228,7 +226,7 @@ class Flight:
         try:
             while (item := self._queue.get()) is not None:
                 self._work_on(*item)
-            # For the other workers.
+            # The mark of the end, for the other workers.
             self._queue.put(None)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             failure = error
@@ -255,7 +253,7 @@ class Flight:
             self._wake.put(None)
 
     def _see_wake(self, seconds: float | None) -> bool:
-        """Wait for news; return whether there was some in time."""
+        """Wait for a change; return whether there was one in time."""
         try:
             self._wake.get(timeout=seconds)
         except Empty:
@@ -271,7 +269,7 @@ class Flight:
 def send_until_settled(
     request: SendRequest, client: Client, max_retries: int, pace: Pace
 ) -> None:
-    """Send one request, again where it was certainly not accepted."""
+    """Send one request; try again if it was certainly not accepted."""
     accepted_before = pace.accepted
     not_before = 0.0
     while pace.enter(not_before):
@@ -307,7 +305,7 @@ def _ends_batch(failure: Failure, *, others_pass: bool) -> bool:
 
 def _send_once(request: SendRequest, client: Client, pace: Pace) -> Failure | None:
     request.attempts += 1
-    # Not what an earlier attempt said: if this one is interrupted, nobody knows.
+    # The error of an earlier attempt says nothing about this one.
     request.error = None
     failure: Failure | None = None
     began_at, start = datetime.now(UTC), time.perf_counter()
@@ -343,7 +341,7 @@ def _send_once(request: SendRequest, client: Client, pace: Pace) -> Failure | No
 
 
 def _read_answer(request: SendRequest) -> str:
-    """Return what came back, "" where nothing did."""
+    """Return the text of the answer, "" if there was none."""
     if request.result is not None:
         return request.result.response.text
     error = request.error
