@@ -21,6 +21,7 @@ W009      SEND_URL has no path, and turboSMTP's API one
 from __future__ import annotations
 
 import sys
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -47,13 +48,25 @@ from django_turbosmtp.payload.attributes import read_attributes
 from django_turbosmtp.payload.headers import read_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 TAG = "turbosmtp"
 
 #: Problems of credentials matter only to a site that sends through us.
 _ONLY_FOR_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
+
+
+def _return_list(
+    check: Callable[..., Iterator[CheckMessage]],
+) -> Callable[..., list[CheckMessage]]:
+    """Make a check that yields messages return a list, as Django asks for."""
+
+    @wraps(check)
+    def run(**kwargs: Any) -> list[CheckMessage]:
+        return list(check(**kwargs))
+
+    return run
 
 
 def _find_our_mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
@@ -110,35 +123,31 @@ def _check_values(raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
         yield Error(f"TURBOSMTP['SEND_DEFAULTS']: {error}", id="turbosmtp.E021")
 
 
-def check_use(**kwargs: Any) -> list[CheckMessage]:
+@_return_list
+def check_use(**kwargs: Any) -> Iterator[CheckMessage]:
     """Warn of what sends, and not as its owner thinks."""
-    found: list[CheckMessage] = []
     mailers = list(_find_our_mailers())
     if any(_read_value(options, "API_VERSION") == 1 for _, options in mailers):
-        found.append(
-            Warning(
-                "API_VERSION is 1, which turboSMTP stopped supporting on 2024-06-30.",
-                hint="Make a consumer key in turboSMTP's dashboard and use version 2.",
-                id="turbosmtp.W001",
-            )
+        yield Warning(
+            "API_VERSION is 1, which turboSMTP stopped supporting on 2024-06-30.",
+            hint="Make a consumer key in turboSMTP's dashboard and use version 2.",
+            id="turbosmtp.W001",
         )
     if not mailers and not chooses_mailer():
         # Forgotten, it seems. Another one, on a developer's machine, is a choice.
-        found.append(_report_no_mailer())
-    found += _find_ignored()
+        yield _report_no_mailer()
+    yield from _find_ignored()
     for alias, options in mailers:
         url = _read_value(options, "SEND_URL")
         if not url or KEYS["SEND_URL"].complain(url):
             continue
         if not urlsplit(url).path.strip("/"):
             where = "" if alias is None else f"MAILERS[{alias!r}]: "
-            found.append(
-                Warning(
-                    f"{where}SEND_URL is {describe_url(url)}, without a path: mail is"
-                    " posted to /mail/send there.",
-                    hint="That of turboSMTP and of the sandbox ends in /api/v2.",
-                    id="turbosmtp.W009",
-                )
+            yield Warning(
+                f"{where}SEND_URL is {describe_url(url)}, without a path: mail is"
+                " posted to /mail/send there.",
+                hint="That of turboSMTP and of the sandbox ends in /api/v2.",
+                id="turbosmtp.W009",
             )
     senders = ["DEFAULT_FROM_EMAIL"]
     if settings.ADMINS or settings.MANAGERS:
@@ -153,14 +162,11 @@ def check_use(**kwargs: Any) -> list[CheckMessage]:
             if "." in mailbox.domain:
                 continue
             text = f"{name} is {address!r}, and nobody can reply to that domain."
-        found.append(
-            Warning(
-                text,
-                hint="Set it to an address of a domain verified at turboSMTP.",
-                id="turbosmtp.W002",
-            )
+        yield Warning(
+            text,
+            hint="Set it to an address of a domain verified at turboSMTP.",
+            id="turbosmtp.W002",
         )
-    return found
 
 
 def _find_ignored() -> Iterator[CheckMessage]:
@@ -191,54 +197,48 @@ def _find_ignored() -> Iterator[CheckMessage]:
             )
 
 
-def check_webhook(**kwargs: Any) -> list[CheckMessage]:
+@_return_list
+def check_webhook(**kwargs: Any) -> Iterator[CheckMessage]:
     """Report a webhook that turns everybody away."""
     try:
         address = reverse("turbosmtp:webhook")
         closed = not read_webhook_secrets()
     except (NoReverseMatch, ImproperlyConfigured):
         # Not included; or wrong, which has a check of its own.
-        return []
+        return
     if not closed:
-        return []
-    return [
-        Error(
-            f"The event webhook is at {address}, and there is no WEBHOOK_SECRET: it"
-            " turns away whatever turboSMTP tells.",
-            hint="Set TURBOSMTP['WEBHOOK_SECRET'] to \"user:password\", and the same in"
-            " turboSMTP's dashboard.",
-            id="turbosmtp.E034",
-        )
-    ]
+        return
+    yield Error(
+        f"The event webhook is at {address}, and there is no WEBHOOK_SECRET: it"
+        " turns away whatever turboSMTP tells.",
+        hint="Set TURBOSMTP['WEBHOOK_SECRET'] to \"user:password\", and the same in"
+        " turboSMTP's dashboard.",
+        id="turbosmtp.E034",
+    )
 
 
-def check_deployment(**kwargs: Any) -> list[CheckMessage]:
+@_return_list
+def check_deployment(**kwargs: Any) -> Iterator[CheckMessage]:
     """Warn of settings that are right on a developer's machine only."""
     mailers = list(_find_our_mailers())
-    found: list[CheckMessage] = []
     for alias, options in mailers:
         where = "" if alias is None else f"MAILERS[{alias!r}]: "
         url = _read_value(options, "SEND_URL")
         if isinstance(url, str) and is_loopback(urlsplit(url).hostname or ""):
-            found.append(
-                Warning(
-                    f"{where}SEND_URL is {describe_url(url)}, this machine: no mail"
-                    " leaves it.",
-                    hint="Remove SEND_URL and API_URL to send through turboSMTP.",
-                    id="turbosmtp.W003",
-                )
+            yield Warning(
+                f"{where}SEND_URL is {describe_url(url)}, this machine: no mail"
+                " leaves it.",
+                hint="Remove SEND_URL and API_URL to send through turboSMTP.",
+                id="turbosmtp.W003",
             )
         if _read_value(options, "RECIPIENT_GUARD") is not None:
-            found.append(
-                Warning(
-                    f"{where}RECIPIENT_GUARD is set: mail does not reach everybody.",
-                    hint="Remove it in production.",
-                    id="turbosmtp.W004",
-                )
+            yield Warning(
+                f"{where}RECIPIENT_GUARD is set: mail does not reach everybody.",
+                hint="Remove it in production.",
+                id="turbosmtp.W004",
             )
     if not mailers and chooses_mailer():
-        found.append(_report_no_mailer())
-    return found
+        yield _report_no_mailer()
 
 
 def _report_no_mailer() -> CheckMessage:
@@ -252,47 +252,47 @@ def _report_no_mailer() -> CheckMessage:
     )
 
 
+@_return_list
 def check_tables(
     databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
+) -> Iterator[CheckMessage]:
     """Warn where the log has no tables: then mail goes out and leaves no row.
 
     A warning, since commands that know nothing of the log run it too. Not for
     ``migrate``, which checks first and then makes them.
     """
     if sys.argv[1:2] == ["migrate"]:
-        return []
+        return
     mailers = list(_find_our_mailers()) or [(None, {})]
     if all(_read_value(options, "LOG") is False for _, options in mailers):
-        return []
+        return
     try:
         alias = choose_log_database()
     except ImproperlyConfigured:
-        return []  # another check reports it
+        return  # another check reports it
     if alias not in (databases or ()):
-        return []
+        return
     try:
         with connections[alias].cursor() as cursor:
             tables = connections[alias].introspection.table_names(cursor)
     except DatabaseError:
         # No database to ask: not ours to report, and no reason to fail.
-        return []
+        return
     if Message._meta.db_table in tables:
-        return []
+        return
     option = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
-    return [
-        Warning(
-            f"The log's tables are missing in the database {alias!r}: mail goes out"
-            " and leaves no row.",
-            hint=f"Run: manage.py migrate{option}",
-            id="turbosmtp.W006",
-        )
-    ]
+    yield Warning(
+        f"The log's tables are missing in the database {alias!r}: mail goes out"
+        " and leaves no row.",
+        hint=f"Run: manage.py migrate{option}",
+        id="turbosmtp.W006",
+    )
 
 
+@_return_list
 def check_events(
     databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
+) -> Iterator[CheckMessage]:
     """Warn where mail goes out and turboSMTP tells nothing of it."""
     try:
         address = reverse("turbosmtp:webhook")
@@ -303,18 +303,16 @@ def check_events(
             and lacks_events(alias)
         )
     except (NoReverseMatch, ImproperlyConfigured, DatabaseError):
-        return []
+        return
     if not silent:
-        return []
-    return [
-        Warning(
-            "Mail went out in the last three days, and turboSMTP told the webhook of"
-            " nothing.",
-            hint=f"Is {address} entered in turboSMTP's dashboard, with the user and"
-            " password of WEBHOOK_SECRET? Does a firewall let turboSMTP in?",
-            id="turbosmtp.W010",
-        )
-    ]
+        return
+    yield Warning(
+        "Mail went out in the last three days, and turboSMTP told the webhook of"
+        " nothing.",
+        hint=f"Is {address} entered in turboSMTP's dashboard, with the user and"
+        " password of WEBHOOK_SECRET? Does a firewall let turboSMTP in?",
+        id="turbosmtp.W010",
+    )
 
 
 def _read_value(options: dict[str, Any], key: str) -> Any:

@@ -267,26 +267,16 @@ class Kind(_Word):
 class Reason(_Word):
     """Why an address is suppressed. ``sentence``: on the page of a message."""
 
-    BOUNCED = (
-        "bounced",
-        _("the mailbox does not exist"),
-        _("This recipient was left out: there is no such mailbox."),
-    )
-    COMPLAINED = (
-        "complained",
-        _("reported as spam"),
-        _("This recipient was left out, having reported a message as spam."),
-    )
-    UNSUBSCRIBED = (
-        "unsubscribed",
-        _("unsubscribed"),
-        _("This recipient was left out, having unsubscribed."),
-    )
-    MANUAL = (
-        "manual",
-        _("entered by hand"),
-        _("This recipient was left out: the address is suppressed."),
-    )
+    # fmt: off
+    BOUNCED = "bounced", _("the mailbox does not exist"), _(
+        "This recipient was left out: there is no such mailbox.")
+    COMPLAINED = "complained", _("reported as spam"), _(
+        "This recipient was left out, having reported a message as spam.")
+    UNSUBSCRIBED = "unsubscribed", _("unsubscribed"), _(
+        "This recipient was left out, having unsubscribed.")
+    MANUAL = "manual", _("entered by hand"), _(
+        "This recipient was left out: the address is suppressed.")
+    # fmt: on
 
     sentence: _StrPromise
 

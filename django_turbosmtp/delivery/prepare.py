@@ -22,16 +22,14 @@ from django_turbosmtp.log.suppressions import look_up
 from django_turbosmtp.payload import translate
 from django_turbosmtp.payload.addresses import parse
 from django_turbosmtp.payload.attributes import read_attributes
-from django_turbosmtp.payload.wire import KINDS
 from django_turbosmtp.signals import ESP_NAME, pre_send
-from django_turbosmtp.statuses import Outcome, Status
+from django_turbosmtp.statuses import Kind, Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.payload import EnvelopeRecipient, Guard
-    from django_turbosmtp.payload.wire import RecipientKind
 
 logger = get_logger("django_turbosmtp.delivery")
 
@@ -162,10 +160,10 @@ def _refuse(job: Job, error: Exception) -> None:
     logger.warning("A message could not be sent: %s", error)
 
 
-def list_addresses(message: Any) -> list[tuple[RecipientKind, str]]:
+def list_addresses(message: Any) -> list[tuple[Kind, str]]:
     """Return kind and address of the recipients of a message, wrong in any way."""
-    addresses: list[tuple[RecipientKind, str]] = []
-    for kind in KINDS:
+    addresses: list[tuple[Kind, str]] = []
+    for kind in Kind:
         try:
             for address in getattr(message, kind, None) or ():
                 text = str(address)

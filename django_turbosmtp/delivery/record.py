@@ -22,6 +22,8 @@ from django_turbosmtp.log.entries import (
     RecipientOutcome,
 )
 from django_turbosmtp.log.writer import open_log, report_failure
+from django_turbosmtp.payload import Translation
+from django_turbosmtp.payload.attributes import Attributes
 from django_turbosmtp.statuses import COMBINED_ORDER, Outcome, Status
 
 if TYPE_CHECKING:
@@ -94,27 +96,23 @@ def build_entry(job: Job, settings: Settings, account: str) -> Entry:
 
     ``account``: the fingerprint of the account.
     """
-    attributes, translation = job.attributes, job.translation
     outcome = "" if job.requests else job.status.outcome or ""
     return Entry(
         id=job.id,
         created_at=timezone.now(),
         message=job.message,
-        reference_id=attributes.reference_id if attributes else str(job.id),
+        # None if it was cancelled, or refused before.
+        attributes=job.attributes
+        or Attributes(reference_id=str(job.id), headers=_read_headers(job)),
+        translation=job.translation or Translation(requests=()),
         mailer=settings.alias or "",
         account=account,
         api_version=settings.api_version,
-        addressees=_list_addressees(job),
+        recipients=_list_recipients(job),
         status=_choose_status(job) if outcome else Status.SENDING,
         outcome=outcome,
         error=job.error,
-        campaign=(attributes.campaign or "") if attributes else "",
-        tags=attributes.tags if attributes else (),
-        metadata=attributes.metadata if attributes else {},
-        headers=attributes.headers if attributes else _read_headers(job),
         fields=job.requests[0].fields if job.requests else {},
-        size=translation.size if translation else 0,
-        why_mime=translation.why_mime if translation else "",
     )
 
 
@@ -178,7 +176,7 @@ def _read_headers(job: Job) -> dict[str, object]:
     return dict(headers) if isinstance(headers, dict) else {}
 
 
-def _list_addressees(job: Job) -> list[RecipientEntry]:
+def _list_recipients(job: Job) -> list[RecipientEntry]:
     """Return the recipients of each request in order, then those left out."""
     if job.translation is None:
         status = _choose_status(job)
@@ -188,10 +186,10 @@ def _list_addressees(job: Job) -> list[RecipientEntry]:
         ]
     sent = [r for request in job.requests for r in request.recipients]
     return [
-        *(_build_addressee(recipient, Status.SENDING) for recipient in sent),
+        *(_build_recipient(recipient, Status.SENDING) for recipient in sent),
         *(
             replace(
-                _build_addressee(r, Status.REJECTED),
+                _build_recipient(r, Status.REJECTED),
                 why=job.left_out_for.get(r.mailbox.addr_spec.lower(), "guard"),
             )
             for r in job.translation.left_out
@@ -199,7 +197,7 @@ def _list_addressees(job: Job) -> list[RecipientEntry]:
     ]
 
 
-def _build_addressee(recipient: EnvelopeRecipient, status: Status) -> RecipientEntry:
+def _build_recipient(recipient: EnvelopeRecipient, status: Status) -> RecipientEntry:
     mailbox = recipient.mailbox
     shown = f"{mailbox.name} <{mailbox.addr_spec}>" if mailbox.name else ""
     return RecipientEntry(

@@ -78,7 +78,7 @@ def _build_requests(
     row: Message, fields: dict[str, Any], recipients: Sequence[Recipient]
 ) -> Iterator[SendRequest]:
     envelope_recipients = [
-        EnvelopeRecipient(kind=recipient.kind, mailbox=read_mailbox(recipient))  # type: ignore[arg-type]
+        EnvelopeRecipient(kind=Kind(recipient.kind), mailbox=read_mailbox(recipient))
         for recipient in recipients
     ]
     if not are_blind_copies(recipients):

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
+    from django_turbosmtp.payload import Translation
+    from django_turbosmtp.payload.attributes import Attributes
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecipientEntry:
@@ -29,30 +32,25 @@ class RecipientEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A message as it stands before its requests leave.
+    """A message before its requests are sent.
 
-    ``outcome`` is "" for one that is about to be sent; else it is over already.
-    ``fields``: the first request's wire fields, empty where there is no request.
+    ``outcome``: "" if it is about to be sent. ``fields``: the wire fields of its first
+    request, empty if there is no request.
     """
 
     id: UUID
     created_at: datetime.datetime
     message: Any
-    reference_id: str
+    attributes: Attributes
+    translation: Translation
     mailer: str
     account: str
     api_version: int
-    addressees: Sequence[RecipientEntry]
+    recipients: Sequence[RecipientEntry]
     status: str
     outcome: str = ""
     error: BaseException | None = None
-    campaign: str = ""
-    tags: Sequence[str] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
-    size: int = 0
-    why_mime: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from django_turbosmtp.models import (
     list_further_tags,
 )
 from django_turbosmtp.payload.addresses import normalize_address
+from django_turbosmtp.payload.attributes import Attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -72,7 +73,7 @@ def build_rows(
     """
     clean = _RowCleaner(width, redact)
     message = entry.message
-    shown = entry.addressees[0].address if entry.addressees else ""
+    shown = entry.recipients[0].address if entry.recipients else ""
     row = Message(
         id=entry.id,
         created_at=entry.created_at,
@@ -80,7 +81,7 @@ def build_rows(
         status=entry.status,
         outcome=entry.outcome,
         reference_id=clean.text(
-            "reference_id", entry.reference_id, MAX_REFERENCE_LENGTH
+            "reference_id", entry.attributes.reference_id, MAX_REFERENCE_LENGTH
         ),
         mailer=clean.text("mailer", entry.mailer, 100),
         account=entry.account,
@@ -88,13 +89,13 @@ def build_rows(
         from_email=clean.text("from_email", getattr(message, "from_email", "")),
         subject=clean.redacted("subject", getattr(message, "subject", "")),
         first_recipient=clean.text("recipients", shown, MAX_ADDRESS_LENGTH),
-        recipient_count=len(entry.addressees),
-        size=entry.size,
-        campaign=clean.text("campaign", entry.campaign, MAX_TAG_LENGTH),
-        tags=clean.json("tags", entry.tags),
-        metadata=clean.json("metadata", entry.metadata),
-        headers=clean.headers("headers", entry.headers),
-        why_mime=clean.text("why_mime", entry.why_mime),
+        recipient_count=len(entry.recipients),
+        size=entry.translation.size,
+        campaign=clean.text("campaign", entry.attributes.campaign, MAX_TAG_LENGTH),
+        tags=clean.json("tags", entry.attributes.tags),
+        metadata=clean.json("metadata", entry.attributes.metadata),
+        headers=clean.headers("headers", entry.attributes.headers),
+        why_mime=clean.text("why_mime", entry.translation.why_mime),
         error=describe_error(entry.error, width),
         error_class=name_class(entry.error),
         altered=clean.altered,
@@ -132,8 +133,13 @@ def build_rows_safely(
         return build_rows(entry, store_body=store_body, width=width, redact=redact)
     except Exception as error:
         raise_interrupt(error)
-        logger.exception("%s: its row is kept in short.", entry.reference_id)
-        bare = replace(entry, message=None, tags=(), metadata={}, headers={}, fields={})
+        logger.exception("%s: its row is kept in short.", entry.attributes.reference_id)
+        bare = replace(
+            entry,
+            message=None,
+            attributes=Attributes(reference_id=entry.attributes.reference_id),
+            fields={},
+        )
         return build_rows(bare, store_body=False, width=width)
 
 
@@ -237,15 +243,15 @@ def _build_recipients(
         Recipient(
             message_id=row.id,
             position=position,
-            kind=addressee.kind,
+            kind=recipient.kind,
             address=normalize_address(
-                clean.text("recipients", addressee.address, MAX_ADDRESS_LENGTH)
+                clean.text("recipients", recipient.address, MAX_ADDRESS_LENGTH)
             ),
-            shown=clean.text("recipients", addressee.shown),
-            status=addressee.status,
-            why=addressee.why,
+            shown=clean.text("recipients", recipient.shown),
+            status=recipient.status,
+            why=recipient.why,
         )
-        for position, addressee in enumerate(entry.addressees)
+        for position, recipient in enumerate(entry.recipients)
     ]
 
 

@@ -160,7 +160,7 @@ class LogWriter:
         join = self._join_events
         if join and there and (self._settings.webhook_secret or has_webhook()):
             mids = {result.mid for c in there for result in c.results if result.mid}
-            references = {c.entry.reference_id for c in there if not c.mid}
+            references = {c.entry.attributes.reference_id for c in there if not c.mid}
             transaction.on_commit(
                 lambda: join(sorted(mids), sorted(references), self._alias),
                 self._alias,

@@ -21,7 +21,7 @@ from django_turbosmtp.payload.inline import (
     find_referenced,
     rename_references,
 )
-from django_turbosmtp.payload.reasons import NotExact
+from django_turbosmtp.payload.wire import NotExact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,11 +15,11 @@ from django_turbosmtp.payload.addresses import (
     refuse_commas,
 )
 from django_turbosmtp.payload.contents import are_djangos_own
-from django_turbosmtp.payload.reasons import NotExact
+from django_turbosmtp.payload.wire import NotExact
+from django_turbosmtp.statuses import Kind
 
 if TYPE_CHECKING:
     from django_turbosmtp.payload.headers import Headers
-    from django_turbosmtp.payload.wire import RecipientKind
 
 #: Given a recipient, returns the mailbox to write to in its place, or None.
 Guard = Callable[[Mailbox], Mailbox | None]
@@ -29,7 +29,7 @@ Guard = Callable[[Mailbox], Mailbox | None]
 class EnvelopeRecipient:
     """One mailbox of the envelope, and the message's list that it stands in."""
 
-    kind: RecipientKind
+    kind: Kind
     mailbox: Mailbox
 
 
@@ -45,7 +45,7 @@ class Envelope:
     left_out: tuple[EnvelopeRecipient, ...] = ()
     changed: bool = False
 
-    def list_kind(self, kind: RecipientKind) -> list[Mailbox]:
+    def list_kind(self, kind: Kind) -> list[Mailbox]:
         return [r.mailbox for r in self.recipients if r.kind == kind]
 
     def requests(
@@ -57,7 +57,7 @@ class Envelope:
         ``to`` is required. Blind copies alone go one by one, so that none can see
         another whatever turboSMTP does with the field; copies alone stand in ``to``.
         """
-        to, cc, bcc = (self.list_kind(kind) for kind in ("to", "cc", "bcc"))
+        to, cc, bcc = map(self.list_kind, Kind)
         write = join if named else _join_bare
         if not to and not cc:
             for recipient in self.recipients:
@@ -108,10 +108,8 @@ def read_envelope(
 
 
 def _read_recipients(message: Any) -> list[EnvelopeRecipient]:
-    lists: dict[RecipientKind, list[Mailbox]] = {
-        "to": parse_each(getattr(message, "to", None) or (), "to"),
-        "cc": parse_each(getattr(message, "cc", None) or (), "cc"),
-        "bcc": parse_each(getattr(message, "bcc", None) or (), "bcc"),
+    lists: dict[Kind, list[Mailbox]] = {
+        kind: parse_each(getattr(message, kind, None) or (), kind) for kind in Kind
     }
     own = "recipients" in getattr(message, "__dict__", ())
     if own or not are_djangos_own(message.recipients):
@@ -119,7 +117,7 @@ def _read_recipients(message: Any) -> list[EnvelopeRecipient]:
         sent = {m.key: m for m in parse_each(message.recipients(), "recipients()")}
         for kind in lists:
             lists[kind] = [mailbox for mailbox in lists[kind] if mailbox.key in sent]
-        lists["bcc"] += sent.values()  # those in a list stay there, each goes once
+        lists[Kind.BCC] += sent.values()  # those in a list stay there, each goes once
     return [
         EnvelopeRecipient(kind=kind, mailbox=mailbox)
         for kind, mailboxes in lists.items()
@@ -129,7 +127,7 @@ def _read_recipients(message: Any) -> list[EnvelopeRecipient]:
 
 def require_same_shown(message: Any, headers: Headers, envelope: Envelope) -> None:
     """Raise `NotExact` where To and Cc show other than whom the message goes to."""
-    to, cc = envelope.list_kind("to"), envelope.list_kind("cc")
+    to, cc = envelope.list_kind(Kind.TO), envelope.list_kind(Kind.CC)
     if not to:
         raise NotExact("copies alone" if cc else "blind copies alone")
     if envelope.changed:

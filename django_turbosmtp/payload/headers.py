@@ -19,8 +19,7 @@ from django_turbosmtp._lib.text import (
 from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
 from django_turbosmtp.payload.contents import read_words
 from django_turbosmtp.payload.header_values import encode_value
-from django_turbosmtp.payload.reasons import NotExact
-from django_turbosmtp.payload.wire import SHOWN_HEADERS
+from django_turbosmtp.payload.wire import SHOWN_HEADERS, NotExact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

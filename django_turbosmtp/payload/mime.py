@@ -23,6 +23,7 @@ from django_turbosmtp.payload.envelope import Envelope, join
 from django_turbosmtp.payload.header_values import fold
 from django_turbosmtp.payload.headers import needs_mime
 from django_turbosmtp.payload.sevenbit import SEVEN_BIT, encode_seven_bit, flatten
+from django_turbosmtp.statuses import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +116,7 @@ def _render_shown(
     clone.extra_headers = dict(headers)
     if not envelope.changed:
         return _write(clone, customised=customised)
-    shown = {"To": envelope.list_kind("to"), "Cc": envelope.list_kind("cc")}
+    shown = {"To": envelope.list_kind(Kind.TO), "Cc": envelope.list_kind(Kind.CC)}
     for name, mailboxes in shown.items():
         clone.extra_headers.pop(name, None)
         setattr(clone, name.lower(), [str(mailbox) for mailbox in mailboxes])

@@ -25,8 +25,11 @@ from django_turbosmtp.payload.envelope import (
     require_same_shown,
 )
 from django_turbosmtp.payload.headers import Headers, needs_mime, read_headers
-from django_turbosmtp.payload.reasons import NotExact
-from django_turbosmtp.payload.wire import MAX_MESSAGE_BYTES, MAX_SUBJECT_LENGTH
+from django_turbosmtp.payload.wire import (
+    MAX_MESSAGE_BYTES,
+    MAX_SUBJECT_LENGTH,
+    NotExact,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

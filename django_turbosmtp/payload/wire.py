@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
-
-RecipientKind = Literal["to", "cc", "bcc"]
-KINDS: Final[tuple[RecipientKind, ...]] = ("to", "cc", "bcc")
+from typing import Final
 
 #: Fields of POST /mail/send (docs/wire.rst, "Send"). No other is allowed.
 WIRE_FIELDS: Final = frozenset(
@@ -54,3 +51,7 @@ UNSUPPORTED_ATTRIBUTES: Final = (
     "track_clicks",
     "track_opens",
 )
+
+
+class NotExact(Exception):  # noqa: N818 - a reason, not an error
+    """The fields cannot express the message exactly. The text is the reason."""

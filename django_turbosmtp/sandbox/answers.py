@@ -16,7 +16,7 @@ HeaderPairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SandboxRequest:
+class Request:
     """One HTTP request, its body read."""
 
     method: str
@@ -49,7 +49,7 @@ class SandboxRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SandboxResponse:
+class Reply:
     """One HTTP answer, and the manner in which it leaves (or does not)."""
 
     status: int = 200
@@ -87,17 +87,15 @@ class SandboxResponse:
 class Refusal(Exception):  # noqa: N818  (not an error of ours: an answer)
     """A request that gets a refusing answer."""
 
-    def __init__(self, response: SandboxResponse) -> None:
+    def __init__(self, response: Reply) -> None:
         super().__init__(response.status)
         self.response = response
 
 
-def answer_json(
-    value: Any, *, status: int = 200, headers: HeaderPairs = ()
-) -> SandboxResponse:
+def answer_json(value: Any, *, status: int = 200, headers: HeaderPairs = ()) -> Reply:
     """Return a JSON answer."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return SandboxResponse(status=status, body=body, headers=headers)
+    return Reply(status=status, body=body, headers=headers)
 
 
 def refuse(*errors: str, status: int = 400, details: str = "") -> Refusal:
@@ -114,6 +112,6 @@ def refuse_credentials(message: str, *, details: str, code: int = 3) -> Refusal:
     return Refusal(answer_json(payload, status=401))
 
 
-def answer_message(message: str, *, status: int) -> SandboxResponse:
+def answer_message(message: str, *, status: int) -> Reply:
     """Return the main host's short answer: a JSON object with one message."""
     return answer_json({"message": message}, status=status)

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from django_turbosmtp.sandbox.answers import (
     Refusal,
-    SandboxRequest,
-    SandboxResponse,
+    Reply,
+    Request,
     answer_message,
     refuse,
 )
@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer one request, whatever its method."""
         started = time.monotonic()
         # What stands if the client goes away in the middle of its body.
-        response, body, unread = SandboxResponse(manner="drop"), b"", False
+        response, body, unread = Reply(manner="drop"), b"", False
         try:
             response, body = self._respond()
         except _UnreadBody as refusal:
@@ -108,15 +108,15 @@ class Handler(BaseHTTPRequestHandler):
         if self.resetting:
             self.connection.close()
 
-    def _respond(self) -> tuple[SandboxResponse, bytes]:
+    def _respond(self) -> tuple[Reply, bytes]:
         self._check_host()
         length = self._body_length()
         if self._is_send and self.state.faults.take(None) is not None:
-            return SandboxResponse(manner="reset", fault="reset_before_body"), b""
+            return Reply(manner="reset", fault="reset_before_body"), b""
         body = self.rfile.read(length) if length else b""
         if len(body) < length:
-            return SandboxResponse(manner="drop"), body
-        request = SandboxRequest(
+            return Reply(manner="drop"), body
+        request = Request(
             method="GET" if self.command == "HEAD" else self.command,
             target=self.path,
             headers=self.headers,
@@ -133,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         return path in api.SEND_PATHS and self.command == "POST"
 
-    def _route(self, request: SandboxRequest) -> SandboxResponse:
+    def _route(self, request: Request) -> Reply:
         if request.path.startswith("/api/"):
             handle = api.route
         elif request.path.startswith("/sandbox/"):
@@ -172,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
             raise _UnreadBody(refuse(text, status=413).response)
         return int(value)
 
-    def _record(self, response: SandboxResponse, started: float, size: int) -> None:
+    def _record(self, response: Reply, started: float, size: int) -> None:
         headers = ReceivedHeaders()
         for name, value in self.headers.items():
             lower = name.lower()
@@ -189,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
             )
         )
 
-    def _keep_refused(self, response: SandboxResponse, body: bytes) -> None:
+    def _keep_refused(self, response: Reply, body: bytes) -> None:
         subject, to = read_subject_and_to(body)
         refused = Refused(
             received_at=datetime.now(UTC),
@@ -202,7 +202,7 @@ class Handler(BaseHTTPRequestHandler):
         )
         self.state.store.add_refused(refused)
 
-    def _transmit(self, response: SandboxResponse) -> None:
+    def _transmit(self, response: Reply) -> None:
         slow = response.manner in {"slow_headers", "slow_body"}
         if response.wait and not slow:
             self.state.stopping.wait(response.wait)
@@ -221,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
         if response.manner == "close":
             self.close_connection = True
 
-    def _drip(self, response: SandboxResponse, data: bytes) -> None:
+    def _drip(self, response: Reply, data: bytes) -> None:
         if response.manner == "slow_body":
             start = len(data) - len(response.body)
             self.wfile.write(data[:start])
@@ -255,7 +255,7 @@ class _UnreadBody(Refusal):
     """A refusal that leaves a body unread, so the connection cannot go on."""
 
 
-def _log_send(state: State, request: SandboxRequest, response: SandboxResponse) -> None:
+def _log_send(state: State, request: Request, response: Reply) -> None:
     """Write one line about a send request, if anyone reads the log."""
     if state.log is None:
         return

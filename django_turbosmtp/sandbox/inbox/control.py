@@ -10,8 +10,8 @@ from urllib.parse import quote, urlsplit
 from django_turbosmtp.sandbox.answers import (
     HeaderPairs,
     Refusal,
-    SandboxRequest,
-    SandboxResponse,
+    Reply,
+    Request,
     answer_json,
     answer_message,
 )
@@ -40,7 +40,7 @@ _FAULT_ARGUMENTS = {
 }
 
 
-def route(state: State, request: SandboxRequest) -> SandboxResponse:
+def route(state: State, request: Request) -> Reply:
     """Answer a request below /sandbox/."""
     match request.method, *request.segments[1:]:
         case ["GET", "messages"]:
@@ -132,7 +132,7 @@ def find_file(received: Received, number: str) -> tuple[describe.FileInfo, bytes
     return files[int(number) - 1], content
 
 
-def download(content: bytes, name: str, content_type: str) -> SandboxResponse:
+def download(content: bytes, name: str, content_type: str) -> Reply:
     """Return bytes that a browser saves and never shows."""
     fallback = re.sub(r'[^ -~]|["\\/%]', "_", name)
     disposition = (
@@ -143,7 +143,7 @@ def download(content: bytes, name: str, content_type: str) -> SandboxResponse:
         ("Content-Disposition", disposition),
         ("Content-Security-Policy", NO_CONTENT),
     )
-    return SandboxResponse(body=content, content_type=content_type, headers=headers)
+    return Reply(body=content, content_type=content_type, headers=headers)
 
 
 def _find(state: State, mid: str) -> Received:
@@ -153,7 +153,7 @@ def _find(state: State, mid: str) -> Received:
     return received
 
 
-def _list(state: State, request: SandboxRequest) -> SandboxResponse:
+def _list(state: State, request: Request) -> Reply:
     limit = request.query.get("limit", "")
     if not re.fullmatch(r"[0-9]{0,6}", limit):
         return answer_message("limit_is_not_a_number", status=400)
@@ -169,7 +169,7 @@ def _list(state: State, request: SandboxRequest) -> SandboxResponse:
     )
 
 
-def _add_fault(state: State, request: SandboxRequest) -> Fault:
+def _add_fault(state: State, request: Request) -> Fault:
     arguments = load_object(request.body)
     unknown = arguments.keys() - _FAULT_ARGUMENTS
     if unknown:
@@ -181,7 +181,7 @@ def _add_fault(state: State, request: SandboxRequest) -> Fault:
         raise Refusal(answer_message(str(error), status=400)) from None
 
 
-def _check_same_site(request: SandboxRequest) -> None:
+def _check_same_site(request: Request) -> None:
     # A form of another site can post neither of these; a script of it would have
     # to ask first, and is not allowed.
     own = request.media_type == "application/json" or (
@@ -198,5 +198,5 @@ def _check_same_site(request: SandboxRequest) -> None:
         )
 
 
-def _answer_json(value: Any, *, status: int = 200) -> SandboxResponse:
+def _answer_json(value: Any, *, status: int = 200) -> Reply:
     return answer_json(value, status=status, headers=SECURITY)

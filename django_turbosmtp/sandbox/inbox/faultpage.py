@@ -9,7 +9,7 @@ from django_turbosmtp.sandbox.inbox import render
 from django_turbosmtp.sandbox.state.faults import KINDS
 
 if TYPE_CHECKING:
-    from django_turbosmtp.sandbox.answers import SandboxResponse
+    from django_turbosmtp.sandbox.answers import Reply
     from django_turbosmtp.sandbox.state import State
     from django_turbosmtp.sandbox.state.faults import Fault
 
@@ -46,7 +46,7 @@ _MEANINGS = {
 _ONE_CLICK = ("429", "500", "503", "nocredit", "inactive", "lost_answer", "timeout")
 
 
-def show(state: State, *, error: str = "") -> SandboxResponse:
+def show(state: State, *, error: str = "") -> Reply:
     """Return the page."""
     context = {
         "section": "faults",
@@ -60,7 +60,7 @@ def show(state: State, *, error: str = "") -> SandboxResponse:
     return render.render_page("faults.html", context, status=400 if error else 200)
 
 
-def change(state: State, form: dict[str, str]) -> SandboxResponse:
+def change(state: State, form: dict[str, str]) -> Reply:
     """Do what a button on the page says."""
     try:
         match form.get("action"):

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from django_turbosmtp.sandbox.answers import Refusal, SandboxRequest, SandboxResponse
+from django_turbosmtp.sandbox.answers import Refusal, Reply, Request
 from django_turbosmtp.sandbox.inbox import faultpage, preview, render
 from django_turbosmtp.sandbox.inbox.control import mask_account, shorten_fields
 from django_turbosmtp.sandbox.state.store import Received, Refused
@@ -38,7 +38,7 @@ _WIDTHS = (
 _KINDS = {"to": "To", "cc": "Cc", "bcc": "Bcc (blind)"}
 
 
-def route(state: State, request: SandboxRequest) -> SandboxResponse:
+def route(state: State, request: Request) -> Reply:
     """Answer a browser's request."""
     match request.method, *request.segments:
         case ["GET", ""]:
@@ -74,7 +74,7 @@ def _find(state: State, mid: str) -> Received:
     return received
 
 
-def _show_inbox(state: State, request: SandboxRequest) -> SandboxResponse:
+def _show_inbox(state: State, request: Request) -> Reply:
     query = request.query.get("q", "").strip()
     refresh = request.query.get("refresh") == _REFRESH_SECONDS
     kept, refused = state.messages, state.refused
@@ -113,7 +113,7 @@ def _show_inbox(state: State, request: SandboxRequest) -> SandboxResponse:
     return render.render_page("inbox.html", context)
 
 
-def _ask_to_clear(state: State) -> SandboxResponse:
+def _ask_to_clear(state: State) -> Reply:
     context = {
         "section": "inbox",
         "messages": _format_count(len(state.messages), "message"),
@@ -178,7 +178,7 @@ def _describe_refused(refused: Refused) -> dict[str, Any]:
     }
 
 
-def _tell(state: State, received: Received, form: dict[str, str]) -> SandboxResponse:
+def _tell(state: State, received: Received, form: dict[str, str]) -> Reply:
     """Post an event of the message, as a button asks for."""
     word, address = form.get("status", ""), form.get("address", "")
     known = [recipient for _, recipient in received.recipients]
@@ -202,9 +202,7 @@ def _describe_told(state: State, received: Received) -> dict[str, Any]:
     }
 
 
-def _show_message(
-    state: State, received: Received, request: SandboxRequest
-) -> SandboxResponse:
+def _show_message(state: State, received: Received, request: Request) -> Reply:
     details = received.details
     tab = request.query.get("tab", "")
     if tab not in dict(_TABS):

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from django_turbosmtp.sandbox.answers import HeaderPairs, Refusal, SandboxResponse
+from django_turbosmtp.sandbox.answers import HeaderPairs, Refusal, Reply
 from django_turbosmtp.sandbox.inbox import render
 from django_turbosmtp.sandbox.inbox.control import NO_CONTENT, SECURITY, find_file
 
@@ -37,7 +37,7 @@ def names_remote_pictures(text: str) -> bool:
     return _REMOTE.search(html.unescape(text)) is not None
 
 
-def show_document(received: Received, *, remote: bool) -> SandboxResponse:
+def show_document(received: Received, *, remote: bool) -> Reply:
     """Return the HTML under a policy that lets nothing out."""
     images = f"{_LOCAL_IMAGES} https: http:" if remote else _LOCAL_IMAGES
     text = _LINK.sub(r"<\1x-link", received.details.html)
@@ -45,7 +45,7 @@ def show_document(received: Received, *, remote: bool) -> SandboxResponse:
         link_pictures(received, text), policy=_POLICY.format(images=images)
     )
     prefetch = ("X-DNS-Prefetch-Control", "off")
-    return SandboxResponse(
+    return Reply(
         body=response.body,
         content_type=response.content_type,
         headers=(*response.headers, prefetch),
@@ -69,7 +69,7 @@ def link_pictures(received: Received, text: str) -> str:
     return _REFERENCE.sub(replace, text)
 
 
-def show_picture(received: Received, number: str) -> SandboxResponse:
+def show_picture(received: Received, number: str) -> Reply:
     """Return an inline picture for the preview; nothing else is shown inline."""
     info, content = find_file(received, number)
     if info.type not in _IMAGES:
@@ -79,4 +79,4 @@ def show_picture(received: Received, number: str) -> SandboxResponse:
         ("Content-Disposition", "inline"),
         ("Content-Security-Policy", NO_CONTENT),
     )
-    return SandboxResponse(body=content, content_type=info.type, headers=headers)
+    return Reply(body=content, content_type=info.type, headers=headers)

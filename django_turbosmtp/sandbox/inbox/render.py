@@ -13,8 +13,8 @@ from django.template import Context, Engine
 from django_turbosmtp.sandbox.answers import (
     HeaderPairs,
     Refusal,
-    SandboxRequest,
-    SandboxResponse,
+    Reply,
+    Request,
 )
 from django_turbosmtp.sandbox.inbox.control import SECURITY
 
@@ -38,9 +38,7 @@ def _load_engine() -> Engine:
     return Engine(dirs=[str(_HERE / "templates")], autoescape=True)
 
 
-def render_page(
-    template: str, context: dict[str, Any], *, status: int = 200
-) -> SandboxResponse:
+def render_page(template: str, context: dict[str, Any], *, status: int = 200) -> Reply:
     """Return an HTML page."""
     # Without these two Django would ask its settings how to write a number.
     values = Context(context, use_l10n=False, use_tz=False)
@@ -48,9 +46,9 @@ def render_page(
     return render_html(text, policy=_PAGE_POLICY, status=status)
 
 
-def render_html(text: str, *, policy: str, status: int = 200) -> SandboxResponse:
+def render_html(text: str, *, policy: str, status: int = 200) -> Reply:
     """Return HTML under this content security policy."""
-    return SandboxResponse(
+    return Reply(
         status=status,
         body=text.encode("utf-8", "replace"),
         content_type="text/html; charset=utf-8",
@@ -62,29 +60,29 @@ def render_html(text: str, *, policy: str, status: int = 200) -> SandboxResponse
     )
 
 
-def render_not_found() -> SandboxResponse:
+def render_not_found() -> Reply:
     """Return the page for what is not, or no longer, there."""
     return render_page("missing.html", {}, status=404)
 
 
-def redirect(target: str) -> SandboxResponse:
+def redirect(target: str) -> Reply:
     """Send the browser on after a form."""
     headers: HeaderPairs = (*SECURITY, ("Location", target))
-    return SandboxResponse(status=303, headers=headers, content_type="")
+    return Reply(status=303, headers=headers, content_type="")
 
 
-def serve_static(name: str) -> SandboxResponse:
+def serve_static(name: str) -> Reply:
     """Return one of the files the pages use."""
     if name not in _STATIC:
         return render_not_found()
-    return SandboxResponse(
+    return Reply(
         body=(_HERE / "static" / name).read_bytes(),
         content_type=_STATIC[name],
         headers=(*SECURITY, ("Content-Security-Policy", "default-src 'none'")),
     )
 
 
-def read_form(state: State, request: SandboxRequest) -> dict[str, str]:
+def read_form(state: State, request: Request) -> dict[str, str]:
     """Return the fields of a form of ours; anybody else's is refused."""
     fields: dict[str, str] = {}
     if request.media_type == "application/x-www-form-urlencoded":

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp.sandbox.answers import (
     Refusal,
-    SandboxRequest,
-    SandboxResponse,
+    Reply,
+    Request,
     answer_json,
     answer_message,
     refuse,
@@ -32,7 +32,7 @@ SIZE_LIMITS = {1: 4 * 2**20, 2: 24 * 2**20}
 _CREDENTIALS = {"authuser", "authpass", "consumerkey", "consumersecret"}
 
 
-def route(state: State, request: SandboxRequest) -> SandboxResponse:
+def route(state: State, request: Request) -> Reply:
     """Answer a request below /api/."""
     version = SEND_PATHS.get(request.path)
     if version is not None:
@@ -53,12 +53,12 @@ def route(state: State, request: SandboxRequest) -> SandboxResponse:
     return answer_message("resource_not_found", status=404)
 
 
-def send(state: State, request: SandboxRequest, *, version: int) -> SandboxResponse:
+def send(state: State, request: Request, *, version: int) -> Reply:
     """Accept or refuse one message, or fail as told."""
     fault = state.faults.take(request.body)
     mid = state.store.next_mid()
     if fault is not None and not fault.accepts:
-        answer = disguise(fault, SandboxResponse(), url=state.url, mid=mid)
+        answer = disguise(fault, Reply(), url=state.url, mid=mid)
         return replace(answer, fault=fault.kind)
     accepted = True
     try:
@@ -73,9 +73,7 @@ def send(state: State, request: SandboxRequest, *, version: int) -> SandboxRespo
     return replace(answer, wait=answer.wait + state.latency, accepted=accepted)
 
 
-def _accept(
-    state: State, request: SandboxRequest, *, version: int, mid: int
-) -> SandboxResponse:
+def _accept(state: State, request: Request, *, version: int, mid: int) -> Reply:
     exposed = sorted(n for n in request.query if n.lower() in _CREDENTIALS)
     if exposed:
         raise refuse(f"credentials in the query string: {', '.join(exposed)}")
@@ -115,7 +113,7 @@ def _accept(
     )
 
 
-def _read_json_body(request: SandboxRequest) -> bytes:
+def _read_json_body(request: Request) -> bytes:
     if request.media_type != "application/json":
         raise refuse(
             f"Content-Type must be application/json, not {request.media_type!a}",
@@ -127,7 +125,7 @@ def _read_json_body(request: SandboxRequest) -> bytes:
     return request.body
 
 
-def _identify_v2(state: State, request: SandboxRequest) -> str:
+def _identify_v2(state: State, request: Request) -> str:
     if "Authorization" in request.headers:
         raise refuse_credentials(
             "Invalid authorization token",
@@ -173,7 +171,7 @@ def _identify_v1(state: State, fields: dict[str, Any]) -> str:
     return user
 
 
-def _login(state: State, fields: dict[str, Any]) -> SandboxResponse:
+def _login(state: State, fields: dict[str, Any]) -> Reply:
     email, password = fields.get("email"), fields.get("password")
     forever = fields.get("no_expire", False)
     if not isinstance(email, str) or not isinstance(password, str):
@@ -191,7 +189,7 @@ def _login(state: State, fields: dict[str, Any]) -> SandboxResponse:
     return answer_json({"auth": state.accounts.new_token(email)})
 
 
-def _logout(state: State, request: SandboxRequest) -> SandboxResponse:
+def _logout(state: State, request: Request) -> Reply:
     token = request.headers.get("Authorization")
     if not token:
         return answer_message("missing_authorization_key", status=401)
@@ -200,7 +198,7 @@ def _logout(state: State, request: SandboxRequest) -> SandboxResponse:
     return answer_message("OK", status=200)
 
 
-def _login_v1(state: State, user: str, password: str) -> SandboxResponse:
+def _login_v1(state: State, user: str, password: str) -> Reply:
     if not _is_same(state.accounts.users.get(user), password):
         payload = {"errorCode": 1, "message": "Wrong credentials specified"}
         return answer_json(payload, status=401)
@@ -210,7 +208,7 @@ def _login_v1(state: State, user: str, password: str) -> SandboxResponse:
     return answer_json({"auth": state.accounts.new_token(user)})
 
 
-def _require_method(request: SandboxRequest, method: str) -> None:
+def _require_method(request: Request, method: str) -> None:
     if request.method != method:
         answer = answer_message("method_not_allowed", status=405)
         raise Refusal(replace(answer, headers=(("Allow", method),)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp.sandbox.answers import SandboxResponse, answer_json
+from django_turbosmtp.sandbox.answers import Reply, answer_json
 from django_turbosmtp.sandbox.state.faults import ODD
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ NAMED: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
-def disguise(
-    fault: Fault, answer: SandboxResponse, *, url: str, mid: int
-) -> SandboxResponse:
+def disguise(fault: Fault, answer: Reply, *, url: str, mid: int) -> Reply:
     """Return what `fault` makes of the answer."""
     kind = fault.kind
     if kind in STATUSES or kind in NAMED:
@@ -62,34 +60,32 @@ def disguise(
     if kind == "no_mid" and status == 200:
         return answer_json({"message": "OK"})
     if kind in {"lost_answer", "timeout"}:
-        return SandboxResponse(manner="drop", wait=fault.duration)
+        return Reply(manner="drop", wait=fault.duration)
     if kind in {"reset_before_body", "reset_after_body"}:
-        return SandboxResponse(manner="reset")
+        return Reply(manner="reset")
     wait = answer.wait + fault.duration
     if kind == "slow_headers":
-        return SandboxResponse(
-            status=status, body=body, manner="slow_headers", wait=wait
-        )
+        return Reply(status=status, body=body, manner="slow_headers", wait=wait)
     if kind == "slow_body":
-        return SandboxResponse(status=status, body=body, manner="slow_body", wait=wait)
+        return Reply(status=status, body=body, manner="slow_body", wait=wait)
     manner = "close" if kind == "close" else answer.manner
-    return SandboxResponse(status=status, body=body, manner=manner, wait=wait)
+    return Reply(status=status, body=body, manner=manner, wait=wait)
 
 
-def _build_odd_answer(kind: str, *, url: str, mid: int) -> SandboxResponse:
+def _build_odd_answer(kind: str, *, url: str, mid: int) -> Reply:
     good = f'{{"message":"OK","mid":{mid}}}'.encode()
     if kind == "html":
         page = b"<!doctype html><title>Maintenance</title><p>We are back soon."
-        return SandboxResponse(body=page, content_type="text/html; charset=utf-8")
+        return Reply(body=page, content_type="text/html; charset=utf-8")
     if kind == "cut_json":
-        return SandboxResponse(body=good[:-9])
+        return Reply(body=good[:-9])
     if kind == "wrong_type":
-        return SandboxResponse(body=good, content_type="text/plain")
+        return Reply(body=good, content_type="text/plain")
     if kind == "redirect":
         # The target says OK to whoever follows, so that following is found out.
         location = ("Location", f"{url}/api/v2/redirected")
-        return SandboxResponse(status=302, headers=(location,), content_type="")
-    return SandboxResponse(content_type="")
+        return Reply(status=302, headers=(location,), content_type="")
+    return Reply(content_type="")
 
 
 def _build_retry_after(fault: Fault) -> tuple[tuple[str, str], ...]:
