@@ -221,6 +221,8 @@ def project(settings_of, monkeypatch, transactional_db):
         names = [n for n in found if n.isupper() and n not in {"DATABASES", "LOGGING"}]
         # The test client allows its own host only where DEBUG does not matter.
         changes = {n: found[n] for n in names} | {"ALLOWED_HOSTS": ["testserver"]}
+        # It reads the settings when it is imported: whether there is a webhook.
+        monkeypatch.delitem(sys.modules, "example.urls", raising=False)
         with override_settings(**changes), parcels():
             yield Browser()
 

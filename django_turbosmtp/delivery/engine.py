@@ -14,8 +14,9 @@ from django_turbosmtp.delivery.outcomes import (
     report_untried,
     set_outcomes,
 )
+from django_turbosmtp.delivery.pace import Pace
 from django_turbosmtp.delivery.record import Recorder
-from django_turbosmtp.delivery.transmit import Part, Transmitter
+from django_turbosmtp.delivery.transmit import Flight, Part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,9 @@ class Engine:
         self.guard = guard
         self.account = account
         self.recorder = Recorder(settings, account)
-        self._transmitter = Transmitter(client, settings)
+        self._client = client
+        # Of the whole call: brakes and the stop apply to all of its windows.
+        self._pace = Pace(settings.max_connections)
 
     def run(self, jobs: Sequence[Job], *, are_written: bool = False) -> None:
         """Send jobs; set their statuses, record their outcomes, announce them.
@@ -66,20 +69,18 @@ class Engine:
         outcomes of a part as soon as it ends.
         """
         mark_unknown(jobs)
-        ahead = [
-            Part(part, [request for job in part for request in job.requests])
-            for part in (jobs[n : n + PART] for n in range(0, len(jobs), PART))
-        ]
-        flight = self._transmitter.open(sum(len(part.requests) for part in ahead))
+        ahead = [Part(jobs[n : n + PART]) for n in range(0, len(jobs), PART)]
+        requests = sum(len(part.requests) for part in ahead)
+        flight = Flight(self._client, self.settings, self._pace, requests)
         try:
             while ahead or flight.parts:
                 # Outcomes first: a killed process must leave few without.
                 for part in flight.wait(until_low=bool(ahead)):
-                    self._record(part.owner)
+                    self._record(part.jobs)
                     flight.parts.remove(part)
                 if ahead and flight.wants_more:
                     if not are_written:
-                        self.recorder.write_rows(ahead[0].owner)
+                        self.recorder.write_rows(ahead[0].jobs)
                     flight.add(ahead[0])
                     del ahead[0]
                 if not ahead:
@@ -91,13 +92,13 @@ class Engine:
             raise
         finally:
             for part in flight.parts:
-                self._record(part.owner)
+                self._record(part.jobs)
             for part in ahead:
                 if part in flight.parts:
                     continue
                 if not are_written:
-                    self.recorder.write_rows(part.owner)
-                self._record(part.owner)
+                    self.recorder.write_rows(part.jobs)
+                self._record(part.jobs)
             report_untried(jobs)
         announce(jobs, self.sender)
 

@@ -13,7 +13,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from django_turbosmtp._lib.interrupts import raise_interrupt, runs_signal_handlers
 from django_turbosmtp._lib.loggers import get_logger
@@ -23,10 +23,11 @@ from django_turbosmtp.exceptions import APIError, OutcomeUnknown, TurboSMTPError
 from django_turbosmtp.log.entries import AttemptEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from django_turbosmtp.api.client import Client
     from django_turbosmtp.conf.settings import Settings
+    from django_turbosmtp.delivery.jobs import Job
 
 logger = get_logger("django_turbosmtp.delivery")
 
@@ -45,8 +46,6 @@ _LAST_WAIT = 1.0
 #: such an object is deleted, and an interrupt raised in that code is lost.
 _gone: list[threading.Thread] = []
 
-_Owner = TypeVar("_Owner")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -58,31 +57,12 @@ class Failure:
     wait: float | None
 
 
-class Transmitter:
-    """Sends the requests of one call; the pace and the stop apply to all of them."""
+class Part:
+    """Jobs that end together: their outcomes are recorded when all are settled."""
 
-    def __init__(self, client: Client, settings: Settings) -> None:
-        self._client = client
-        self._connections = settings.max_connections
-        self._max_retries = settings.max_retries
-        self._pace = Pace(settings.max_connections)
-
-    def open(self, requests: int) -> Flight:
-        """Return a flight for about this many requests."""
-        workers = self._connections if requests >= _WORTH_THREADS else 1
-        return Flight(self._send, self._pace, workers)
-
-    def _send(self, request: SendRequest) -> None:
-        send_until_settled(request, self._client, self._max_retries, self._pace)
-
-
-class Part(Generic[_Owner]):
-    """Requests that end together: their outcomes are recorded when all are settled."""
-
-    def __init__(self, owner: _Owner, requests: Sequence[SendRequest]) -> None:
-        """Remember ``owner``, whatever the caller needs when the part has ended."""
-        self.owner = owner
-        self.requests = requests
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self.requests = [request for job in jobs for request in job.requests]
         self._settled: list[None] = []
 
     @property
@@ -103,15 +83,17 @@ class Flight:
     """
 
     def __init__(
-        self, send: Callable[[SendRequest], None], pace: Pace, workers: int
+        self, client: Client, settings: Settings, pace: Pace, requests: int
     ) -> None:
-        self.parts: list[Part[Any]] = []
-        self._send = send
+        """Prepare to send about this many requests at the pace of the whole call."""
+        self.parts: list[Part] = []
+        self._client = client
+        self._max_retries = settings.max_retries
         self._pace = pace
-        self._workers = workers
+        self._workers = settings.max_connections if requests >= _WORTH_THREADS else 1
         # Only the main thread runs signal handlers, so no request is made in it.
-        self._is_inline = workers == 1 and not runs_signal_handlers()
-        self._queue: SimpleQueue[tuple[SendRequest, Part[Any]] | None] = SimpleQueue()
+        self._is_inline = self._workers == 1 and not runs_signal_handlers()
+        self._queue: SimpleQueue[tuple[SendRequest, Part] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._ends: list[BaseException | None] = []
         self._wake: SimpleQueue[None] = SimpleQueue()
@@ -120,7 +102,7 @@ class Flight:
         self._is_low_reported = True
         self._is_closed = False
 
-    def add(self, part: Part[Any]) -> None:
+    def add(self, part: Part) -> None:
         """Send the requests of a part, after those that were added before."""
         self.parts.append(part)
         self._low = len(part.requests) // 2
@@ -149,7 +131,7 @@ class Flight:
             self._is_closed = True
             self._queue.put(None)
 
-    def wait(self, *, until_low: bool) -> list[Part[Any]]:
+    def wait(self, *, until_low: bool) -> list[Part]:
         """Wait until parts are settled, and return them.
 
         ``until_low``: return an empty list as soon as the flight `wants_more`. Raise
@@ -243,11 +225,11 @@ class Flight:
             if item is not None:
                 self._work_on(*item)
 
-    def _work_on(self, request: SendRequest, part: Part[Any]) -> None:
+    def _work_on(self, request: SendRequest, part: Part) -> None:
         if self.wants_more and not self._is_low_reported:
             self._is_low_reported = True
             self._wake.put(None)
-        self._send(request)
+        send_until_settled(request, self._client, self._max_retries, self._pace)
         part.note_settled()
         if part.is_settled:
             self._wake.put(None)
