@@ -21,7 +21,6 @@ W009      SEND_URL has no path, and turboSMTP's API one
 from __future__ import annotations
 
 import sys
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -48,7 +47,7 @@ from django_turbosmtp.payload.attributes import read_attributes
 from django_turbosmtp.payload.headers import read_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 TAG = "turbosmtp"
@@ -57,21 +56,8 @@ TAG = "turbosmtp"
 _ONLY_FOR_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
 
 
-def _return_list(
-    check: Callable[..., Iterator[CheckMessage]],
-) -> Callable[..., list[CheckMessage]]:
-    """Make a check that yields messages return a list, as Django asks for."""
-
-    @wraps(check)
-    def run(**kwargs: Any) -> list[CheckMessage]:
-        return list(check(**kwargs))
-
-    return run
-
-
 def _find_our_mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """Yield alias and OPTIONS of each mailer that uses our backend."""
-    # Imported here: a project that sends otherwise need not load requests.
     from django_turbosmtp.backends import is_our_backend
 
     for alias, config in list_mailers().items():
@@ -123,9 +109,8 @@ def _check_values(raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
         yield Error(f"TURBOSMTP['SEND_DEFAULTS']: {error}", id="turbosmtp.E021")
 
 
-@_return_list
 def check_use(**kwargs: Any) -> Iterator[CheckMessage]:
-    """Warn of what sends, and not as its owner thinks."""
+    """Warn of settings that send mail in an unexpected way."""
     mailers = list(_find_our_mailers())
     if any(_read_value(options, "API_VERSION") == 1 for _, options in mailers):
         yield Warning(
@@ -134,7 +119,7 @@ def check_use(**kwargs: Any) -> Iterator[CheckMessage]:
             id="turbosmtp.W001",
         )
     if not mailers and not chooses_mailer():
-        # Forgotten, it seems. Another one, on a developer's machine, is a choice.
+        # Probably an oversight; a different backend is a choice (see chooses_mailer).
         yield _report_no_mailer()
     yield from _find_ignored()
     for alias, options in mailers:
@@ -197,9 +182,8 @@ def _find_ignored() -> Iterator[CheckMessage]:
             )
 
 
-@_return_list
 def check_webhook(**kwargs: Any) -> Iterator[CheckMessage]:
-    """Report a webhook that turns everybody away."""
+    """Report a webhook without a secret: it refuses all requests."""
     try:
         address = reverse("turbosmtp:webhook")
         closed = not read_webhook_secrets()
@@ -217,7 +201,6 @@ def check_webhook(**kwargs: Any) -> Iterator[CheckMessage]:
     )
 
 
-@_return_list
 def check_deployment(**kwargs: Any) -> Iterator[CheckMessage]:
     """Warn of settings that are right on a developer's machine only."""
     mailers = list(_find_our_mailers())
@@ -252,7 +235,6 @@ def _report_no_mailer() -> CheckMessage:
     )
 
 
-@_return_list
 def check_tables(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
@@ -289,11 +271,10 @@ def check_tables(
     )
 
 
-@_return_list
 def check_events(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """Warn where mail goes out and turboSMTP tells nothing of it."""
+    """Warn if mail is being sent but the webhook has received no events."""
     try:
         address = reverse("turbosmtp:webhook")
         alias = choose_log_database()

@@ -416,7 +416,7 @@ class Payload(models.Model):
 
 
 class AttachmentStorage(LazyObject):  # type: ignore[type-arg]
-    """Where attachments are kept: ``STORAGES["turbosmtp"]``, else the default.
+    """The storage of attachments: ``STORAGES["turbosmtp"]``, else the default.
 
     Lazy, as Django's own default storage is: settings may not be there yet.
     """

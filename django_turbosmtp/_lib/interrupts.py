@@ -70,7 +70,7 @@ def _was_raised_in(error: BaseException, codes: set[CodeType]) -> bool:
 
 
 def walk_chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that it came of, as libraries wrap them."""
+    """Yield an error, and the errors it was raised from or that it wraps."""
     seen: set[int] = set()
     queue: list[Any] = [error]
     while queue:

@@ -54,6 +54,6 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
             return
         with handle_once() as may_say:
             if may_say:
-                # The line that is told is the caller's, not this one.
+                # Report the caller's line in the log record, not this one.
                 kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
                 self.logger.log(level, msg, *args, **kwargs)

@@ -20,9 +20,8 @@ _Result = TypeVar("_Result")
 def is_inherited(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether a connection was opened before this process was forked.
 
-    Whatever is said on it would be mixed with what the parent says. Django leaves it to
-    the site to close such connections, and a site that only sends mail in its children
-    had no reason to.
+    Parent and child would mix their statements on it. Django leaves it to the site to
+    close such connections, and a site that only sends mail has no reason to.
     """
     return any(opened is connection.connection for opened in _inherited)
 

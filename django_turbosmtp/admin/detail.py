@@ -43,7 +43,7 @@ TABS = ("html", "text", "headers", "wire")
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """Who reads: what she may see, and how URLs are made for her."""
+    """The current user's permissions, and a URL builder."""
 
     may_read: bool
     build_url: Callable[..., str]
@@ -88,7 +88,7 @@ def describe_history(message: Message, *, may_read: bool) -> list[dict[str, Any]
         {
             "words": describe_attempt(row),
             "when": show_time(row.began_at),
-            # Whom it went to is said where there were several requests.
+            # Name the recipients only if the message took several requests.
             "said": ": ".join(filter(None, (row.recipients, row.error))),
             # A server may repeat what it was sent.
             "answer": row.answer if may_read else "",

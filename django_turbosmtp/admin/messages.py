@@ -41,7 +41,7 @@ else:
 
 
 class _ReadOnly:
-    """What of an admin page may be changed: nothing. Who sees a message sees it all."""
+    """Messages can be viewed, never added, changed or deleted."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -162,7 +162,7 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Message], search_term: str
     ) -> tuple[QuerySet[Message], bool]:
-        """Find what an index holds; none of it is found twice."""
+        """Search only the indexed columns. The result contains no duplicates."""
         found = search(queryset, search_term) if search_term.strip() else queryset
         return found, False
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Show so many events of a message.
 EVENTS = 200
 
-#: Show so many events of each message of a person, on the average.
+#: On a person's page, show up to this many events per message on average.
 _EACH = 20
 
 

@@ -88,11 +88,10 @@ class _Punctual:
 
 
 class _Stack:
-    """The last connection put in is the first taken out; without a lock.
+    """A ``queue.LifoQueue`` without a lock: nothing here ever blocks.
 
-    In place of ``queue.LifoQueue``, whose lock stays held for ever where a signal
-    handler raises between its acquisition and the block it guards: the same call then
-    waits for itself. A list's append() and pop() need none. Nothing here ever blocks.
+    That lock would stay held forever if a signal handler raised right after it was
+    acquired. A list's append() and pop() need none.
     """
 
     def __init__(self, maxsize: int = 0) -> None:
@@ -154,17 +153,17 @@ def _is_too_old(conn: Any) -> bool:
     return bool(time.monotonic() - idle_since > limit)
 
 
-def _make_punctual(connection: type[Any]) -> type[Any]:
-    return type(connection.__name__, (_Punctual, connection), {})
-
-
 def _adapt(pools: Mapping[str, Any]) -> dict[str, Any]:
     """Return urllib3's pool classes by scheme, plain or of SOCKS, with our habits."""
     return {
         scheme: type(
             pool.__name__,
             (_Aging, pool),
-            {"ConnectionCls": _make_punctual(pool.ConnectionCls)},
+            {
+                "ConnectionCls": type(
+                    pool.ConnectionCls.__name__, (_Punctual, pool.ConnectionCls), {}
+                )
+            },
         )
         for scheme, pool in pools.items()
     }

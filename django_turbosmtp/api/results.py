@@ -21,7 +21,7 @@ class Response:
     """
 
     status_code: int
-    # What a server repeats of us is not for an error reporter.
+    # Not in the repr: a server may repeat what we sent, and error reporters store it.
     headers: Mapping[str, str] = field(repr=False)
     text: str = field(repr=False)
     data: Any = field(default=None, repr=False)

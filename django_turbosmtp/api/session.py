@@ -42,7 +42,7 @@ MAX_ANSWER_BYTES = 2**20
 #: server that closes without saying so would make more outcomes unknown.
 SINGLE_USE_SECONDS = 60.0
 
-#: What requests and urllib3 raise for a name or a URL, before anything is sent.
+#: Raised for an invalid host name or URL, before anything is sent.
 _UNUSABLE = (requests.exceptions.InvalidURL, LocationValueError, UnicodeError)
 _PROXY_SCHEMES = {"http", "https", "socks4", "socks4a", "socks5", "socks5h"}
 

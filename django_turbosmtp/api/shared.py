@@ -27,8 +27,8 @@ _PROXY_VARIABLES = [
 ]
 
 
-# Without a lock, which a signal handler that raises could leave held for ever: each
-# step is one operation of a dict, and a session that was closed opens anew.
+# No lock, because an exception in a signal handler could leave it held forever. Every
+# step is one atomic dict operation, and a closed session is reopened on use.
 _shared: dict[tuple[Any, ...], Session] = {}
 #: The parent's sessions: not closed, so that nothing is said on its connections.
 _inherited: list[dict[tuple[Any, ...], Session]] = []

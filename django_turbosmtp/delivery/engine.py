@@ -61,12 +61,10 @@ class Engine:
     def run(self, jobs: Sequence[Job], *, are_written: bool = False) -> None:
         """Send jobs; set their statuses, record their outcomes, announce them.
 
-        ``are_written``: their rows are in the log already. Nothing that happens to one
-        message raises. What a signal handler raises ends the run, as `Interrupted` or
-        by itself: nothing further begins, and what is known by then is recorded.
-
-        The rows of a part are written while the part before it is being sent, and the
-        outcomes of a part as soon as it ends.
+        ``are_written``: their rows are in the log already. The rows of a part are
+        written while the part before it is being sent, and the outcomes of a part as
+        soon as it ends. Only an interrupt raises, as `Interrupted` or by itself:
+        nothing further begins, and what is known by then is recorded.
         """
         mark_unknown(jobs)
         ahead = [Part(jobs[n : n + PART]) for n in range(0, len(jobs), PART)]
@@ -91,13 +89,10 @@ class Engine:
             flight.stop()
             raise
         finally:
-            for part in flight.parts:
-                self._record(part.jobs)
-            for part in ahead:
-                if part in flight.parts:
-                    continue
-                if not are_written:
-                    self.recorder.write_rows(part.jobs)
+            rest = [part for part in ahead if part not in flight.parts]
+            for part in rest if not are_written else ():
+                self.recorder.write_rows(part.jobs)
+            for part in (*flight.parts, *rest):
                 self._record(part.jobs)
             report_untried(jobs)
         announce(jobs, self.sender)

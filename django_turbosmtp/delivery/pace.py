@@ -1,4 +1,4 @@
-"""How fast one batch may go: the waits, the brake for all, and the stop for all."""
+"""The pace of one call: its waits, its brake, and its early stop."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ MAX_WAIT = 30.0
 #: Wait this many seconds before the second try; twice as long before each further.
 FIRST_WAIT = 0.5
 
-#: Stop the batch after this many unknown outcomes in a row: better certainly not sent
-#: than not known.
+#: Stop after this many unknown outcomes in a row: better not sent than unknown.
 MAX_UNKNOWN_IN_A_ROW = 10
 
 
 class Pace:
-    """The one brake of all the workers of a batch.
+    """The pace of all workers of a call.
 
-    turboSMTP limits its rate and does not say where (docs/wire.rst), so a 429 slows the
-    whole batch, not one connection: all wait, then half as many go at once.
+    turboSMTP limits its rate without naming the limit (docs/wire.rst), so a 429 slows
+    the whole call, not one connection: all wait, then half as many send at once.
     """
 
     def __init__(self, workers: int) -> None:
@@ -42,8 +41,7 @@ class Pace:
         self._resume_at = 0.0
         self._unknown_in_a_row = 0
         self._interrupted = False
-        # Taken by itself: that of a Condition stays held where a signal handler raises
-        # between its acquisition and the block it guards.
+        # Acquired by itself: a Condition's stays held if a signal handler raises early.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 

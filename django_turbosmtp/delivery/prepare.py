@@ -62,10 +62,10 @@ class Preparer:
         return job
 
     def leave_out(self, jobs: Sequence[Job]) -> None:
-        """Leave the suppressed out of messages that are prepared; one look-up for all.
+        """Leave suppressed recipients out of prepared messages, by one look-up.
 
-        A message whose ``ignore_suppressions`` is true goes to everybody. Says of each
-        message how many were left out, by this or by ``guard``.
+        Not of messages whose ``ignore_suppressions`` is true. Log for each message how
+        many were left out, by this or by ``guard``.
         """
         waiting = [
             job

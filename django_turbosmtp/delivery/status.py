@@ -13,19 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipientStatus:
-    """What became of one recipient. ``message_id``: exact digits, or None."""
+    """The result for one recipient. ``message_id``: exact digits, or None."""
 
     status: Status
     message_id: str | None = None
 
 
 class TurboSMTPStatus:
-    """What came of a send; set as ``message.turbosmtp_status``.
+    """The result of a send; set as ``message.turbosmtp_status``.
 
-    django-anymail's status object, plus ``reference_id``, ``outcome``, ``error`` (the
-    exception, if there is one) and ``attempts``: how many times it was tried. No
-    attempt means that it was not tried, because it could not be translated or because
-    what failed before it would have failed for it too.
+    django-anymail's status object, plus ``reference_id``, ``outcome``, ``error`` (an
+    exception or None) and ``attempts``: 0 if it could not be translated, or if an
+    earlier error of the call would have been its error, too.
     """
 
     def __init__(self, *, reference_id: str | None = None) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from django_turbosmtp.delivery.engine import Engine
-    from django_turbosmtp.delivery.jobs import Job
 
 #: Read this many messages at a time.
 WINDOW = 500
@@ -74,18 +73,10 @@ def _send_window(
     preparer.leave_out(jobs)
     engine.run(jobs)
     delivery.accepted += sum(job.status.outcome == Outcome.ACCEPTED for job in jobs)
-    delivery.failures += _list_failures(jobs, is_reported)
-    return bool(jobs)
-
-
-def _list_failures(
-    jobs: list[Job], is_reported: Callable[[BaseException], bool]
-) -> list[tuple[Any, BaseException]]:
-    return [
-        (job.message, job.error)
-        for job in jobs
-        if job.error is not None and is_reported(job.error)
+    delivery.failures += [
+        (job.message, job.error) for job in jobs if job.error and is_reported(job.error)
     ]
+    return bool(jobs)
 
 
 def _draw(messages: Iterable[Any], delivery: Delivery) -> Iterator[Any]:

@@ -46,6 +46,10 @@ class Pruned:
     bodies: int
     files: int = 0
 
+    @property
+    def total(self) -> int:
+        return self.messages + self.bodies
+
 
 def count_old(alias: str, *, days: int | None, body_days: int | None) -> Pruned:
     """Return what `prune` would remove now, the files not counted."""

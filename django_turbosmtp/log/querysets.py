@@ -142,7 +142,7 @@ def search(queryset: QuerySet[Message], term: str) -> QuerySet[Message]:
     subjects = messages.filter(_starts_with("subject_start", start, alias))
     # One of them alone can be much: nobody's address begins as many subjects do.
     much = hers if "@" in term else subjects
-    if count_up_to(much, FEW) <= FEW:
+    if count_each_up_to([much], FEW)[0] <= FEW:
         keys = hers.values("message_id"), messages.filter(named).values("pk")
         return _filter_keys(queryset, *keys, subjects.values("pk"))
     # Behind a function, so that no index seems to be of use.
@@ -203,13 +203,8 @@ def add_relations(queryset: QuerySet[Message]) -> QuerySet[Message]:
     )
 
 
-def count_up_to(queryset: QuerySet[Any], limit: int) -> int:
-    """Return the number of rows; ``limit + 1`` where there are more than ``limit``."""
-    return count_each_up_to([queryset], limit)[0]
-
-
 def count_each_up_to(querysets: Sequence[QuerySet[Any]], limit: int) -> list[int]:
-    """Return the same for each of them, by one statement."""
+    """Return the number of rows of each, at most ``limit + 1``, by one statement."""
     alias = querysets[0].db
     counts: list[str] = []
     values: list[Any] = []

@@ -124,10 +124,9 @@ def build_rows(
 def build_rows_safely(
     entry: Entry, *, store_body: bool, width: int, redact: Redact | None = None
 ) -> Rows:
-    """Return the rows of ``entry``; of a message that raises, what is known without it.
+    """Return the rows of ``entry``; if its message raises, without the message.
 
-    A class of the site's own may raise from any attribute, and the other messages of
-    the window shall have their rows all the same.
+    Any attribute of a site's own class may raise; other messages still get their rows.
     """
     try:
         return build_rows(entry, store_body=store_body, width=width, redact=redact)
@@ -213,7 +212,7 @@ class _RowCleaner:
             kept = str(self._redact(text, name))
         except Exception as error:
             raise_interrupt(error)
-            # Nothing is kept rather than what was to be taken away.
+            # Store a placeholder rather than text it should have removed.
             logger.exception("LOG_REDACT failed for a message's %s.", name)
             kept = f"({type(error).__name__} in LOG_REDACT)"
         self.was_redacted = self.was_redacted or kept != text

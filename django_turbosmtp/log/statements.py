@@ -1,7 +1,7 @@
-"""The statements of the log: their number does not grow with that of the messages.
+"""The statements of the log: as many for one message as for a part.
 
-It grows where a database binds few values (SQLite under Django 5.2: 999 a statement)
-and with the bytes of bodies, since a statement may be no larger than a packet.
+There are more if a database binds few values (SQLite under Django 5.2: 999), and for
+large bodies, because a statement may be no larger than a packet.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Rate:
 
 
 def count_rates(messages: QuerySet[Message], since: datetime.datetime) -> list[Rate]:
-    """Return how far the messages since a time came; nothing where no event told.
+    """Return, for each stage, how many messages since a given time reached it.
 
     By the furthest that is known of each: what was opened was delivered, too. Machines
     open what no person has seen yet, so that opens are counted with them and without.

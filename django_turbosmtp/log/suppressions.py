@@ -1,7 +1,7 @@
-"""Who must not be written to: looked up before a send, kept by what the webhook tells.
+"""The addresses that must not be sent to, looked up before each send.
 
-A look-up that fails is logged, and the mail goes: the list spares a reputation, and a
-mail that does not go is lost.
+If they cannot be looked up, the mail is sent and the error is logged: the list protects
+a reputation, but a mail that is not sent is lost.
 """
 
 from __future__ import annotations

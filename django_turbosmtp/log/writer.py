@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.log")
 
-#: Take the database and not the messages for the cause after this many refused rows.
+#: After this many refused rows in a row, assume that the database is at fault.
 MAX_REFUSED_IN_A_ROW = 5
 
 #: Write at most this many times. The caller waits meanwhile.
@@ -90,10 +90,9 @@ class LogWriter:
             self._written.pop(outcome_entry.entry.id, None)
 
     def _insert_each(self, entries: Sequence[Entry]) -> None:
-        """Insert the rows of all, or one by one where those of one are refused.
+        """Insert the rows that are not there yet; one by one if any are refused.
 
-        Those that are there already are left alone, so that it may be done again. Raise
-        the error of the last that could not be inserted.
+        Raise the error of the last that could not be inserted.
         """
         entries = [entry for entry in entries if entry.id not in self._written]
         try:

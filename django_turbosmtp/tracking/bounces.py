@@ -19,7 +19,7 @@ BounceKind = Literal[
     "no_mailbox", "no_domain", "full", "blocked", "spam", "too_large", "slow", "other"
 ]
 
-#: Write to nobody again of whom this was said.
+#: Never send again to an address that bounced for one of these reasons.
 HARD: Final[frozenset[str]] = frozenset({"no_mailbox", "no_domain"})
 
 

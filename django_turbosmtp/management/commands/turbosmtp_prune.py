@@ -38,15 +38,9 @@ class Command(BaseCommand):
                 " be removed."
             )
             return
-        with Progress(self.stderr, lambda: sum_up(count_old(alias, **days))) as bar:
+        with Progress(self.stderr, lambda: count_old(alias, **days).total) as bar:
             removed = prune(alias, **days, report=bar.advance)
         self.stdout.write(
             f"{removed.messages} messages, the bodies of {removed.bodies} others and"
             f" {removed.files} files were removed."
         )
-
-
-def sum_up(old: Any) -> int:
-    """Return how many steps the progress bar has."""
-    total: int = old.messages + old.bodies
-    return total
