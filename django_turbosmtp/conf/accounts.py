@@ -26,10 +26,9 @@ class Account:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The keyed hash by which the log knows the account again.
+        """A hash that identifies the account in the log.
 
-        Under SECRET_KEY: without it nobody can test which account a row belongs to. ""
-        if there is none, as in a script that only sends mail.
+        Keyed by SECRET_KEY; "" without one, as in a script that only sends mail.
         """
         keys = list_hash_keys()
         return self._hash(keys[0]) if keys else ""

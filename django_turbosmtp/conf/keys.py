@@ -217,7 +217,7 @@ class Key(NamedTuple):
 
     #: The id of the system check that reports a wrong value.
     check_id: str
-    #: Takes a value; returns what is wrong with it, "" for a good one.
+    #: Returns what is wrong with a value, "" for a good one.
     complain: Callable[[Any], str]
 
 

@@ -49,17 +49,21 @@ class SendRequest:
         return [recipient.mailbox.addr_spec for recipient in self.recipients]
 
     @property
+    def message_id(self) -> str | None:
+        return self.result.message_id if self.result else None
+
+    @property
     def is_unknown(self) -> bool:
         return isinstance(self.error, OutcomeUnknown)
 
 
 @dataclass(kw_only=True)
 class Job:
-    """One message on its way: its status, and the requests it takes.
+    """One message on its way, and the requests it takes.
 
-    ``id``: the key of its row in the log. ``attributes`` and ``translation`` are None
-    where it was cancelled, or refused before it came to them. ``original``: the key of
-    the row that is sent again, which then has its payload already.
+    ``id``: the key of its row in the log. ``attributes``, ``translation``: None if it
+    was cancelled or refused before. ``original``: the key of the row that is sent
+    again; its payload is stored already.
     """
 
     message: Any

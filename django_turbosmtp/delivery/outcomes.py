@@ -59,11 +59,7 @@ def _set_outcome(job: Job) -> list[SendRequest]:
             )
         if isinstance(request.error, OutcomeUnknown):
             _say_what_to_do(request.error, request, status.reference_id or "")
-        status.set_recipients(
-            request.addresses,
-            request.state,
-            request.result.message_id if request.result else None,
-        )
+        status.set_recipients(request.addresses, request.state, request.message_id)
     status.attempts = sum(request.attempts for request in job.requests)
     results = [request.result for request in job.requests if request.result]
     failed = [request for request in job.requests if request.error]

@@ -118,13 +118,11 @@ def build_entry(job: Job, settings: Settings, account: str) -> Entry:
 
 def build_outcome_entry(job: Job, entry: Entry) -> OutcomeEntry:
     """Return the outcome of a message as the log stores it."""
-    results: list[RecipientOutcome] = []
-    for request in job.requests:
-        mid = (request.result.message_id or "") if request.result else ""
-        results += [
-            RecipientOutcome(position=position, status=request.state, mid=mid)
-            for position in range(len(results), len(results) + len(request.recipients))
-        ]
+    by_position = [request for request in job.requests for _ in request.recipients]
+    results = [
+        RecipientOutcome(position=n, status=request.state, mid=request.message_id or "")
+        for n, request in enumerate(by_position)
+    ]
     ids = {result.mid for result in results}
     failed = any(request.error for request in job.requests)
     return OutcomeEntry(

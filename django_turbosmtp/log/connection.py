@@ -1,7 +1,6 @@
 """The one way to use the log's database, whatever the state of the connection.
 
-The connection may be stale, opened by the parent process before a fork, in a thread
-that runs an event loop, or in a transaction of the caller that is broken already.
+It may be stale, opened before a fork, in an event loop, or in a broken transaction.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Text that every database holds: what cannot be stored is replaced, and told.
+"""Text that every database can store: other characters are replaced, and noted.
 
-PostgreSQL takes no NUL, in text and in JSON; no database takes an unpaired surrogate;
-a database of another charset than UTF-8 takes fewer letters (MySQL's "utf8" those of
-three bytes); MariaDB takes no JSON nested deeper than 32.
+PostgreSQL stores no NUL, in text and in JSON; no database an unpaired surrogate; one
+with another charset than UTF-8 fewer letters; MariaDB no JSON nested deeper than 32.
 """
 
 from __future__ import annotations

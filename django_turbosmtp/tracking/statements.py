@@ -1,7 +1,7 @@
-"""The statements by which an event finds its recipient and raises statuses.
+"""Statements that find the recipient of an event, and raise statuses.
 
-Written out: turboSMTP may tell of one event at a time, and Django takes longer to write
-such a statement than a database to run it.
+In SQL: turboSMTP may post one event at a time, and Django needs longer to build such a
+statement than a database to run it.
 """
 
 from __future__ import annotations
