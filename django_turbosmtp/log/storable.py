@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, DataError
 from django.utils.functional import Promise
 
@@ -83,6 +82,9 @@ class Cleaner:
 
     def _write(self, value: Any) -> str:
         if not isinstance(value, (float, Iterable)):
+            # Imported late: it loads django.db.models, half of our import.
+            from django.core.serializers.json import DjangoJSONEncoder
+
             try:
                 encoded = json.loads(json.dumps(value, cls=DjangoJSONEncoder))
             except (TypeError, ValueError):
