@@ -75,7 +75,7 @@ class EmailBackend(BaseEmailBackend):
         super().__init__(**build_backend_kwargs(alias=alias, unknown=options))
         self.fail_silently = fail_silently
         self.settings: Settings = load(own, alias=alias, **login)
-        self._guard = build_guard(self.settings.recipient_guard, alias=alias)
+        self.guard = build_guard(self.settings.recipient_guard, alias=alias)
         self._session: Session | None = None
 
     def open(self) -> bool:
@@ -129,7 +129,7 @@ class EmailBackend(BaseEmailBackend):
             settings=self.settings,
             sender=type(self),
             account=Account(user=credentials.user),
-            guard=self._guard,
+            guard=self.guard,
         )
 
     def _build_client(self, credentials: Credentials) -> Client:

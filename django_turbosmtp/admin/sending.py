@@ -150,8 +150,9 @@ class SendingPages(ReadingPages):
         no_resend = ""
         if request.user.has_perm("turbosmtp.resend_message"):
             try:
-                require_resendable(message, self._build_engine(message))
-            except NotSentAgain as reason:
+                backend = find_backend(message.mailer)
+                require_resendable(message, backend.settings, backend.guard)
+            except (NotSentAgain, ImproperlyConfigured) as reason:
                 no_resend = str(reason)
             else:
                 url = self._build_url("resend", message.pk)

@@ -14,8 +14,10 @@ from django_turbosmtp.log.suppressions import look_up
 from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
+    from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.engine import Engine
     from django_turbosmtp.models import Message, Recipient
+    from django_turbosmtp.payload import Guard
 
 
 class NotSentAgain(Exception):  # noqa: N818 - nothing failed
@@ -35,35 +37,34 @@ class Plan:
     is_other_account: bool
 
 
-def require_resendable(row: Message, engine: Engine) -> None:
+def require_resendable(row: Message, settings: Settings, guard: Guard | None) -> None:
     """Raise `NotSentAgain` if the message itself, or the settings, prevent it.
 
-    Its recipients are not read, unless RECIPIENT_GUARD is set.
+    Without credentials, and without its recipients unless RECIPIENT_GUARD is set.
     """
     if not _has_payload(row):
         raise NotSentAgain(_explain_no_payload(row))
     if _is_under_way(row):
         raise NotSentAgain(str(Status.SENDING.sentence))
-    if not engine.settings.log:
+    if not settings.log:
         raise NotSentAgain(_("LOG is off: nothing would tell what became of it."))
-    if engine.settings.api_version != row.api_version:
+    if settings.api_version != row.api_version:
         raise NotSentAgain(
             _("It was written for API version %d, which is not the one in use now.")
             % row.api_version
         )
-    if engine.guard is not None:
-        _list_waiting(row, engine)
+    if guard is not None:
+        _list_waiting(row, guard)
 
 
 def plan_resend(row: Message, engine: Engine) -> Plan:
-    """Return how a message would be sent again; raise `NotSentAgain`.
+    """Return how a message would be sent again, to recipients that may not have it.
 
-    To the recipients that certainly did not get it, or may not have. Raises as
-    `require_resendable`, and if there is no such recipient, one has since been
-    suppressed, or the message's one request would reach somebody who got it.
+    Raise `NotSentAgain` as `require_resendable` does; if there is no such recipient; if
+    one has since been suppressed; or if the one request would reach others, too.
     """
-    require_resendable(row, engine)
-    waiting = _list_waiting(row, engine)
+    require_resendable(row, engine.settings, engine.guard)
+    waiting = _list_waiting(row, engine.guard)
     addresses = {read_mailbox(recipient).addr_spec.lower() for recipient in waiting}
     if look_up(addresses, engine.settings):
         raise NotSentAgain(_("A recipient of it is suppressed by now."))
@@ -77,7 +78,7 @@ def plan_resend(row: Message, engine: Engine) -> Plan:
     )
 
 
-def _list_waiting(row: Message, engine: Engine) -> list[Recipient]:
+def _list_waiting(row: Message, guard: Guard | None) -> list[Recipient]:
     """Return the recipients that do not have the message; raise `NotSentAgain`."""
     # Those that were left out stay left out.
     rows = row.recipients.exclude(status=Status.REJECTED).order_by("position")
@@ -88,7 +89,6 @@ def _list_waiting(row: Message, engine: Engine) -> list[Recipient]:
     if len(waiting) < len(recipients) and not are_blind_copies(recipients):
         raise NotSentAgain(_("Some of its recipients got it, and would get it twice."))
     mailboxes = [read_mailbox(recipient) for recipient in waiting]
-    guard = engine.guard
     if guard and any(guard(mailbox) != mailbox for mailbox in mailboxes):
         raise NotSentAgain(_("RECIPIENT_GUARD does not let it go to its recipients."))
     return waiting

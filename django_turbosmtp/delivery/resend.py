@@ -27,9 +27,8 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
     """Send a stored message again, and return the job with its outcome.
 
     The new row, whose key is the job's, has ``row`` as its original, and the payload
-    until it is accepted. ``allow_other_account``: someone was asked, and agreed to send
-    it through an account that may not be the one it was sent through. Raise
-    `NotSentAgain` if nothing was sent.
+    until it is accepted. ``allow_other_account``: the user agreed to send it through
+    another account. Raise `NotSentAgain` if nothing was sent.
     """
     plan = plan_resend(row, engine)
     if plan.is_other_account and not allow_other_account:

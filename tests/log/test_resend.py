@@ -489,6 +489,18 @@ class TestTheAccount:
         admin_client.force_login(User.objects.get())
         assert admin_client.get(build_url(row)).context["other_account"]
 
+    def test_the_page_of_a_message_asks_for_no_credentials(
+        self, wire: Any, settings: Any, admin_client: Client
+    ) -> None:
+        """A callable may ask a vault, which may be down."""
+
+        def fail() -> str:
+            raise OSError("the vault is down")
+
+        row = send(new())
+        settings.TURBOSMTP = {**settings.TURBOSMTP, "CONSUMER_KEY": fail}
+        assert "Send again…" in read(admin_client, row)
+
     def test_code_that_does_not_ask_does_not_send(self, wire: Any) -> None:
         row = send(new(), **self.OTHER)
         with pytest.raises(NotSentAgain, match="account that the site does not use"):
