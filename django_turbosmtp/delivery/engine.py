@@ -44,10 +44,9 @@ class Engine:
         account: Account,
         guard: Guard | None = None,
     ) -> None:
-        """Combine them.
+        """``sender``: of the signals. ``account``: the one that ``client`` logs in to.
 
-        ``sender``: the sender of the signals. ``guard``: decides on each recipient (see
-        `delivery.guard.build_guard`). ``account``: the one that ``client`` logs in to.
+        ``guard``: decides on each recipient (see `delivery.guard.build_guard`).
         """
         self.settings = settings
         self.sender = sender

@@ -36,10 +36,8 @@ def run_statements(
     ``work`` is called again after an error of the connection, so it must leave the same
     result if it is called twice; it should use a transaction. It is not called again
     inside a transaction of the caller, nor if no connection could be opened or a lock
-    could not be had in time: the caller should not wait long.
-
-    Raise what ``work`` raises, and TransactionManagementError if the caller's
-    transaction is broken.
+    could not be had in time. Raise what ``work`` raises, and TransactionManagementError
+    if the caller's transaction is broken.
     """
     if is_in_event_loop() or is_inherited(connections[alias]):
         return run_in_thread(lambda: _run(work, alias, attempts))

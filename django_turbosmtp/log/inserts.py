@@ -18,10 +18,9 @@ _PLAIN = (CharField, TextField, IntegerField)
 
 
 def insert_models(rows: Sequence[Model], alias: str) -> None:
-    """Insert instances of one model.
+    """Insert instances of one model, whose values have the types of their fields.
 
-    Their values must have the types of their fields already. Keys that the database
-    makes are not set on them.
+    Keys that the database generates are not set on them.
     """
     if not rows:
         return
