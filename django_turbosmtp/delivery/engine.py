@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from django_turbosmtp.delivery.jobs import Job
     from django_turbosmtp.payload import Guard
 
-#: Write, send and record this many messages at a time. A process that is killed leaves
-#: about so many without their outcome; more would need fewer statements.
+#: Write, send and record this many messages at a time: a killed process leaves about
+#: as many without their outcome.
 PART = 80
 
 
@@ -71,13 +71,13 @@ class Engine:
         flight = Flight(self._client, self.settings, self._pace, requests)
         try:
             while ahead or flight.parts:
-                # Outcomes first: a killed process must leave few without.
-                for part in flight.wait(until_low=bool(ahead)):
-                    self._record(part.jobs)
-                    flight.parts.remove(part)
+                flight.wait(until_low=bool(ahead))
+                self._record_settled(flight)
                 if ahead and flight.wants_more:
                     if not are_written:
                         self.recorder.write_rows(ahead[0].jobs)
+                    # Before more is sent: a kill must leave few outcomes unknown.
+                    self._record_settled(flight)
                     flight.add(ahead[0])
                     del ahead[0]
                 if not ahead:
@@ -95,6 +95,11 @@ class Engine:
                 self._record(part.jobs)
             report_untried(jobs)
         announce(jobs, self.sender)
+
+    def _record_settled(self, flight: Flight) -> None:
+        for part in flight.list_settled():
+            self._record(part.jobs)
+            flight.parts.remove(part)
 
     def _record(self, jobs: Sequence[Job]) -> None:
         set_outcomes(jobs)

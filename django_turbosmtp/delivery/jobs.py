@@ -80,10 +80,7 @@ class Job:
 
 
 def build_not_tried(because: TurboSMTPError | None) -> TurboSMTPError:
-    """Return the error of a request that never left.
-
-    ``because``: the error that stopped the batch, None for an interruption.
-    """
+    """Return the error of a request not sent ``because`` of one, or interrupted."""
     if because is None:
         return ConnectionFailed("Not tried: the call was interrupted.")
     text = f"Not tried, for an earlier message of this call failed: {because}"

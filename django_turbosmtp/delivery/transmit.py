@@ -131,18 +131,19 @@ class Flight:
             self._is_closed = True
             self._queue.put(None)
 
-    def wait(self, *, until_low: bool) -> list[Part]:
-        """Wait until parts are settled, and return them.
+    def wait(self, *, until_low: bool) -> None:
+        """Wait until a part is settled, or with ``until_low`` the flight `wants_more`.
 
-        ``until_low``: return an empty list as soon as the flight `wants_more`. Raise
-        the exception that ended a worker.
+        Raise the exception that ended a worker.
         """
-        while True:
-            self._raise_failure()
-            settled = [part for part in self.parts if part.is_settled]
-            if settled or (until_low and self.wants_more):
-                return settled
+        self._raise_failure()
+        while not (self.list_settled() or (until_low and self.wants_more)):
             self._wait_or_grow()
+            self._raise_failure()
+
+    def list_settled(self) -> list[Part]:
+        """Return the parts that are settled."""
+        return [part for part in self.parts if part.is_settled]
 
     def land(self) -> None:
         """Wait until all workers have ended, after `close`."""

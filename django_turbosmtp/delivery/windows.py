@@ -42,11 +42,10 @@ def send_in_windows(
     *,
     is_reported: Callable[[BaseException], bool],
 ) -> Delivery:
-    """Send each message, and return the result.
+    """Send each message, and return the result; only an interrupt raises.
 
-    ``is_reported`` decides which errors are listed in the failures: the messages of
-    these are held until the end. If the iterable raises, the messages that it gave
-    before are sent. Raises only what a signal handler raises.
+    ``is_reported`` decides which errors are listed in the failures, with their
+    messages. If the iterable raises, the messages that it gave before are sent.
     """
     delivery = Delivery()
     iterator = _draw(messages, delivery)

@@ -32,10 +32,9 @@ _VALUES = 800
 
 
 def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
-    """Return those of ``addresses`` that are suppressed, with the reason of each.
+    """Return those of ``addresses``, in lower case, that are suppressed, and why.
 
-    Addresses are compared in lower case. Nothing is found where SUPPRESS is False, the
-    app is not installed, or the database fails.
+    An empty dict if SUPPRESS is False, the app not installed, or the database fails.
     """
     if not (settings.suppress and addresses and _is_installed()):
         return {}

@@ -17,13 +17,20 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.core.mail import EmailMessage, mail_admins
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import (
+    DatabaseError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.backends.signals import connection_created
 
 from django_turbosmtp._lib.versions import MODERN_MIME
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.engine import PART
 from django_turbosmtp.exceptions import BadRequest, OutcomeUnknown
+from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.models import Message, Recipient
 from django_turbosmtp.sandbox import Sandbox
 from tests.messages import new
@@ -224,6 +231,31 @@ def test_no_database_there(
         del connections["gone"]
     assert sandbox.total_accepted == 1
     assert "OperationalError: unable to open database file" in caplog.text
+
+
+def test_a_database_that_is_not_there_is_asked_once(
+    logged: Any, django_db_blocker: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mail must not wait for it several times."""
+    gone = {
+        **copy.deepcopy(connection.settings_dict),
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(tmp_path / "no" / "such" / "folder"),
+        "OPTIONS": {},
+    }
+    monkeypatch.setitem(connections.databases, "gone", gone)
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(1)
+        connections["gone"].ensure_connection()
+
+    try:
+        with django_db_blocker.unblock(), pytest.raises(OperationalError):
+            run_statements(work, "gone")
+    finally:
+        del connections["gone"]
+    assert len(calls) == 1
 
 
 def test_the_check_of_a_database_that_is_not_there(
