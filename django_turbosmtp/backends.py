@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.conf.settings import Credentials, Settings
     from django_turbosmtp.delivery.windows import Delivery
 
-#: Guard this many connections per process and host where MAX_CONNECTIONS is less: more
+#: Keep this many connections per process and host where MAX_CONNECTIONS is less: more
 #: threads of a server than that, sending at once, make urllib3 warn.
 _POOL_SIZE = 32
 
@@ -79,7 +79,7 @@ class EmailBackend(BaseEmailBackend):
         self._session: Session | None = None
 
     def open(self) -> bool:
-        """Guard one session until `close`; return whether it is a new one.
+        """Keep one session until `close`; return whether it is a new one.
 
         No connection is made before the first message.
         """

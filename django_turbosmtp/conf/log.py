@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps
 from django.db import router
 
 from django_turbosmtp._lib.versions import build_configuration_error
@@ -36,6 +37,12 @@ def read_log_settings() -> LogSettings:
             raise build_configuration_error(f"TURBOSMTP[{key!r}] {complaint}")
         values[name] = raw[key]
     return LogSettings(**values)
+
+
+def has_log() -> bool:
+    """Tell whether the app is installed and loaded, and its models can be used."""
+    # A script may send mail without django.setup(), which loads no apps.
+    return apps.models_ready and apps.is_installed("django_turbosmtp")
 
 
 def choose_log_database() -> str:

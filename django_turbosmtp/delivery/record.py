@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.delivery.jobs import Job
     from django_turbosmtp.payload import EnvelopeRecipient
 
-#: Guard at most this many requests of a message: it may have a thousand blind copies.
+#: Store at most this many attempts of a message: it may have a thousand blind copies.
 _MAX_ATTEMPTS = 100
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import connections, transaction
 from django.utils.crypto import salted_hmac
@@ -16,7 +15,7 @@ from django.utils.crypto import salted_hmac
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.secrets import list_hash_keys
-from django_turbosmtp.conf.log import choose_log_database
+from django_turbosmtp.conf.log import choose_log_database, has_log
 from django_turbosmtp.log.connection import run_statements
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
 
     An empty dict if SUPPRESS is False, the app not installed, or the database fails.
     """
-    if not (settings.suppress and addresses and _is_installed()):
+    if not (settings.suppress and addresses and has_log()):
         return {}
     try:
         alias = choose_log_database()
@@ -49,10 +48,6 @@ def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
             type(error).__name__,
         )
         return {}
-
-
-def _is_installed() -> bool:
-    return apps.models_ready and apps.is_installed("django_turbosmtp")
 
 
 def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from django.apps import apps
 from django.db import (
     DatabaseError,
     DataError,
@@ -21,7 +20,7 @@ from django.db import (
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.text import shorten
-from django_turbosmtp.conf.log import choose_log_database
+from django_turbosmtp.conf.log import choose_log_database, has_log
 from django_turbosmtp.conf.webhook import has_webhook
 from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.storable import WIDTHS, is_about_text
@@ -56,8 +55,7 @@ def open_log(
     ``join_events`` is called after the commit of outcomes, with the message ids, the
     reference ids of messages without one, and the database.
     """
-    # A script may send mail without django.setup(), which loads no apps.
-    if settings.log and apps.models_ready and apps.is_installed("django_turbosmtp"):
+    if settings.log and has_log():
         return LogWriter(settings, join_events)
     return None
 
@@ -223,7 +221,7 @@ def _describe(error: Exception) -> str:
 
 
 def stores_body(message: Any) -> bool:
-    """Tell whether the message lets its body be storing (``email.log_body``)."""
+    """Tell whether the message lets its body be stored (``email.log_body``)."""
     return getattr(message, "log_body", True) is not False
 
 

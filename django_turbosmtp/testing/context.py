@@ -23,7 +23,7 @@ _BACKEND = "django_turbosmtp.backends.EmailBackend"
 
 @contextmanager
 def use_outbox(**turbosmtp: Any) -> Iterator[Outbox]:
-    """Guard what is sent in an outbox, and yield it, empty.
+    """Keep what is sent in an outbox, and yield it, empty.
 
     ``turbosmtp``: keys of ``TURBOSMTP`` for the time being.
     """

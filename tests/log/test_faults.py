@@ -213,67 +213,48 @@ def test_missing_tables(
     assert run_checks(tags=["database"], databases=["default"]) == []
 
 
-def test_no_database_there(
-    logged: Any, sandbox: Sandbox, django_db_blocker: Any, tmp_path: Any, caplog: Any
-) -> None:
-    connections.databases["gone"] = {
+@pytest.fixture
+def gone(
+    django_db_blocker: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The alias of a database that cannot be opened."""
+    database = {
         **copy.deepcopy(connection.settings_dict),
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(tmp_path / "no" / "such" / "folder"),
         "OPTIONS": {},
     }
-    logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": "gone"}
-    try:
-        with django_db_blocker.unblock():
-            assert send(new()) == 1
-    finally:
-        del connections.databases["gone"]
-        del connections["gone"]
+    monkeypatch.setitem(connections.databases, "gone", database)
+    with django_db_blocker.unblock():
+        yield "gone"
+    del connections["gone"]
+
+
+def test_no_database_there(
+    gone: str, logged: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": gone}
+    assert send(new()) == 1
     assert sandbox.total_accepted == 1
     assert "OperationalError: unable to open database file" in caplog.text
 
 
-def test_a_database_that_is_not_there_is_asked_once(
-    logged: Any, django_db_blocker: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_is_not_there_is_asked_once(gone: str) -> None:
     """The mail must not wait for it several times."""
-    gone = {
-        **copy.deepcopy(connection.settings_dict),
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(tmp_path / "no" / "such" / "folder"),
-        "OPTIONS": {},
-    }
-    monkeypatch.setitem(connections.databases, "gone", gone)
     calls: list[int] = []
 
     def work() -> None:
         calls.append(1)
-        connections["gone"].ensure_connection()
+        connections[gone].ensure_connection()
 
-    try:
-        with django_db_blocker.unblock(), pytest.raises(OperationalError):
-            run_statements(work, "gone")
-    finally:
-        del connections["gone"]
+    with pytest.raises(OperationalError):
+        run_statements(work, gone)
     assert len(calls) == 1
 
 
-def test_the_check_of_a_database_that_is_not_there(
-    logged: Any, django_db_blocker: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = {
-        **copy.deepcopy(connection.settings_dict),
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(tmp_path / "no" / "such" / "folder"),
-        "OPTIONS": {},
-    }
-    monkeypatch.setitem(connections.databases, "gone", gone)
-    logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": "gone"}
-    try:
-        with django_db_blocker.unblock():
-            assert run_checks(tags=["database"], databases=["gone"]) == []
-    finally:
-        del connections["gone"]
+def test_the_check_of_a_database_that_is_not_there(gone: str, logged: Any) -> None:
+    logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": gone}
+    assert run_checks(tags=["database"], databases=[gone]) == []
 
 
 def test_a_database_that_comes_back_has_the_row_in_the_end(
