@@ -15,6 +15,7 @@ from django_turbosmtp._lib.versions import HAS_MAILERS
 from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.sandbox import Sandbox
 from tests.serving import say
+from tests.worlds import WORLD, WORLDS
 
 pytest_plugins = ["django_turbosmtp.testing.fixtures"]
 
@@ -23,6 +24,12 @@ CREDENTIALS = {
     2: {"CONSUMER_KEY": "sandbox-key", "CONSUMER_SECRET": "sandbox-secret"},
     1: {"AUTHUSER": "sandbox@example.com", "AUTHPASS": "sandbox-password"},
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the option that `tests.worlds` has read already."""
+    about = "; ".join(f"{name}: {world.about}" for name, world in WORLDS.items())
+    parser.addoption("--world", choices=WORLDS, default="plain", help=about)
 
 
 def pytest_make_parametrize_id(val: Any) -> str | None:
@@ -83,6 +90,7 @@ def project(settings: Any, sandbox: Sandbox, api_version: int) -> Any:
         "API_URL": sandbox.api_url(api_version),
         "TIMEOUT": (2, 2),
         **CREDENTIALS[api_version],
+        **WORLD.options,
     }
     if HAS_MAILERS:
         settings.MAILERS = {"default": {"BACKEND": BACKEND}}
@@ -138,6 +146,7 @@ def server(settings: Any) -> Iterator[Any]:
         "API_URL": url,
         "TIMEOUT": 2,
         "MAX_RETRIES": 0,
+        **WORLD.options,
     }
     yield httpd
     close_shared_sessions()

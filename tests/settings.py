@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from tests.worlds import WORLD
+
 SECRET_KEY = "for the tests only"
 USE_TZ = True
 INSTALLED_APPS = [
@@ -60,6 +62,8 @@ DATABASES = {
             "NAME": ":memory:",
             # A file: Django never closes a thread's connection to shared memory.
             "TEST": {"NAME": _FILE},
+            # It need not outlive a failure of the power.
+            "OPTIONS": {"init_command": "PRAGMA synchronous=OFF"},
         },
         "postgresql": {
             "ENGINE": "django.db.backends.postgresql",
@@ -81,3 +85,6 @@ DATABASES["second"] = {**DATABASES["default"], "TEST": {"MIRROR": "default"}}
 DEFAULT_FROM_EMAIL = "shop@example.com"
 # The webhook of tests/urls.py.
 TURBOSMTP = {"WEBHOOK_SECRET": "tests:password"}
+
+TURBOSMTP |= WORLD.options
+WORLD.change(globals())

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
 from django.http import HttpResponseRedirect
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
@@ -23,6 +22,7 @@ from django_turbosmtp.delivery.decision import (
 )
 from django_turbosmtp.delivery.resend import describe_other_account, resend
 from django_turbosmtp.exceptions import TurboSMTPError
+from django_turbosmtp.log.connection import exempt_from_atomic_requests
 from django_turbosmtp.models import Message
 from django_turbosmtp.statuses import Outcome
 
@@ -45,7 +45,7 @@ class SendingPages(ReadingPages):
         yield self._serve("<uuid:pk>/resend/", self.resend_view, "resend")
         yield self._serve("test/", self.test_view, "test")
 
-    @method_decorator(transaction.non_atomic_requests)
+    @method_decorator(exempt_from_atomic_requests)
     def resend_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
         """Ask whether to send a message again, to whom, and do it."""
         message = self._find(request, pk, "resend_message")
@@ -111,7 +111,7 @@ class SendingPages(ReadingPages):
         self.message_user(request, text, level)
         return self._build_url("change", job.id)
 
-    @method_decorator(transaction.non_atomic_requests)
+    @method_decorator(exempt_from_atomic_requests)
     def test_view(self, request: HttpRequest) -> HttpResponseBase:
         """Ask where a test mail shall go, send it, and show its row."""
         self._require(request, "resend_message")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.transaction import TransactionManagementError
 
 from django_turbosmtp._lib.threads import is_in_event_loop, is_inherited, run_in_thread
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 _Result = TypeVar("_Result")
+_View = TypeVar("_View", bound="Callable[..., object]")
 
 #: Run statements this many times in all. Two processes may deadlock, and the database
 #: then aborts one of them.
@@ -42,6 +43,13 @@ def run_statements(
     if is_in_event_loop() or is_inherited(connections[alias]):
         return run_in_thread(lambda: _run(work, alias, attempts))
     return _run(work, alias, attempts)
+
+
+def exempt_from_atomic_requests(view: _View) -> _View:
+    """Mark a view that commits what it writes itself, whatever ATOMIC_REQUESTS says."""
+    for alias in connections:
+        transaction.non_atomic_requests(using=alias)(view)
+    return view
 
 
 def _run(work: Callable[[], _Result], alias: str, attempts: int) -> _Result:

@@ -12,7 +12,6 @@ import hmac
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import connections, transaction
 from django.http import HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -20,6 +19,7 @@ from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.conf.webhook import read_webhook_secrets
+from django_turbosmtp.log.connection import exempt_from_atomic_requests
 from django_turbosmtp.signals import ESP_NAME, tracking
 from django_turbosmtp.tracking.events import MalformedBody, read_body
 from django_turbosmtp.tracking.record import read_data, record_events
@@ -43,6 +43,8 @@ class _Answer(Exception):  # noqa: N818 - an answer, not a failure
         self.status = status
 
 
+# A 2xx answer means committed.
+@exempt_from_atomic_requests
 @csrf_exempt
 @login_not_required
 @raise_as_it_was
@@ -68,11 +70,6 @@ def webhook(request: HttpRequest) -> HttpResponse:
         logger.exception("Events of a webhook request could not be stored.")
         return _answer(500, "Not stored. Send it again.")
     return _answer(200, f"{stored} events.")
-
-
-# Its own transactions, whatever ATOMIC_REQUESTS says: 2xx means committed.
-for _alias in connections:
-    transaction.non_atomic_requests(using=_alias)(webhook)
 
 
 def _answer(status: int, text: str) -> HttpResponse:

@@ -1,12 +1,71 @@
-"""Fixtures for the tests of the log."""
+"""Fixtures for the tests of the log, and the worlds that they run in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import worlds
 from tests.log.posting import SECRET
+from tests.log.surroundings import SURROUNDINGS, clear_tables
+
+_HERE = Path(__file__).parent
+_USE_DATABASE = {"db", "transactional_db"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "except_in(*worlds, reason): the test is about another setting"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Commit for real outside the plain world, and leave out what is of another one."""
+    if worlds.NAME == "plain":
+        return
+    left_out = []
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if not item.path.is_relative_to(_HERE):
+            continue
+        if any(worlds.NAME in mark.args for mark in item.iter_markers("except_in")):
+            left_out.append(item)
+        elif item.get_closest_marker("django_db") or _USE_DATABASE & {
+            *item.fixturenames
+        }:
+            mark = pytest.mark.django_db(transaction=True, databases="__all__")
+            item.add_marker(mark, append=False)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clear_quickly() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if worlds.NAME != "plain":
+            patch.setattr(
+                "django.test.TransactionTestCase._fixture_teardown", clear_tables
+            )
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _surroundings(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the world does besides its settings."""
+    enter = SURROUNDINGS.get(worlds.NAME)
+    if enter is None:
+        yield
+        return
+    request.getfixturevalue("django_db_setup")
+    blocker = request.getfixturevalue("django_db_blocker")
+    with enter(blocker):
+        yield
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from django.db import connection
+from tests.worlds import connection
 
 
 @contextlib.contextmanager

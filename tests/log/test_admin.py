@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.paginator import EmptyPage, Paginator
-from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -18,6 +17,7 @@ from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.models import Message
 from django_turbosmtp.sandbox import Sandbox
 from tests.messages import new
+from tests.worlds import WORLD, connection
 
 pytestmark = pytest.mark.django_db
 
@@ -165,7 +165,7 @@ def test_pages_are_those_of_django(count: int, orphans: int) -> None:
         )
         for number in range(count)
     )
-    rows = Message.objects.all()
+    rows = Message.objects.using(WORLD.alias)
     plain = Paginator(rows, 10, orphans=orphans)
     ours = LogPaginator(rows, 10, orphans=orphans)
     assert list(ours.page_range) == list(plain.page_range)
@@ -183,7 +183,7 @@ def test_the_last_page_is_as_near_as_the_first() -> None:
         Message(created_at=now, status="sent", reference_id=str(n), api_version=2)
         for n in range(205)
     )
-    pages = LogPaginator(Message.objects.all(), 10)
+    pages = LogPaginator(Message.objects.using(WORLD.alias), 10)
     with CaptureQueriesContext(connection) as captured:
         last = [row.reference_id for row in pages.page(21).object_list]
     assert last == ["4", "3", "2", "1", "0"]

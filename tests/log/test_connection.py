@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from django_turbosmtp.exceptions import RecipientsRefused
@@ -14,7 +14,9 @@ from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.models import Event, Message, Suppression
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.posting import build, send, tell
+from tests.log.surroundings import Killer
 from tests.messages import new
+from tests.worlds import WORLD, connection
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -22,34 +24,17 @@ pytestmark = [
 ]
 
 
-def close_from_the_server() -> None:
-    """End this thread's connection as a server does that finds it idle.
-
-    SQLite has no server: its connection stays.
-    """
-    find, end = {
-        "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%s)"),
-        "mysql": ("SELECT connection_id()", "KILL %s"),
-        "sqlite": ("SELECT 1", "SELECT %s"),
-    }[connection.vendor]
-    with connection.cursor() as cursor:
-        cursor.execute(find)
-        [key] = cursor.fetchone()
-
-    def work() -> None:
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(end, [key])
-        finally:
-            connections.close_all()
-
-    # A thread has a connection of its own.
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+@pytest.fixture
+def close_from_the_server() -> Iterator[Callable[[], None]]:
+    """Ends the log's connection as a server does that finds it idle."""
+    killer = Killer()
+    yield lambda: killer.close(connections[WORLD.alias])
+    killer.leave()
 
 
-def test_a_suppressed_address_is_still_left_out(logged: Any, sandbox: Sandbox) -> None:
+def test_a_suppressed_address_is_still_left_out(
+    logged: Any, sandbox: Sandbox, close_from_the_server: Callable[[], None]
+) -> None:
     Suppression.objects.create(address="jane@x.org", reason="complained")
     for _ in range(2):
         close_from_the_server()
@@ -60,14 +45,18 @@ def test_a_suppressed_address_is_still_left_out(logged: Any, sandbox: Sandbox) -
     assert Message.objects.filter(outcome="suppressed").count() == 2
 
 
-def test_a_message_has_its_row(logged: Any, sandbox: Sandbox) -> None:
+def test_a_message_has_its_row(
+    logged: Any, sandbox: Sandbox, close_from_the_server: Callable[[], None]
+) -> None:
     send(new())
     close_from_the_server()
     send(new())
     assert Message.objects.filter(outcome="accepted").count() == 2
 
 
-def test_an_outcome_is_recorded(logged: Any, sandbox: Sandbox) -> None:
+def test_an_outcome_is_recorded(
+    logged: Any, sandbox: Sandbox, close_from_the_server: Callable[[], None]
+) -> None:
     """The connection ends while the message is being sent."""
     sandbox.add_fault("400")
 
@@ -87,7 +76,9 @@ def test_an_outcome_is_recorded(logged: Any, sandbox: Sandbox) -> None:
     assert (row.outcome, row.tries.count()) == ("refused", 1)
 
 
-def test_events_are_stored(tracked: Any, sandbox: Sandbox) -> None:
+def test_events_are_stored(
+    tracked: Any, sandbox: Sandbox, close_from_the_server: Callable[[], None]
+) -> None:
     [row] = send(new())
     close_from_the_server()
     tell(build("OPENED", row))
@@ -107,9 +98,9 @@ def test_an_aborted_transaction_is_tried_again(db: Any) -> None:
         return "done"
 
     connection.ensure_connection()
-    assert run_statements(work, "default") == "done"
+    assert run_statements(work, WORLD.alias) == "done"
     assert len(calls) == 3
     calls.clear()
     with pytest.raises(OperationalError, match="deadlock"):
-        run_statements(work, "default", attempts=2)
+        run_statements(work, WORLD.alias, attempts=2)
     assert len(calls) == 2

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -26,6 +25,7 @@ from tests.log.test_list import add
 from tests.log.test_removing import make
 from tests.messages import PNG, new, with_pictures
 from tests.serving import say
+from tests.worlds import WORLD, connection
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
 
@@ -148,7 +148,11 @@ def test_the_answer_is_part_of_the_body(
 
 
 def test_pruned_bodies_take_the_answers_along(settings: Any) -> None:
-    settings.TURBOSMTP = {"RETENTION_DAYS": 100, "BODY_RETENTION_DAYS": 10}
+    settings.TURBOSMTP = {
+        **WORLD.options,
+        "RETENTION_DAYS": 100,
+        "BODY_RETENTION_DAYS": 10,
+    }
     for days in (9, 11, 101):
         Attempt.objects.create(
             message=make(days, subject=f"{days}"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from django.apps import apps
 from django.core.management import call_command
-from django.db import connection
 
 from django_turbosmtp.models import Message
+from tests.worlds import WORLD, connection
 
 
 @pytest.mark.django_db(transaction=True)
@@ -17,10 +17,10 @@ def test_back_and_forward() -> None:
         for model in apps.get_app_config("turbosmtp").models.values()
     }
     try:
-        call_command("migrate", "turbosmtp", "zero", verbosity=0)
+        call_command("migrate", "turbosmtp", "zero", database=WORLD.alias, verbosity=0)
         assert not wanted & set(connection.introspection.table_names())
     finally:
-        call_command("migrate", "turbosmtp", verbosity=0)
+        call_command("migrate", "turbosmtp", database=WORLD.alias, verbosity=0)
     assert wanted <= set(connection.introspection.table_names())
     assert not Message.objects.exists()
 

@@ -14,7 +14,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -28,6 +27,7 @@ from tests.log.test_files import stored  # noqa: F401 - a fixture
 from tests.log.test_list import LIST, add
 from tests.messages import new
 from tests.serving import say
+from tests.worlds import WORLD, connection
 
 pytestmark = pytest.mark.django_db
 
@@ -293,7 +293,7 @@ def test_a_test_mail_that_fails_says_why(
     text = answer.content.decode()
     assert "nocredit" in text
     assert "The turboSMTP account has no credit left." in text
-    logged.TURBOSMTP = {"CONSUMER_KEY": "only"}
+    logged.TURBOSMTP = {**WORLD.options, "CONSUMER_KEY": "only"}
     answer = admin_client.post(f"{LIST}test/", data, follow=True)
     assert answer.status_code == 200
     assert not sandbox.messages

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery.engine import PART
 from django_turbosmtp.models import Message, Recipient
 from django_turbosmtp.sandbox import Sandbox
 from tests.messages import new
+from tests.worlds import connection
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection, connections
+from django.db import DatabaseError, connections
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -25,6 +25,7 @@ from django_turbosmtp.signals import post_send
 from tests.log.test_detail import read, send
 from tests.messages import MESSAGES, new
 from tests.serving import say
+from tests.worlds import connection
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
 

@@ -19,6 +19,7 @@ from tests.log.posting import (
     send,
     tell,
 )
+from tests.worlds import WORLD
 
 pytestmark = pytest.mark.django_db
 
@@ -29,7 +30,7 @@ class TestSilence:
     def ask(self, client: Client) -> tuple[bool, bool]:
         """Tell whether the dashboard and the checks say that no events come."""
         page = client.get("/admin/turbosmtp/message/dashboard/").text
-        found = run_checks(tags=["database"], databases=["default"])
+        found = run_checks(tags=["database"], databases=[WORLD.alias])
         return self.TEXT in page, "turbosmtp.W010" in {message.id for message in found}
 
     @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from django.core.mail import EmailMessage
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection, transaction
+from django.db import transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -21,6 +21,7 @@ from django_turbosmtp.models import Message, Recipient, Suppression
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.posting import SECRET, build, tell
 from tests.messages import new
+from tests.worlds import connection
 
 pytestmark = pytest.mark.django_db
 

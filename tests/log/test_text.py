@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.core.mail import EmailMessage
-from django.db import connection
 
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import TurboSMTPError
@@ -17,6 +16,7 @@ from django_turbosmtp.models import Message
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.narrowing import narrow
 from tests.messages import MESSAGES, new
+from tests.worlds import connection
 
 pytestmark = pytest.mark.django_db
 

@@ -23,6 +23,7 @@ from tests.log.posting import (
     tell,
 )
 from tests.messages import new
+from tests.worlds import WORLD
 
 pytestmark = pytest.mark.django_db
 
@@ -44,9 +45,9 @@ def test_joined_when_the_row_is_committed(
     if fault:
         sandbox.add_fault(fault)
     message = new()
-    with transaction.atomic():
+    with transaction.atomic(using=WORLD.alias):
         EmailBackend(fail_silently=True).send_messages([message])
-        row = Message.objects.get()
+        row = Message.objects.using(WORLD.alias).get()
         mid = sandbox.latest.mid  # type: ignore[union-attr]
         event = build("BOUNCED", row, mid=mid, reference_id=row.reference_id)
         # As another process would find it: nothing is committed.
@@ -70,7 +71,7 @@ def test_joined_to_the_message_alone_where_no_recipient_is_named(
     Event.objects.bulk_create([build_unmatched(raw)])
     event = Event.objects.get()
     Unmatched.objects.create(event=event, mid=row.mid)
-    join_events([row.mid], [], "default")
+    join_events([row.mid], [], WORLD.alias)
     event.refresh_from_db()
     assert (event.message_id, event.position) == (row.pk, None)
     assert not Unmatched.objects.exists()

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.test import override_settings
 
 from django_turbosmtp.models import (
@@ -29,6 +29,7 @@ from tests.log.posting import (
     tell,
 )
 from tests.messages import new
+from tests.worlds import connection
 
 pytestmark = pytest.mark.django_db
 

@@ -1,0 +1,225 @@
+"""What a world does besides its settings: closed connections, pools, ASGI."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.apps import apps
+from django.db import close_old_connections, connections
+from django.db.transaction import atomic
+from django.test.client import AsyncClientHandler, ClientHandler
+
+from tests import worlds
+
+Enter = Callable[[Any], AbstractContextManager[None]]
+SURROUNDINGS: dict[str, Enter] = {}
+
+
+def clear_tables(_: Any) -> None:
+    """Delete the rows that tests leave, of any app: much sooner than "flush" does."""
+    kept = {"auth.permission", "contenttypes.contenttype"}
+    models: dict[str, list[Any]] = {}
+    for model in apps.get_models(include_auto_created=True):
+        is_of_log = model._meta.app_label == "turbosmtp"
+        alias = worlds.WORLD.alias if is_of_log else "default"
+        if model._meta.label_lower not in kept:
+            models.setdefault(alias, []).append(model)
+    for alias, of_alias in models.items():
+        # In any order: PostgreSQL checks foreign keys at the commit.
+        with connections[alias].constraint_checks_disabled(), atomic(using=alias):
+            for model in of_alias:
+                model._base_manager.using(alias).all()._raw_delete(alias)
+
+
+def surround(name: str) -> Callable[[Callable[[Any], Iterator[None]]], Enter]:
+    def register(enter: Callable[[Any], Iterator[None]]) -> Enter:
+        SURROUNDINGS[name] = contextmanager(enter)
+        return SURROUNDINGS[name]
+
+    return register
+
+
+class Killer:
+    """Ends connections from the server's side, as one does that finds them idle."""
+
+    def __init__(self) -> None:
+        self._own: Any = None
+
+    def close_all(self) -> None:
+        """End each connection of this thread that is in no transaction."""
+        for wrapper in connections.all(initialized_only=True):
+            if wrapper.connection is not None and not wrapper.in_atomic_block:
+                self.close(wrapper)
+
+    def close(self, wrapper: Any) -> None:
+        """End a connection; SQLite has no server, and its connection stays."""
+        if wrapper.vendor == "sqlite":
+            return
+        if self._own is None:
+            self._own = wrapper.copy("killer")
+            self._own.connect()
+        is_postgresql = wrapper.vendor == "postgresql"
+        try:
+            key = (
+                wrapper.connection.info.backend_pid
+                if is_postgresql
+                else wrapper.connection.thread_id()
+            )
+            with self._own.cursor() as cursor:
+                end = "SELECT pg_terminate_backend(%s, 2000)"
+                cursor.execute(end if is_postgresql else "KILL %s", [key])
+        except Exception as error:
+            # It ended before, in a test that closes connections itself.
+            if "Unknown thread" not in str(error):
+                raise
+
+    def leave(self) -> None:
+        if self._own is not None:
+            self._own.close()
+
+
+@surround("closed_connections")
+def close_connections(blocker: Any) -> Iterator[None]:
+    killer = Killer()
+    call = ClientHandler.__call__
+
+    def serve(handler: Any, environ: dict[str, Any]) -> Any:
+        killer.close_all()
+        if not environ["PATH_INFO"].startswith("/turbosmtp/"):
+            # As Django does before each request, of which a test client lets it not:
+            # the session would fail before the page. The webhook has no session, and
+            # sites without CONN_HEALTH_CHECKS.
+            close_old_connections()
+        return call(handler, environ)
+
+    from django_turbosmtp.backends import EmailBackend
+
+    send = EmailBackend.send_messages
+
+    def send_messages(backend: Any, messages: Any) -> int:
+        killer.close_all()
+        return send(backend, messages)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientHandler, "__call__", serve)
+        patch.setattr(EmailBackend, "send_messages", send_messages)
+        yield
+    killer.leave()
+
+
+@surround("pgbouncer")
+def run_pgbouncer(blocker: Any) -> Iterator[None]:
+    """Connect through a pgbouncer of our own, once the databases of the tests exist."""
+    folder = Path(tempfile.mkdtemp(prefix="pgbouncer"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    database = connections["default"].settings_dict
+    (folder / "users.txt").write_text(f'"{database["USER"]}" ""\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"""[databases]
+* = host={database["HOST"]} port={database["PORT"] or 5432}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+auth_file = {folder}/users.txt
+pool_mode = transaction
+default_pool_size = 5
+"""
+    )
+    folder.chmod(0o755)
+    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    assert program, "The world needs pgbouncer: apt-get install pgbouncer"
+    log = (folder / "log").open("wb")
+    command = [program, "-u", "nobody", str(folder / "pgbouncer.ini")]
+    process = subprocess.Popen(command, stdout=log, stderr=log)
+    before = {alias: connections[alias].settings_dict["PORT"] for alias in connections}
+    try:
+        _wait_for(port, process, folder / "log")
+        _use_port(dict.fromkeys(before, port))
+        yield
+    finally:
+        _use_port(before)
+        process.terminate()
+        process.wait(10)
+        log.close()
+        shutil.rmtree(folder)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as trying:
+            if trying.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"pgbouncer does not answer: {log.read_text()}")
+
+
+def _use_port(ports: dict[str, Any]) -> None:
+    for alias, port in ports.items():
+        connections[alias].close()
+        # The dicts of which connections of other threads are made, too.
+        connections.settings[alias]["PORT"] = port
+        connections[alias].settings_dict["PORT"] = port
+
+
+@surround("asgi")
+def serve_by_asgi(blocker: Any) -> Iterator[None]:
+    """Serve the requests of Django's test client by the handler of ASGI."""
+
+    def serve(handler: Any, environ: dict[str, Any]) -> Any:
+        asgi = AsyncClientHandler(enforce_csrf_checks=handler.enforce_csrf_checks)
+        response = async_to_sync(asgi)(_build_scope(environ))
+        if getattr(response, "is_async", False):
+            response.streaming_content = iter(async_to_sync(_collect)(response))
+        # The test client takes what a WSGI request has.
+        response.wsgi_request = response.asgi_request
+        return response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientHandler, "__call__", serve)
+        yield
+
+
+async def _collect(response: Any) -> list[bytes]:
+    return [part async for part in response.streaming_content]
+
+
+def _build_scope(environ: dict[str, Any]) -> dict[str, Any]:
+    headers = [
+        (name[5:].replace("_", "-").lower().encode(), str(value).encode("latin1"))
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    ]
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if environ.get(name):
+            value = str(environ[name]).encode()
+            headers.append((name.replace("_", "-").lower().encode(), value))
+    path = environ["PATH_INFO"].encode("latin1").decode()
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "client": ["127.0.0.1", 0],
+        "server": (environ["SERVER_NAME"], environ["SERVER_PORT"]),
+        "scheme": environ["wsgi.url_scheme"],
+        "method": environ["REQUEST_METHOD"],
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": environ["QUERY_STRING"].encode("latin1"),
+        "headers": headers,
+        "_body_file": environ.get("wsgi.input") or io.BytesIO(),
+    }
