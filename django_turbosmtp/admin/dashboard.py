@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -25,7 +25,7 @@ from django_turbosmtp.log.statistics import (
 from django_turbosmtp.statuses import Group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from django.db.models import QuerySet
 
@@ -77,8 +77,10 @@ def describe_period(
         (value, link("tag", value), counts) for value, counts in counted["tags"].items()
     ]
     by_time = [
-        (_label(interval, name), "", counts)
-        for interval, counts in zip(intervals, counted["times"], strict=True)
+        (label, "", counts)
+        for label, counts in zip(
+            label_intervals(name, intervals), counted["times"], strict=True
+        )
     ]
     shown = _choose_groups(counted["times"])
     head = _("Hour") if name == "day" else _("Day")
@@ -103,7 +105,7 @@ def describe_period(
             {
                 "label": rate.stage.label,
                 "number": rate.number,
-                "percentage": formats.number_format(rate.percentage, decimal_pos=1),
+                "percentage": formats.number_format(rate.percentage),
             }
             for rate in counted["rates"]
         ],
@@ -118,6 +120,10 @@ def list_intervals(name: str, now: datetime) -> list[Interval]:
     """
     if not DAYS[name]:
         hour = now.replace(minute=0, second=0, microsecond=0)
+        if timezone.is_aware(hour):
+            # Python subtracts by the clock on the wall (PEP 495): in the night when the
+            # clocks change, an hour would be missing or be twice as long.
+            hour = hour.astimezone(UTC)
         starts = [hour - timedelta(hours=back) for back in range(23, -2, -1)]
     else:
         today = now.date()
@@ -182,7 +188,20 @@ def _sum(counts: Iterable[Counts], groups: list[Group]) -> dict[str, Any]:
     }
 
 
-def _label(interval: Interval, name: str) -> str:
-    if name == "day":
-        return formats.time_format(interval.start, "TIME_FORMAT")
-    return formats.date_format(interval.start, "MONTH_DAY_FORMAT")
+def label_intervals(name: str, intervals: Sequence[Interval]) -> list[str]:
+    """Return a label for each hour or day, in the reader's time zone.
+
+    An hour that comes twice, because the clocks are turned back, has its zone's name.
+    """
+    starts = [
+        timezone.localtime(one.start) if timezone.is_aware(one.start) else one.start
+        for one in intervals
+    ]
+    if name != "day":
+        return [formats.date_format(start, "MONTH_DAY_FORMAT") for start in starts]
+    labels = [formats.time_format(start, "TIME_FORMAT") for start in starts]
+    # The same hour of yesterday and today is not shown twice.
+    return [
+        f"{label} {start:%Z}" if labels.count(label) > 1 else label
+        for label, start in zip(labels, starts, strict=True)
+    ]

@@ -6,12 +6,14 @@ import csv
 import email.message
 import email.policy
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
+from django_turbosmtp._lib.times import make_aware
 from django_turbosmtp.log.querysets import read_payload
 from django_turbosmtp.models import Attachment, Content, Message
 
@@ -106,8 +108,8 @@ def _read_in_parts(queryset: QuerySet[Message]) -> Iterator[tuple[Any, ...]]:
 def _write_cell(value: Any) -> str:
     if value is None:
         return ""
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
+    if isinstance(value, datetime):
+        return make_aware(value).isoformat()
     if isinstance(value, (list, dict)):
         value = ", ".join(map(str, value))
     text = str(value)
@@ -165,7 +167,7 @@ def _add_headers(built: email.message.EmailMessage, message: Message) -> None:
         "Cc": ", ".join(lists["cc"]),
         "Bcc": ", ".join(lists["bcc"]),
         "Subject": message.subject,
-        "Date": email.utils.format_datetime(message.created_at),
+        "Date": email.utils.format_datetime(make_aware(message.created_at)),
         **{str(name): str(value) for name, value in message.headers.items()},
     }
     for name, value in headers.items():

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from django_turbosmtp._lib.times import measure_age
 from django_turbosmtp.log.querysets import STUCK
 from django_turbosmtp.statuses import Outcome, Reason, Status
 
 if TYPE_CHECKING:
-    import datetime
-
     from django_turbosmtp.models import Attempt, Event, Message, Recipient
 
 #: By the name of the error's class (docs/outcomes.rst): what it means, and what to do.
@@ -66,11 +64,11 @@ def describe_event(event: Event) -> str:
     return f"{sentence} {_BOUNCES[event.bounce_kind]}".strip()
 
 
-def describe_fate(message: Message, now: datetime.datetime | None = None) -> str:
+def describe_fate(message: Message) -> str:
     """Return the result of a message, and what to do about it, as sentences."""
     status = Status(message.status)
     if status == Status.SENDING:
-        return _describe_sending(message, now or timezone.now())
+        return _describe_sending(message)
     match message.outcome:
         case Outcome.ACCEPTED if status.rank and message.recipient_count == 1:
             return str(status.sentence)
@@ -106,8 +104,8 @@ def describe_fate_for(recipient: Recipient, message: Message) -> str:
     return describe_left_out(recipient.why) or describe_fate(message)
 
 
-def _describe_sending(message: Message, now: datetime.datetime) -> str:
-    if now - message.created_at < STUCK:
+def _describe_sending(message: Message) -> str:
+    if measure_age(message.created_at) < STUCK.total_seconds():
         return str(Status.SENDING.sentence)
     stuck = _("The process that sent it ended before it wrote what became of it.")
     return f"{stuck} {Status.UNKNOWN.sentence}"

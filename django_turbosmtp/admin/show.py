@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import ngettext_lazy
 
+from django_turbosmtp._lib.times import make_aware, measure_age
 from django_turbosmtp.admin.sentences import describe_fate
 from django_turbosmtp.statuses import Outcome, Status
 
@@ -54,11 +55,11 @@ def _describe_age(seconds: float) -> str:
 
 def show_time(moment: datetime.datetime) -> str:
     """Return how long ago a moment was, and the moment itself."""
-    age = _describe_age((timezone.now() - moment).total_seconds())
+    age = _describe_age(measure_age(moment))
     return format_html(
         '<time datetime="{}"><span class="turbosmtp-age">{}</span>'
         ' <span class="turbosmtp-exact">{}</span></time>',
-        moment.isoformat(),
+        make_aware(moment).isoformat(),
         age,
         show_moment(moment),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from django_turbosmtp._lib.times import measure_age
 from django_turbosmtp.delivery.stored import are_blind_copies, read_mailbox
 from django_turbosmtp.log.querysets import STUCK
 from django_turbosmtp.log.suppressions import look_up
@@ -105,7 +105,10 @@ def _has_payload(row: Any) -> bool:
 
 def _is_under_way(row: Message) -> bool:
     """Tell whether a process may still be sending a message."""
-    return row.status == Status.SENDING and timezone.now() - row.created_at < STUCK
+    return (
+        row.status == Status.SENDING
+        and measure_age(row.created_at) < STUCK.total_seconds()
+    )
 
 
 def _explain_no_payload(message: Message) -> str:

@@ -17,6 +17,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from django_turbosmtp._lib.times import make_aware
 from django_turbosmtp._lib.versions import find_uuid7_floor
 from django_turbosmtp.models import (
     Attempt,
@@ -93,7 +94,7 @@ def filter_attention(
 def lacks_events(alias: str, now: datetime.datetime | None = None) -> bool:
     """Tell whether mail went out for a while, and the webhook was told of nothing."""
     now = now or timezone.now()
-    floor = find_uuid7_floor((now - SILENCE).timestamp())
+    floor = find_uuid7_floor(make_aware(now - SILENCE).timestamp())
     sent = Message.objects.using(alias).filter(
         status=Status.SENT,
         created_at__gte=now - SILENCE,

@@ -22,6 +22,7 @@ from django.db.models import (
 )
 from django.db.models.expressions import RawSQL
 
+from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp.log.inserts import insert_models
 from django_turbosmtp.log.rows import describe_error, name_class
 from django_turbosmtp.log.storable import Cleaner
@@ -215,7 +216,7 @@ def insert_attempts(
         Attempt(
             message_id=outcome_entry.entry.id,
             position=position,
-            began_at=made.began_at,
+            began_at=make_storable(made.began_at),
             seconds=made.seconds,
             recipients=clean(made.recipients),
             status_code=made.status_code,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, IntegerField, Value
 
+from django_turbosmtp._lib.times import make_aware
 from django_turbosmtp._lib.versions import find_uuid7_floor
 from django_turbosmtp.models import Tag
 from django_turbosmtp.statuses import Group, Stage, Status
@@ -59,9 +61,10 @@ class Rate:
     total: int
 
     @property
-    def percentage(self) -> float:
-        """The share, from 0 to 100."""
-        return 100 * self.number / self.total
+    def percentage(self) -> Decimal:
+        """The share, from 0 to 100, rounded to one decimal place."""
+        exact = Decimal(100 * self.number) / self.total
+        return exact.quantize(Decimal("0.1"), ROUND_HALF_UP)
 
 
 def count_rates(messages: QuerySet[Message], since: datetime.datetime) -> list[Rate]:
@@ -103,7 +106,7 @@ def count_by_tag(
     """Return the same for each campaign or tag."""
     counted = count_by_value(messages, "campaign", names, since)
     # Nearer than the times of the messages, which the tags have not got.
-    floor = find_uuid7_floor((since - _SLACK).timestamp())
+    floor = find_uuid7_floor(make_aware(since - _SLACK).timestamp())
     rows = Tag.objects.using(messages.db).filter(
         name__in=names,
         message_id__gte=floor,

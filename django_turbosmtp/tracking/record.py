@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
+from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp._lib.versions import uuid7
 from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.inserts import insert_new
@@ -206,7 +207,7 @@ def _build_values(
         "message_id": match.message_id,
         "position": match.position,
         "event_type": event.event_type,
-        "occurred_at": event.timestamp or now,
+        "occurred_at": make_storable(event.timestamp) if event.timestamp else now,
         "received_at": now,
         "event_id": event.event_id,
         "mid": match.mid,
@@ -225,12 +226,13 @@ def _build_values(
 
 def _suppress(events: Sequence[TrackingEvent], alias: str) -> None:
     """Suppress the recipients of events that report a reason for it."""
+    now = timezone.now()
     rows = [
         Suppression(
             address=event.recipient,
             reason=_REASONS.get(event.reject_reason or "", Reason.BOUNCED),
             source="webhook",
-            since=event.timestamp or timezone.now(),
+            since=make_storable(event.timestamp) if event.timestamp else now,
             note=event.description,
         )
         for event in events

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import socket
 import subprocess
@@ -18,7 +17,8 @@ from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.db import close_old_connections, connections
 from django.db.transaction import atomic
-from django.test.client import AsyncClientHandler, ClientHandler
+from django.test.client import AsyncClientHandler, ClientHandler, FakePayload
+from django.test.utils import CaptureQueriesContext
 
 from tests import worlds
 
@@ -40,6 +40,12 @@ def clear_tables(_: Any) -> None:
         with connections[alias].constraint_checks_disabled(), atomic(using=alias):
             for model in of_alias:
                 model._base_manager.using(alias).all()._raw_delete(alias)
+
+
+def count_queries(captured: CaptureQueriesContext) -> int:
+    """Return the number of statements, those not counted that part transactions."""
+    parting = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+    return sum(not query["sql"].startswith(parting) for query in captured)
 
 
 def surround(name: str) -> Callable[[Callable[[Any], Iterator[None]]], Enter]:
@@ -66,6 +72,7 @@ class Killer:
         """End a connection; SQLite has no server, and its connection stays."""
         if wrapper.vendor == "sqlite":
             return
+        wrapper.ensure_connection()
         if self._own is None:
             self._own = wrapper.copy("killer")
             self._own.connect()
@@ -221,5 +228,5 @@ def _build_scope(environ: dict[str, Any]) -> dict[str, Any]:
         "raw_path": path.encode(),
         "query_string": environ["QUERY_STRING"].encode("latin1"),
         "headers": headers,
-        "_body_file": environ.get("wsgi.input") or io.BytesIO(),
+        "_body_file": FakePayload(environ["wsgi.input"].read()),
     }

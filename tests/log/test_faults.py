@@ -179,7 +179,7 @@ def test_a_transaction_that_the_caller_broke_without_telling_django(
 def test_rows_roll_back_with_the_caller(logged: Any, sandbox: Sandbox) -> None:
     with transaction.atomic(using=WORLD.alias):
         send(new())
-        assert Message.objects.get().outcome == "accepted"
+        assert Message.objects.using(WORLD.alias).get().outcome == "accepted"
         transaction.set_rollback(True, WORLD.alias)
     assert not Message.objects.exists()
     assert sandbox.total_accepted == 1

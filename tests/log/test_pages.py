@@ -18,10 +18,15 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 
-from django_turbosmtp.admin.dashboard import list_intervals
+from django_turbosmtp._lib.times import make_aware
+from django_turbosmtp.admin.dashboard import label_intervals, list_intervals
+from django_turbosmtp.log.statistics import Rate
 from django_turbosmtp.models import Message, Tag
 from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.statuses import Stage
+from tests.log.surroundings import count_queries
 from tests.log.test_detail import read, send
 from tests.log.test_files import stored  # noqa: F401 - a fixture
 from tests.log.test_list import LIST, add
@@ -36,7 +41,7 @@ def tables(client: Client, period: str) -> dict[str, dict[str, list[int]]]:
     """Return the rows with numbers of each table of the dashboard."""
     with CaptureQueriesContext(connection) as captured:
         answer = client.get(f"{LIST}dashboard/", {"period": period})
-    assert len(captured) <= 10
+    assert count_queries(captured) <= 10
     return {
         table["name"]: {
             str(row["label"]): row["numbers"] for row in table["rows"] if row["total"]
@@ -115,6 +120,37 @@ def test_days_begin_at_the_midnights_of_the_reader() -> None:
     assert len(list_intervals("month", datetime(2026, 5, 5, tzinfo=zone))) == 30
 
 
+@pytest.mark.parametrize(
+    ("now", "labels"),
+    [
+        # An hour comes twice: the last Sunday of October.
+        ("2026-10-25T04:30+01:00", ["1 a.m.", "2 a.m. CEST", "2 a.m. CET", "3 a.m."]),
+        # And one not at all.
+        ("2026-03-29T05:30+02:00", ["midnight", "1 a.m.", "3 a.m.", "4 a.m."]),
+        ("2026-05-05T05:30+02:00", ["1 a.m.", "2 a.m.", "3 a.m.", "4 a.m."]),
+    ],
+)
+def test_each_bar_is_an_hour_when_the_clocks_change(
+    now: str, labels: list[str]
+) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    with timezone.override(zone):
+        hours = list_intervals("day", datetime.fromisoformat(now).astimezone(zone))
+        found = label_intervals("day", hours)
+    lengths = [(one.end - one.start).total_seconds() for one in hours]
+    assert lengths == [3600] * 24
+    assert found[-5:-1] == labels
+    assert len(set(found)) == 24
+
+
+@pytest.mark.parametrize(
+    ("number", "total", "shown"), [(25, 175, "14.3"), (1, 400, "0.3"), (2, 2, "100.0")]
+)
+def test_percentages_are_rounded(number: int, total: int, shown: str) -> None:
+    rate = Rate(stage=next(iter(Stage)), number=number, total=total)
+    assert number_format(rate.percentage) == shown
+
+
 def read_csv(client: Client, **query: str) -> list[dict[str, str]]:
     answer: Any = client.get(f"{LIST}export/", query)
     assert answer["Content-Type"] == "text/csv; charset=utf-8"
@@ -128,7 +164,7 @@ def test_csv(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
     row = send(message)
     [line] = read_csv(admin_client)
     assert line["id"] == str(row.pk)
-    assert line["created_at"] == row.created_at.isoformat()
+    assert line["created_at"] == make_aware(row.created_at).isoformat()
     assert line["subject"] == "Grüße, 日本"
     assert line["tags"] == "orders, shop"
     assert (line["first_recipient"], line["recipient_count"]) == ("a@example.org", "2")
@@ -212,7 +248,7 @@ def test_eml(
     assert mail["Subject"] == "Grüße ✓"
     assert mail["To"] == "Jäne <jane@example.org>"
     assert (mail["X-Order"], mail["Reply-To"]) == ("2041", "help@example.com")
-    assert mail["Date"].datetime == row.created_at.replace(microsecond=0)
+    assert mail["Date"].datetime == make_aware(row.created_at).replace(microsecond=0)
     assert mail.get_body(("plain",)).get_content().strip() == "Text"
     assert mail.get_body(("html",)).get_content().strip() == "<p>Grüße</p>"
     [part] = mail.iter_attachments()

@@ -13,6 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test.utils import CaptureQueriesContext
 
+from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp._lib.versions import find_uuid7_floor, uuid7
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.log import prune as prune_module
@@ -41,7 +42,7 @@ def run(*arguments: Any, **options: Any) -> str:
 def make(days: float, **values: Any) -> Message:
     """Make a row as old as this, with all that belongs to one."""
     at = time.time() - days * 86400
-    made = datetime.fromtimestamp(at, UTC)
+    made = make_storable(datetime.fromtimestamp(at, UTC))
     key = find_uuid7_floor(at)
     message = Message.objects.create(
         id=type(key)(int=key.int | uuid7().int & (2**62 - 1)),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
+from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.models import (
     Event,
@@ -96,8 +97,8 @@ def build_unmatched(raw: dict[str, Any]) -> Event:
     return Event(
         digest=event.digest,
         event_type=event.event_type,
-        occurred_at=event.timestamp,
-        received_at=event.timestamp,
+        occurred_at=make_storable(event.timestamp),
+        received_at=make_storable(event.timestamp),
         mid=event.message_id,
         raw=raw,
     )

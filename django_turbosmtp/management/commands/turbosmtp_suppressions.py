@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from django_turbosmtp._lib.times import make_aware, make_storable
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.models import Suppression
@@ -94,7 +96,12 @@ class Command(BaseCommand):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in self._rows.iterator(_CHUNK):
-            values = [row.address, row.reason, row.source, row.since.isoformat()]
+            values = [
+                row.address,
+                row.reason,
+                row.source,
+                make_aware(row.since).isoformat(),
+            ]
             writer.writerow([*values, row.note])
 
     def _keep(self, entries: Iterable[dict[str, str]]) -> None:
@@ -151,11 +158,11 @@ def _build_row(entry: dict[str, str]) -> Suppression:
     )
     if since := entry.get("since"):
         moment = parse_datetime(since)
-        if moment is None or timezone.is_naive(moment):
+        if moment is None or (timezone.is_naive(moment) and settings.USE_TZ):
             raise ValueError(
                 f"{since!r} is no time with a zone, such as 2026-01-31T12:00Z."
             )
-        row.since = moment
+        row.since = make_storable(make_aware(moment))
     return row
 
 

@@ -1,0 +1,31 @@
+"""Times in a site with USE_TZ and in one without (Django, "Time zones").
+
+Without it, models store naive times in the time zone of the settings. One that is
+ambiguous, since the clocks were turned back, is the earlier of the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.utils import timezone
+
+
+def make_storable(moment: datetime) -> datetime:
+    """Return an aware time as the models of this site store it."""
+    if settings.USE_TZ:
+        return moment
+    return timezone.make_naive(moment, timezone.get_default_timezone())
+
+
+def make_aware(moment: datetime) -> datetime:
+    """Return a time that a model has, aware in any site."""
+    if timezone.is_aware(moment):
+        return moment
+    return timezone.make_aware(moment, timezone.get_default_timezone())
+
+
+def measure_age(moment: datetime) -> float:
+    """Return the seconds since a time that a model has."""
+    return (datetime.now(UTC) - make_aware(moment)).total_seconds()
