@@ -47,7 +47,24 @@ def list_further_tags(tags: Iterable[Any], campaign: str) -> list[str]:
     return list(names)
 
 
-class SubjectStartField(models.CharField):  # type: ignore[type-arg]
+class ExactCharField(models.CharField):  # type: ignore[type-arg]
+    """Text that every database compares character by character.
+
+    MySQL and MariaDB would take "é" for "e" and "ß" for "s", and "Shop" for "shop". On
+    MySQL, trailing spaces are still ignored: only MariaDB's collation counts them.
+    """
+
+    def db_parameters(self, connection: Any) -> Any:
+        """Return the parameters of the column, with a binary collation on MySQL."""
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            is_mariadb = connection.mysql_is_mariadb
+            collation = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_bin"
+            parameters["collation"] = collation
+        return parameters
+
+
+class SubjectStartField(ExactCharField):
     """The beginning of the subject, written with each row. Not by ``update()``."""
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:  # noqa: ARG002
@@ -76,17 +93,17 @@ class Message(models.Model):
     outcome = models.CharField(
         _("outcome"), max_length=12, choices=Outcome.list_choices, blank=True
     )
-    reference_id = models.CharField(
+    reference_id = ExactCharField(
         _("reference id"), max_length=MAX_REFERENCE_LENGTH, db_index=True
     )
-    mid = models.CharField(
+    mid = ExactCharField(
         _("message id"),
         max_length=40,
         blank=True,
         db_index=True,
         help_text=_("turboSMTP's own id. Blind copies alone have one for each."),
     )
-    mailer = models.CharField(_("mailer"), max_length=100, blank=True)
+    mailer = ExactCharField(_("mailer"), max_length=100, blank=True)
     #: The fingerprint of the account (`conf.accounts`), "" if it is not known.
     account = models.CharField(max_length=32, blank=True, editable=False)
     api_version = models.PositiveSmallIntegerField(_("API version"))
@@ -98,14 +115,14 @@ class Message(models.Model):
         blank=True,
         editable=False,
     )
-    first_recipient = models.CharField(
+    first_recipient = ExactCharField(
         _("first recipient"), max_length=MAX_ADDRESS_LENGTH, blank=True
     )
     recipient_count = models.PositiveIntegerField(_("recipients"), default=0)
     size = models.PositiveBigIntegerField(
         _("size"), default=0, help_text=_("Bytes of the whole e-mail, about.")
     )
-    campaign = models.CharField(_("campaign"), max_length=MAX_TAG_LENGTH, blank=True)
+    campaign = ExactCharField(_("campaign"), max_length=MAX_TAG_LENGTH, blank=True)
     tags = models.JSONField(_("tags"), default=list, blank=True)
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     headers = models.JSONField(_("headers"), default=dict, blank=True)
@@ -193,9 +210,7 @@ class Recipient(models.Model):
     message = models.ForeignKey(Message, models.CASCADE, related_name="recipients")
     position = models.PositiveIntegerField(_("position"))
     kind = models.CharField(_("kind"), max_length=3, choices=Kind.list_choices)
-    address = models.CharField(
-        _("address"), max_length=MAX_ADDRESS_LENGTH, db_index=True
-    )
+    address = ExactCharField(_("address"), max_length=MAX_ADDRESS_LENGTH, db_index=True)
     shown = models.TextField(_("shown as"), blank=True)
     status = models.CharField(
         _("status"),
@@ -203,7 +218,7 @@ class Recipient(models.Model):
         choices=Status.list_choices,
         default=Status.SENDING.value,
     )
-    mid = models.CharField(_("message id"), max_length=40, blank=True, db_index=True)
+    mid = ExactCharField(_("message id"), max_length=40, blank=True, db_index=True)
     why = models.CharField(
         _("why left out"),
         max_length=16,
@@ -229,7 +244,7 @@ class Recipient(models.Model):
 class Suppression(models.Model):
     """An address that is not to be written to. ``source``: who said so."""
 
-    address = models.CharField(_("address"), max_length=MAX_ADDRESS_LENGTH, unique=True)
+    address = ExactCharField(_("address"), max_length=MAX_ADDRESS_LENGTH, unique=True)
     reason = models.CharField(
         _("reason"),
         max_length=16,
@@ -258,7 +273,7 @@ class Event(models.Model):
     """
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
-    digest = models.CharField(max_length=40, unique=True, editable=False)
+    digest = ExactCharField(max_length=40, unique=True, editable=False)
     message = models.ForeignKey(
         Message, models.CASCADE, null=True, related_name="events"
     )
@@ -267,12 +282,12 @@ class Event(models.Model):
     event_type = models.CharField(_("event"), max_length=16)
     occurred_at = models.DateTimeField(_("time"))
     received_at = models.DateTimeField(_("received at"))
-    event_id = models.CharField(_("event id"), max_length=255, blank=True)
-    mid = models.CharField(_("message id"), max_length=40, blank=True)
-    reference_id = models.CharField(
+    event_id = ExactCharField(_("event id"), max_length=255, blank=True)
+    mid = ExactCharField(_("message id"), max_length=40, blank=True)
+    reference_id = ExactCharField(
         _("reference id"), max_length=MAX_REFERENCE_LENGTH, blank=True
     )
-    address = models.CharField(_("address"), max_length=MAX_ADDRESS_LENGTH, blank=True)
+    address = ExactCharField(_("address"), max_length=MAX_ADDRESS_LENGTH, blank=True)
     reject_reason = models.CharField(_("reason"), max_length=16, blank=True)
     bounce_kind = models.CharField(_("kind of bounce"), max_length=16, blank=True)
     answer = models.TextField(_("answer"), blank=True)
@@ -306,8 +321,8 @@ class Unmatched(models.Model):
         db_constraint=False,
         related_name="unmatched",
     )
-    mid = models.CharField(max_length=40, blank=True, db_index=True)
-    reference_id = models.CharField(
+    mid = ExactCharField(max_length=40, blank=True, db_index=True)
+    reference_id = ExactCharField(
         max_length=MAX_REFERENCE_LENGTH, blank=True, db_index=True
     )
 
@@ -325,7 +340,7 @@ class Tag(models.Model):
     """
 
     message = models.ForeignKey(Message, models.CASCADE, related_name="tag_rows")
-    name = models.CharField(_("tag"), max_length=MAX_TAG_LENGTH)
+    name = ExactCharField(_("tag"), max_length=MAX_TAG_LENGTH)
 
     class Meta:
         verbose_name = _("tag")

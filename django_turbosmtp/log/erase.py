@@ -27,7 +27,7 @@ from django_turbosmtp.models import (
 from django_turbosmtp.payload.addresses import normalize_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from uuid import UUID
 
 #: Stands where something of an erased person stood.
@@ -40,11 +40,12 @@ _TEXTS = (
     "from_email",
     "subject",
     "error",
-    "reference_id",
     "content__text",
     "content__html",
 )
-_JSON_TEXTS = {
+#: The same as text that is compared without regard to case.
+_CAST_TEXTS = {
+    "reference_text": "reference_id",
     "headers_text": "headers",
     "metadata_text": "metadata",
     "wire_text": "content__wire",
@@ -69,25 +70,30 @@ def find_messages(address: str, alias: str) -> Iterator[UUID]:
     sent = Recipient.objects.using(alias).filter(address=address)
     messages = Message.objects.using(alias).annotate(
         is_hers=Exists(sent.filter(message=OuterRef("pk"))),
-        **{name: Cast(path, TextField()) for name, path in _JSON_TEXTS.items()},
+        **{name: Cast(path, TextField()) for name, path in _CAST_TEXTS.items()},
     )
     named = Q(is_hers=True)
-    for path in (*_TEXTS, *_JSON_TEXTS):
+    for path in (*_TEXTS, *_CAST_TEXTS):
         for spelling in spellings:
             named |= Q(**{f"{path}__icontains": spelling})
-    either = "|".join(map(re.escape, spellings))
-    exact = re.compile(rf"(?<![\w.+-])(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
+    exact = _build_pattern(spellings)
     found = messages.filter(named).order_by("pk")
-    rows = part = found.values("pk", "is_hers", *_TEXTS, *_JSON_TEXTS)
+    rows = part = found.values("pk", "is_hers", *_TEXTS, *_CAST_TEXTS)
     # Part by part: MariaDB's client holds all rows of one statement, with their bodies.
     while chunk := list(part[:_CHUNK]):
         for row in chunk:
             # "mary-jane@example.org" holds "jane@example.org".
             if row["is_hers"] or any(
-                exact.search(row[path] or "") for path in (*_TEXTS, *_JSON_TEXTS)
+                exact.search(row[path] or "") for path in (*_TEXTS, *_CAST_TEXTS)
             ):
                 yield row["pk"]
         part = rows.filter(pk__gt=chunk[-1]["pk"])
+
+
+def _build_pattern(spellings: Iterable[str]) -> re.Pattern[str]:
+    """Return the pattern that finds an address in a text, and no longer address."""
+    either = "|".join(map(re.escape, spellings))
+    return re.compile(rf"(?<![\w.+-])(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
 
 
 def _list_spellings(address: str) -> list[str]:
@@ -159,10 +165,12 @@ def _anonymise(ids: set[UUID], address: str, alias: str) -> None:
     messages = Message.objects.using(alias).filter(pk__in=ids)
     erased = list(first.values_list("message_id", flat=True))
     messages.filter(pk__in=erased).update(first_recipient=ERASED)
+    exact = _build_pattern(_list_spellings(address))
     for field in ("from_email", "reference_id"):
-        for spelling in _list_spellings(address):
-            named = messages.filter(**{f"{field}__icontains": spelling})
-            named.update(**{field: ERASED})
+        # In Python: to MariaDB, josé is jose.
+        texts = messages.values_list("pk", field)
+        named = [pk for pk, text in texts if exact.search(text)]
+        messages.filter(pk__in=named).update(**{field: ERASED})
     messages.exclude(error="").update(error=ERASED)
     messages.update(subject=ERASED, subject_start=ERASED, headers={}, metadata={})
 

@@ -60,14 +60,15 @@ def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
     for start in range(0, len(addresses), chunk):
         part = {address: address for address in addresses[start : start + chunk]}
         part |= {_hash(a, key): a for key in keys for a in list(part.values())}
-        found = rows.filter(address__in=part).values_list("address", "reason")
+        matching = rows.filter(address__in=part).values_list("address", "reason")
         if connections[alias].in_atomic_block:
             # An error must not break the caller's transaction.
             with transaction.atomic(using=alias):
-                pairs = list(found)
+                pairs = list(matching)
         else:
-            pairs = list(found)
-        yield from ((part[address], reason) for address, reason in pairs)
+            pairs = list(matching)
+        # A database may compare less exactly than Python, in tables of its own making.
+        yield from ((part[found], reason) for found, reason in pairs if found in part)
 
 
 def hash_address(address: str) -> str:

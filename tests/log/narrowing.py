@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from django.apps import apps
+
+from django_turbosmtp.models import ExactCharField
 from tests.worlds import connection
 
 
@@ -26,3 +29,11 @@ def _convert(tables: tuple[str, ...], charset: str) -> None:
             cursor.execute(
                 f"ALTER TABLE turbosmtp_{table} CONVERT TO CHARACTER SET {charset}"
             )
+            # Those of exact text have their own charset in any database.
+            for field in apps.get_model("turbosmtp", table)._meta.concrete_fields:
+                if isinstance(field, ExactCharField):
+                    collation = field.db_parameters(connection)["collation"]
+                    cursor.execute(
+                        f"ALTER TABLE turbosmtp_{table} MODIFY {field.column}"
+                        f" {field.db_type(connection)} COLLATE {collation} NOT NULL"
+                    )

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.apps import apps
-from django.db import close_old_connections, connections
+from django.db import OperationalError, close_old_connections, connections
 from django.db.transaction import atomic
 from django.test.client import AsyncClientHandler, ClientHandler, FakePayload
 from django.test.utils import CaptureQueriesContext
@@ -43,8 +44,8 @@ def clear_tables(_: Any) -> None:
 
 
 def count_queries(captured: CaptureQueriesContext) -> int:
-    """Return the number of statements, those not counted that part transactions."""
-    parting = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+    """Return the number of statements, without those of new connections."""
+    parting = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "SET ")
     return sum(not query["sql"].startswith(parting) for query in captured)
 
 
@@ -61,6 +62,7 @@ class Killer:
 
     def __init__(self) -> None:
         self._own: Any = None
+        self._lock = threading.Lock()
 
     def close_all(self) -> None:
         """End each connection of this thread that is in no transaction."""
@@ -73,27 +75,35 @@ class Killer:
         if wrapper.vendor == "sqlite":
             return
         wrapper.ensure_connection()
-        if self._own is None:
-            self._own = wrapper.copy("killer")
-            self._own.connect()
-        is_postgresql = wrapper.vendor == "postgresql"
-        try:
-            key = (
-                wrapper.connection.info.backend_pid
-                if is_postgresql
-                else wrapper.connection.thread_id()
-            )
-            with self._own.cursor() as cursor:
-                end = "SELECT pg_terminate_backend(%s, 2000)"
-                cursor.execute(end if is_postgresql else "KILL %s", [key])
-        except Exception as error:
-            # It ended before, in a test that closes connections itself.
-            if "Unknown thread" not in str(error):
-                raise
+        if wrapper.vendor == "postgresql":
+            key = wrapper.connection.info.backend_pid
+            end = "SELECT pg_terminate_backend(%s, 2000)"
+        else:
+            key, end = wrapper.connection.thread_id(), "KILL %s"
+        with self._lock:
+            if self._own is None:
+                self._own = wrapper.copy("killer")
+                self._own.inc_thread_sharing()
+                self._own.connect()
+            try:
+                with self._own.cursor() as cursor:
+                    cursor.execute(end, [key])
+            except OperationalError as error:
+                # It ended before, in a test that closes connections itself.
+                if "Unknown thread" not in str(error):
+                    raise
 
     def leave(self) -> None:
         if self._own is not None:
             self._own.close()
+
+
+def forget_closed_connections() -> None:
+    """Let the test itself open those again that the request did not use."""
+    for wrapper in connections.all(initialized_only=True):
+        is_open = wrapper.connection is not None and not wrapper.in_atomic_block
+        if is_open and not wrapper.is_usable():
+            wrapper.close()
 
 
 @surround("closed_connections")
@@ -108,7 +118,10 @@ def close_connections(blocker: Any) -> Iterator[None]:
             # the session would fail before the page. The webhook has no session, and
             # sites without CONN_HEALTH_CHECKS.
             close_old_connections()
-        return call(handler, environ)
+        try:
+            return call(handler, environ)
+        finally:
+            forget_closed_connections()
 
     from django_turbosmtp.backends import EmailBackend
 
@@ -116,7 +129,10 @@ def close_connections(blocker: Any) -> Iterator[None]:
 
     def send_messages(backend: Any, messages: Any) -> int:
         killer.close_all()
-        return send(backend, messages)
+        try:
+            return send(backend, messages)
+        finally:
+            forget_closed_connections()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ClientHandler, "__call__", serve)
@@ -132,16 +148,14 @@ def run_pgbouncer(blocker: Any) -> Iterator[None]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     database = connections["default"].settings_dict
-    (folder / "users.txt").write_text(f'"{database["USER"]}" ""\n')
     (folder / "pgbouncer.ini").write_text(
         f"""[databases]
-* = host={database["HOST"]} port={database["PORT"] or 5432}
+* = host={database["HOST"]} port={database["PORT"] or 5432} user={database["USER"]}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-auth_file = {folder}/users.txt
 pool_mode = transaction
 default_pool_size = 5
 """

@@ -389,3 +389,51 @@ class TestCommand:
     def test_no_such_file(self, tmp_path: Any) -> None:
         with pytest.raises(CommandError, match="cannot be read"):
             self.run("import", str(tmp_path / "none"))
+
+
+class TestLetters:
+    """é is not e, and ß not s, to any database."""
+
+    def test_what_looks_alike_is_another_address(
+        self, suppressing: Any, sandbox: Sandbox
+    ) -> None:
+        suppress("josé@x.org")
+        suppress("zoe@x.org")
+        message = new(to=["jose@x.org", "zoe@x.org"])
+        send(message)
+        statuses = message.turbosmtp_status.recipients
+        assert statuses["zoe@x.org"].status == "rejected"
+        assert statuses["jose@x.org"].status == "sent"
+
+    def test_erasing_one_leaves_the_other(
+        self, suppressing: Any, sandbox: Sandbox
+    ) -> None:
+        # turboSMTP takes no such local part: the rows of refused messages have it.
+        for name in ("jose", "josé", "strasse", "straße"):
+            alone = new(to=[f"{name}@x.org"], body="Hello")
+            shared = new(to=[f"{name}@x.org", "all@x.org"], from_email=f"{name}@x.org")
+            send(alone, shared, fail_silently=True)
+        for name in ("jose", "strasse"):
+            call_command("turbosmtp_erase", f"{name}@x.org", no_input=True)
+        kept = Message.objects.order_by("pk").values_list("first_recipient", flat=True)
+        erased = "(erased)"
+        names = [erased, "josé@x.org", "josé@x.org", erased, *["straße@x.org"] * 2]
+        assert list(kept) == names
+        senders = Message.objects.filter(recipient_count=2).order_by("pk")
+        expected = [erased, "josé@x.org", erased, "straße@x.org"]
+        assert [row.from_email for row in senders] == expected
+
+    def test_tags_are_counted_once_each(
+        self, suppressing: Any, sandbox: Sandbox, admin_client: Client
+    ) -> None:
+        for tag in ("Shop", "shop", "café", "cafe"):
+            message: Any = new()
+            message.tags = [tag, f"{tag}2"]
+            send(message)
+        context = admin_client.get("/admin/turbosmtp/message/dashboard/").context
+        [table] = [table for table in context["tables"] if table["name"] == "tags"]
+        totals = {str(row["label"]): row["total"] for row in table["rows"]}
+        tags = ["Shop", "shop", "café", "cafe"]
+        assert totals == {name: 1 for tag in tags for name in (tag, f"{tag}2")}
+        url = "/admin/turbosmtp/message/"
+        assert admin_client.get(url, {"tag": "Shop"}).context["cl"].result_count == 1
