@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
     from django.core.files.storage import Storage
 
+    # Generic for type checkers only.
+    _CharField = models.CharField[str, str]
+else:
+    _CharField = models.CharField
 
 #: Search finds a subject by this many characters of its beginning.
 MAX_SUBJECT_START = 64
@@ -47,7 +51,7 @@ def list_further_tags(tags: Iterable[Any], campaign: str) -> list[str]:
     return list(names)
 
 
-class ExactCharField(models.CharField):  # type: ignore[type-arg]
+class ExactCharField(_CharField):
     """Text that every database compares character by character.
 
     MySQL and MariaDB would take "é" for "e" and "ß" for "s", and "Shop" for "shop". On
@@ -139,6 +143,14 @@ class Message(models.Model):
         default=list,
         blank=True,
         help_text=_("The fields whose text the database could not hold as it was."),
+    )
+    is_unchecked = models.BooleanField(
+        _("suppressed addresses not checked"),
+        default=False,
+        help_text=_(
+            "The suppressed addresses could not be read, so it was sent to all of its"
+            " recipients."
+        ),
     )
 
     class Meta:

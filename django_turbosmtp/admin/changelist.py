@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 #: Read by no column of ours.
-NOT_LISTED = ("headers", "metadata", "why_mime", "altered")
+NOT_LISTED = ("headers", "metadata", "why_mime", "altered", "is_unchecked")
 
 
 class LogChangeList(ChangeList):

@@ -66,7 +66,12 @@ def plan_resend(row: Message, engine: Engine) -> Plan:
     require_resendable(row, engine.settings, engine.guard)
     waiting = _list_waiting(row, engine.guard)
     addresses = {read_mailbox(recipient).addr_spec.lower() for recipient in waiting}
-    if look_up(addresses, engine.settings):
+    suppressed = look_up(addresses, engine.settings)
+    if suppressed is None:
+        raise NotSentAgain(
+            _("The suppressed addresses could not be read. Try again in a minute.")
+        )
+    if suppressed:
         raise NotSentAgain(_("A recipient of it is suppressed by now."))
     return Plan(
         recipients=waiting,

@@ -75,6 +75,8 @@ class Job:
     error: BaseException | None = None
     has_outcome: bool = False
     original: UUID | None = None
+    #: Whether the suppressed addresses could not be looked up.
+    is_unchecked: bool = False
     #: Addresses that are suppressed, in lower case, with the reason of each.
     left_out_for: Mapping[str, str] = field(default_factory=dict)
 

@@ -73,9 +73,10 @@ class Preparer:
             if job.requests and not getattr(job.message, "ignore_suppressions", False)
         ]
         found = look_up({a for job in waiting for a in _list_lower(job)}, self.settings)
-        for job in waiting if found else ():
-            without = found.keys() & _list_lower(job)
-            if without:
+        for job in waiting:
+            if found is None:
+                job.is_unchecked = True
+            elif without := found.keys() & _list_lower(job):
                 self._translate_again(job, {name: found[name] for name in without})
         for job in jobs:
             if job.translation and job.translation.left_out:

@@ -113,6 +113,7 @@ def build_entry(job: Job, settings: Settings, account: str) -> Entry:
         outcome=outcome,
         error=job.error,
         fields=job.requests[0].fields if job.requests else {},
+        is_unchecked=job.is_unchecked,
     )
 
 

@@ -8,9 +8,18 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connections,
+    transaction,
+)
 from django.db.transaction import TransactionManagementError
 
+from django_turbosmtp._lib.text import shorten
 from django_turbosmtp._lib.threads import is_in_event_loop, is_inherited, run_in_thread
 
 if TYPE_CHECKING:
@@ -26,7 +35,11 @@ _View = TypeVar("_View", bound="Callable[..., object]")
 ATTEMPTS = 5
 
 #: Do not try again if the database waited longer than this for a lock (seconds).
-LONGEST_WAIT = 2.0
+LONGEST_WAIT = 1.5
+
+#: MySQL's numbers of errors that name no value: no such table, too many connections,
+#: access denied, no such database, lock wait, deadlock, no server, server gone, lost.
+_WITHOUT_DATA = {1146, 1040, 1045, 1049, 1205, 1213, 2002, 2003, 2006, 2013}
 
 
 def run_statements(
@@ -54,7 +67,7 @@ def exempt_from_atomic_requests(view: _View) -> _View:
 
 def _run(work: Callable[[], _Result], alias: str, attempts: int) -> _Result:
     connection = connections[alias]
-    if connection.in_atomic_block:
+    if connection.in_atomic_block or is_manual(connection):
         if connection.needs_rollback:
             raise TransactionManagementError(
                 "The transaction around the send is broken already."
@@ -74,6 +87,22 @@ def _run(work: Callable[[], _Result], alias: str, attempts: int) -> _Result:
             elif monotonic() - started > LONGEST_WAIT:
                 raise
     raise AssertionError("unreachable")  # pragma: no cover
+
+
+def is_manual(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether the caller commits by hand, because autocommit is off."""
+    is_open = connection.connection is not None
+    return is_open and not connection.autocommit and not connection.in_atomic_block
+
+
+def describe_error(error: Exception) -> str:
+    """Return the text of an error, unless it may repeat the data of a row."""
+    if isinstance(error, (DataError, IntegrityError, InternalError)):
+        return "its text may hold data of the message and is left out."
+    number = error.args[0] if error.args else None
+    if isinstance(number, int) and number not in _WITHOUT_DATA:
+        return f"error {number} of the database."
+    return shorten(str(error).partition("\n")[0])
 
 
 def _is_usable(connection: BaseDatabaseWrapper) -> bool:

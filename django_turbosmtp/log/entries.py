@@ -35,7 +35,8 @@ class Entry:
     """A message before its requests are sent.
 
     ``outcome``: "" if it is about to be sent. ``fields``: the wire fields of its first
-    request, empty if there is no request.
+    request, empty if there is no request. ``is_unchecked``: the suppressed addresses
+    could not be looked up.
     """
 
     id: UUID
@@ -51,6 +52,7 @@ class Entry:
     outcome: str = ""
     error: BaseException | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    is_unchecked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,7 @@ def build_rows(
         error=describe_error(entry.error, width),
         error_class=name_class(entry.error),
         altered=clean.altered,
+        is_unchecked=entry.is_unchecked,
     )
     rows = Rows(message=row, recipients=_build_recipients(entry, row, clean))
     rows.tags = [

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.conf import settings as django_settings
-from django.db import connections, transaction
 from django.utils.crypto import salted_hmac
 
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.secrets import list_hash_keys
 from django_turbosmtp.conf.log import choose_log_database, has_log
-from django_turbosmtp.log.connection import run_statements
+from django_turbosmtp.log.connection import describe_error, run_statements
+from django_turbosmtp.log.locks import begin
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -30,10 +30,11 @@ logger = get_logger("django_turbosmtp.log")
 _VALUES = 800
 
 
-def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
+def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str] | None:
     """Return those of ``addresses``, in lower case, that are suppressed, and why.
 
-    An empty dict if SUPPRESS is False, the app not installed, or the database fails.
+    An empty dict if SUPPRESS is False or the app not installed; None, and the error is
+    logged, if the database fails.
     """
     if not (settings.suppress and addresses and has_log()):
         return {}
@@ -42,12 +43,14 @@ def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str]:
         return run_statements(lambda: dict(_find(sorted(addresses), alias)), alias)
     except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
         raise_interrupt(error)
-        logger.error(  # noqa: TRY400 - its text may hold addresses
-            "Suppressed addresses could not be looked up, and are written to: %s."
-            " (If the tables are missing: manage.py migrate)",
+        logger.error(  # noqa: TRY400 - a traceback may hold addresses
+            "The suppressed addresses could not be looked up, so the mail is sent to"
+            " all of its recipients. %s: %s"
+            " (If the log's tables are missing: manage.py migrate)",
             type(error).__name__,
+            describe_error(error),
         )
-        return {}
+        return None
 
 
 def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
@@ -61,11 +64,8 @@ def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
         part = {address: address for address in addresses[start : start + chunk]}
         part |= {_hash(a, key): a for key in keys for a in list(part.values())}
         matching = rows.filter(address__in=part).values_list("address", "reason")
-        if connections[alias].in_atomic_block:
-            # An error must not break the caller's transaction.
-            with transaction.atomic(using=alias):
-                pairs = list(matching)
-        else:
+        # An error must not break the caller's transaction.
+        with begin(alias):
             pairs = list(matching)
         # A database may compare less exactly than Python, in tables of its own making.
         yield from ((part[found], reason) for found, reason in pairs if found in part)

@@ -5,24 +5,23 @@ Whatever fails here is logged and goes no further: the mail is sent without its 
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import (
     DatabaseError,
     DataError,
     IntegrityError,
-    InternalError,
     connections,
     transaction,
 )
 
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
-from django_turbosmtp._lib.text import shorten
 from django_turbosmtp.conf.log import choose_log_database, has_log
 from django_turbosmtp.conf.webhook import has_webhook
-from django_turbosmtp.log.connection import run_statements
+from django_turbosmtp.log.connection import describe_error, is_manual, run_statements
+from django_turbosmtp.log.locks import begin
 from django_turbosmtp.log.storable import WIDTHS, is_about_text
 
 if TYPE_CHECKING:
@@ -41,10 +40,6 @@ MAX_REFUSED_IN_A_ROW = 5
 
 #: Write at most this many times. The caller waits meanwhile.
 _ATTEMPTS = 2
-
-#: MySQL's numbers of errors that name no value: no such table, too many connections,
-#: access denied, no such database, lock wait, deadlock, no server, server gone, lost.
-_WITHOUT_DATA = {1146, 1040, 1045, 1049, 1205, 1213, 2002, 2003, 2006, 2013}
 
 
 def open_log(
@@ -126,7 +121,7 @@ class LogWriter:
             )
             for entry in entries
         ]
-        with transaction.atomic(using=self._alias):
+        with begin(self._alias):
             if self._settings.log_attachments:
                 files.store_files([r for r in built if r.stores_body], self._alias)
             statements.insert_rows(built, self._alias)
@@ -138,16 +133,8 @@ class LogWriter:
         failure = self._insert_missing(outcomes)
         there = [c for c in outcomes if c.entry.id in self._written]
         storing = [c for c in there if self._written[c.entry.id]]
-        plain = len(there) == 1 and not (
-            there[0].payload or there[0].history or there[0].drops_payload
-        )
-        if plain and not connections[self._alias].in_atomic_block:
-            # In no transaction, which is two statements less: both may be done again,
-            # and the message says last that all is written.
-            statements.update_recipients(there, self._alias)
-            statements.update_messages(there, self._alias, self._width)
-        elif there:
-            with transaction.atomic(using=self._alias):
+        if there:
+            with begin(self._alias):
                 statements.update_messages(there, self._alias, self._width)
                 statements.update_recipients(there, self._alias)
                 statements.insert_payloads(storing, self._alias)
@@ -158,11 +145,12 @@ class LogWriter:
         if join and there and (self._settings.webhook_secret or has_webhook()):
             mids = {result.mid for c in there for result in c.results if result.mid}
             references = {c.entry.attributes.reference_id for c in there if not c.mid}
-            transaction.on_commit(
-                lambda: join(sorted(mids), sorted(references), self._alias),
-                self._alias,
-                robust=True,
-            )
+            work = partial(join, sorted(mids), sorted(references), self._alias)
+            if is_manual(connections[self._alias]):
+                # Django cannot call it after a commit that it does not make.
+                work()
+            else:
+                transaction.on_commit(work, self._alias, robust=True)
         if failure is not None:
             raise failure
 
@@ -210,16 +198,6 @@ class LogWriter:
         return is_about_text(error) and self._width != WIDTHS[-1]
 
 
-def _describe(error: Exception) -> str:
-    """Return what an error says, where that cannot repeat the data of a row."""
-    if isinstance(error, (DataError, IntegrityError, InternalError)):
-        return "its text may hold data of the message and is left out."
-    number = error.args[0] if error.args else None
-    if isinstance(number, int) and number not in _WITHOUT_DATA:
-        return f"error {number} of the database."
-    return shorten(str(error).partition("\n")[0])
-
-
 def stores_body(message: Any) -> bool:
     """Tell whether the message lets its body be stored (``email.log_body``)."""
     return getattr(message, "log_body", True) is not False
@@ -232,5 +210,5 @@ def report_failure(error: Exception, when: str) -> None:
         " (If the log's tables are missing: manage.py migrate)",
         when,
         type(error).__name__,
-        _describe(error),
+        describe_error(error),
     )

@@ -82,6 +82,7 @@ class Migration(migrations.Migration):
                 ('error', models.TextField(blank=True, verbose_name='error')),
                 ('error_class', models.CharField(blank=True, max_length=100, verbose_name='kind of error')),
                 ('altered', models.JSONField(blank=True, default=list, help_text='The fields whose text the database could not hold as it was.', verbose_name='altered')),
+                ('is_unchecked', models.BooleanField(default=False, help_text='The suppressed addresses could not be read, so it was sent to all of its recipients.', verbose_name='suppressed addresses not checked')),
             ],
             options={
                 'verbose_name': 'message',

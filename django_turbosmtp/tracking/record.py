@@ -11,13 +11,14 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError
 from django.utils import timezone
 
 from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp._lib.versions import uuid7
 from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.inserts import insert_new
+from django_turbosmtp.log.locks import begin, lock_messages
 from django_turbosmtp.log.storable import WIDTHS, Cleaner, is_about_text
 from django_turbosmtp.log.suppressions import add_suppressions
 from django_turbosmtp.models import Event, Message, Suppression, Unmatched
@@ -25,7 +26,6 @@ from django_turbosmtp.statuses import Reason
 from django_turbosmtp.tracking.events import read_event
 from django_turbosmtp.tracking.matching import Match, ReceivedEvent, match_events
 from django_turbosmtp.tracking.settling import apply_events
-from django_turbosmtp.tracking.statements import Statements
 
 if TYPE_CHECKING:
     import datetime
@@ -139,7 +139,7 @@ def _record(
 
 def _store(received: Sequence[ReceivedEvent], cleaner: Cleaner, alias: str) -> _Stored:
     matches = match_events(received, alias)
-    with transaction.atomic(using=alias):
+    with begin(alias):
         _lock(matches, alias)
         stored = _insert(matches, cleaner, alias)
         apply_events(stored.new, alias)
@@ -150,7 +150,7 @@ def _store(received: Sequence[ReceivedEvent], cleaner: Cleaner, alias: str) -> _
 def _lock(matches: Sequence[Match], alias: str) -> None:
     keys = {match.message_id for match in matches if match.message_id}
     if keys:
-        Statements(alias).lock_messages(keys)
+        lock_messages(Message.objects.using(alias).filter(pk__in=keys))
 
 
 def _insert(matches: list[Match], cleaner: Cleaner, alias: str) -> _Stored:
@@ -259,7 +259,7 @@ def _find_waiting(
 
 def _join(matches: Sequence[Match], alias: str) -> None:
     def work() -> None:
-        with transaction.atomic(using=alias):
+        with begin(alias):
             _lock(matches, alias)
             for match in matches:
                 # Whoever deletes it joins it: another process may be at it.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def apply_events(matches: Sequence[Match], alias: str) -> None:
     """Change recipients and messages as these events report.
 
-    In a transaction that has locked the messages (see `Statements.lock_messages`).
+    In a transaction that has locked the messages (see `log.locks.lock_messages`).
     """
     raised = _choose_statuses(matches)
     settling = [match for match in matches if match.settles]

@@ -67,22 +67,6 @@ class Statements:
         field: Any = Message._meta.pk
         return [field.get_db_prep_value(key, self._connection) for key in keys]
 
-    def lock_messages(self, keys: Collection[UUID]) -> None:
-        """Let other processes wait that are at the same messages.
-
-        In one order, so that two wait for each other, and not both. SQLite has one
-        writer, and waits anyway.
-        """
-        if not self._connection.features.has_select_for_update:
-            return
-        ids = self._write_keys(keys)
-        sql = (
-            f"SELECT id FROM {self._message} WHERE id IN ({_places(ids)})"  # noqa: S608
-            " ORDER BY id FOR UPDATE"
-        )
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql, ids)
-
     def raise_recipients(self, keys: Sequence[int], status: Status) -> None:
         """Raise recipients to a status, those alone that stand below it."""
         lower = list_lower(status)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections, transaction
 from django.utils import timezone
 
+from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import RecipientsRefused
 from django_turbosmtp.log.connection import run_statements
+from django_turbosmtp.log.locks import MAX_LOCK_WAIT, begin
 from django_turbosmtp.models import Event, Message, Suppression
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.posting import build, send, tell
@@ -104,3 +109,102 @@ def test_an_aborted_transaction_is_tried_again(db: Any) -> None:
     with pytest.raises(OperationalError, match="deadlock"):
         run_statements(work, WORLD.alias, attempts=2)
     assert len(calls) == 2
+
+
+class TestLocks:
+    """A migration holds a lock on the tables of the log, and mail does not wait."""
+
+    @pytest.fixture
+    def hold(self) -> Iterator[Callable[..., None]]:
+        """Locks tables until the end of the test, by a connection of its own."""
+        own = connections[WORLD.alias].copy("holder")
+
+        def work(*tables: str) -> None:
+            statements = {
+                "postgresql": [
+                    "BEGIN",
+                    *(f"LOCK TABLE turbosmtp_{t}" for t in tables),
+                ],
+                "mysql": [
+                    "LOCK TABLES " + ", ".join(f"turbosmtp_{t} WRITE" for t in tables)
+                ],
+                "sqlite": ["BEGIN EXCLUSIVE"],
+            }
+            with own.cursor() as cursor:
+                for statement in statements[connection.vendor]:
+                    cursor.execute(statement)
+
+        yield work
+        own.close()
+
+    @pytest.mark.parametrize("table", ["message", "suppression"])
+    def test_mail_goes_without_its_row(
+        self,
+        table: str,
+        hold: Callable[..., None],
+        logged: Any,
+        sandbox: Sandbox,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        connection.ensure_connection()
+        if connection.vendor == "sqlite":
+            connection.cursor().execute("PRAGMA busy_timeout = 300")
+        hold(table)
+        began = time.monotonic()
+        assert EmailBackend().send_messages([new()]) == 1
+        assert time.monotonic() - began < 3 * MAX_LOCK_WAIT + 2
+        assert sandbox.total_accepted == 1
+        assert re.search("lock", caplog.text, re.IGNORECASE)
+        if connection.vendor != "sqlite" and table == "suppression":
+            assert Message.objects.get().is_unchecked
+
+    def test_a_connection_has_its_own_limits_afterwards(
+        self, logged: Any, sandbox: Sandbox
+    ) -> None:
+        def read() -> Any:
+            sql = {
+                "postgresql": "SHOW lock_timeout",
+                "mysql": "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
+                "sqlite": "PRAGMA busy_timeout",
+            }[connection.vendor]
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchone()
+
+        before = read()
+        send(new())
+        assert read() == before
+        with transaction.atomic(using=WORLD.alias):
+            if connection.vendor == "postgresql":
+                connection.cursor().execute("SET LOCAL lock_timeout = '7s'")
+            inside = read()
+            send(new())
+            with suppress(DatabaseError), begin(WORLD.alias):
+                connection.cursor().execute("SELECT no_such_column")
+            assert read() == inside
+        assert read() == before
+        assert Message.objects.filter(outcome="accepted").count() == 2
+
+
+class TestByHand:
+    """The site has autocommit off, and commits itself."""
+
+    @pytest.fixture(autouse=True)
+    def _by_hand(self, tracked: Any) -> Iterator[None]:
+        transaction.set_autocommit(False, using=WORLD.alias)
+        yield
+        transaction.rollback(using=WORLD.alias)
+        transaction.set_autocommit(True, using=WORLD.alias)
+
+    @pytest.mark.except_in("closed_connections", reason="the transaction would be lost")
+    def test_the_rows_are_the_site_s_to_commit(
+        self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        send(new())
+        transaction.commit(using=WORLD.alias)
+        send(new())
+        transaction.rollback(using=WORLD.alias)
+        # SQLite commits as it releases the outermost savepoint.
+        commits = connection.vendor == "sqlite"
+        assert Message.objects.filter(outcome="accepted").count() == 1 + commits
+        assert "could not be written" not in caplog.text

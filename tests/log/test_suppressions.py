@@ -176,7 +176,11 @@ def test_in_an_event_loop(suppressing: Any, sandbox: Sandbox, caplog: Any) -> No
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_look_up_that_fails_stops_no_mail(
-    inside: bool, suppressing: Any, sandbox: Sandbox, caplog: Any
+    inside: bool,
+    suppressing: Any,
+    sandbox: Sandbox,
+    caplog: Any,
+    admin_client: Client,
 ) -> None:
     suppress("a@x.org")
 
@@ -192,9 +196,12 @@ def test_a_look_up_that_fails_stops_no_mail(
                 assert send(new(to=["a@x.org"])) == 1
         else:
             assert send(new(to=["a@x.org"])) == 1
-    assert "could not be looked up, and are written to" in caplog.text
+    assert "so the mail is sent to all of its recipients" in caplog.text
     assert "a@x.org" not in caplog.text
-    assert Message.objects.get().status == "sent"
+    row = Message.objects.get()
+    assert (row.status, row.is_unchecked) == ("sent", True)
+    page = admin_client.get(f"/admin/turbosmtp/message/{row.pk}/change/")
+    assert "The suppressed addresses could not be read" in page.text
 
 
 class TestEvents:

@@ -170,11 +170,12 @@ def test_a_database_that_knows_fewer_letters(tracked: Any, sandbox: Sandbox) -> 
     face = "?" if fewer else "😀"
     assert statuses(row) == ["bounced"]
     assert Event.objects.get(event_type="bounced").answer == f"550 5.1.1 é{face}"
-    assert Unmatched.objects.get().reference_id == f"é{face}"
+    # What is compared has a charset of its own.
+    assert Unmatched.objects.get().reference_id == "é😀"
     notes = Suppression.objects.order_by("since").values_list("address", "note")
     assert list(notes) == [
         ("jane@x.org", f"550 5.1.1 é{face}"),
-        (f"{face}@x.org", ""),
+        ("😀@x.org", ""),
     ]
 
 
