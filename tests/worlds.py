@@ -152,7 +152,7 @@ class OwnDatabaseRouter:
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
         is_of_log = model._meta.app_label == "turbosmtp"
-        return WORLD.alias if is_of_log and _is_asked_by_a_test() else None
+        return WORLD.alias if is_of_log and is_asked_by_a_test() else None
 
     db_for_write = db_for_read
 
@@ -180,7 +180,7 @@ _TESTS = Path(__file__).parent
 _SITE = ("/django/core/handlers/", "/django_turbosmtp/")
 
 
-def _is_asked_by_a_test() -> bool:
+def is_asked_by_a_test() -> bool:
     """Return whether a test evaluates the query: no view and no code of the package."""
     frame = sys._getframe(2)
     while frame is not None:

@@ -23,6 +23,7 @@ from django_turbosmtp.admin.sentences import (
     describe_left_out,
 )
 from django_turbosmtp.admin.show import show_labels, show_status, show_time
+from django_turbosmtp.log.querysets import read_related
 from django_turbosmtp.models import Attachment, Attempt, Content, Recipient
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
     Of several recipients each has a link to the events of her own.
     """
     alone = message.recipient_count == 1 or not getattr(message, "has_events", True)
-    rows: QuerySet[Recipient] = message.recipients.order_by("position")
+    rows: QuerySet[Recipient] = read_related(message.recipients).order_by("position")
     pages = Paginator(range(message.recipient_count), RECIPIENTS)
     page = pages.get_page(page).number
     start = (page - 1) * RECIPIENTS
@@ -83,7 +84,7 @@ def describe_history(message: Message, *, may_read: bool) -> list[dict[str, Any]
     """Return the attempts, in plain words and with what came back."""
     rows: Iterable[Attempt] = ()
     if getattr(message, "has_attempts", True):
-        rows = message.tries.order_by("position")
+        rows = read_related(message.tries).order_by("position")
     found = [
         {
             "words": describe_attempt(row),
@@ -147,7 +148,7 @@ def describe_content(
 
 def describe_attachments(message: Message, reader: Reader) -> list[dict[str, Any]]:
     """Return the attachments, with a link where the bytes are kept."""
-    rows: QuerySet[Attachment] = message.attachments.order_by("position")
+    rows: QuerySet[Attachment] = read_related(message.attachments).order_by("position")
     return [
         {
             "name": row.name,
@@ -166,7 +167,7 @@ def describe_resends(message: Message) -> list[dict[str, Any]]:
     """Return the messages that repeat this one, the newest first."""
     if not getattr(message, "has_resends", True):
         return []
-    found: Any = message.resends.select_related("message").order_by()[:20]
+    found: Any = read_related(message.resends).select_related("message").order_by()[:20]
     rows = sorted(
         (link.message for link in found), key=lambda row: row.created_at, reverse=True
     )

@@ -7,18 +7,20 @@ import email.message
 import email.policy
 import json
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.times import make_aware
-from django_turbosmtp.log.querysets import read_payload
+from django_turbosmtp.log.querysets import read_payload, read_related
 from django_turbosmtp.models import Attachment, Content, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from django.db.models import QuerySet
 
@@ -78,6 +80,13 @@ def write_csv(queryset: QuerySet[Message]) -> Iterator[str]:
     yield writer.writerow(COLUMNS)
     for row in _read_in_parts(queryset):
         yield writer.writerow([_write_cell(value) for value in row])
+
+
+async def iterate_in_thread(lines: Iterator[str]) -> AsyncIterator[str]:
+    """Yield the same, `_CHUNK` lines at a time, each read where queries are allowed."""
+    read = sync_to_async(lambda: "".join(islice(lines, _CHUNK)))
+    while part := await read():
+        yield part
 
 
 def _read_in_parts(queryset: QuerySet[Message]) -> Iterator[tuple[Any, ...]]:
@@ -140,7 +149,7 @@ def build_eml(message: Message) -> bytes | None:
         built.set_content(content.html, subtype="html")
     missing = [
         attachment.name or attachment.type
-        for attachment in message.attachments.select_related("stored")
+        for attachment in read_related(message.attachments).select_related("stored")
         if not _attach(built, attachment)
     ]
     note = _("Built from the log; not byte for byte what was sent.")
@@ -159,7 +168,7 @@ def _read_mime(message: Message) -> bytes | None:
 
 def _add_headers(built: email.message.EmailMessage, message: Message) -> None:
     lists: dict[str, list[str]] = {"to": [], "cc": [], "bcc": []}
-    for recipient in message.recipients.order_by("position"):
+    for recipient in read_related(message.recipients).order_by("position"):
         lists[recipient.kind].append(recipient.shown or recipient.address)
     headers = {
         "From": message.from_email,

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.handlers.asgi import ASGIRequest
 from django.http import (
     FileResponse,
     Http404,
@@ -23,10 +24,10 @@ from django.utils.translation import gettext as _
 from django_turbosmtp._lib.versions import MODERN_ADMIN
 from django_turbosmtp.admin.dashboard import describe_period, is_open
 from django_turbosmtp.admin.detail import Reader
-from django_turbosmtp.admin.export import build_eml, write_csv
+from django_turbosmtp.admin.export import build_eml, iterate_in_thread, write_csv
 from django_turbosmtp.admin.people import describe_person
 from django_turbosmtp.admin.preview import build_preview, show_own_pictures
-from django_turbosmtp.log.querysets import add_relations, lacks_events
+from django_turbosmtp.log.querysets import add_relations, lacks_events, read_related
 from django_turbosmtp.models import Content, Message
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class ReadingPages(_Base):
     ) -> HttpResponseBase:
         """Hand out the kept bytes of an attachment, as a file to save."""
         message = self._find(request, pk, "view_message_body")
-        attachments = message.attachments.select_related("stored")
+        attachments = read_related(message.attachments).select_related("stored")
         attachment = get_object_or_404(attachments, position=position)
         if attachment.stored is None:
             raise Http404(_("The bytes of this attachment were not kept."))
@@ -126,8 +127,12 @@ class ReadingPages(_Base):
             found = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self._build_url("changelist"))
+        lines = write_csv(found)
+        # A server of ASGI would take all lines of a plain iterator before it sends one.
+        is_async = isinstance(request, ASGIRequest)
         response = StreamingHttpResponse(
-            write_csv(found), content_type="text/csv; charset=utf-8"
+            iterate_in_thread(lines) if is_async else lines,
+            content_type="text/csv; charset=utf-8",
         )
         response["Content-Disposition"] = 'attachment; filename="messages.csv"'
         response["X-Content-Type-Options"] = "nosniff"

@@ -11,6 +11,7 @@ from django.http import HttpResponse
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp.log.querysets import read_related
 from django_turbosmtp.payload.inline import replace_references
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ def show_own_pictures(html: str, message: Message) -> str:
     """
     if "cid:" not in html.lower():
         return html
-    rows = message.attachments.exclude(content_id="").select_related("stored")
+    rows = (
+        read_related(message.attachments)
+        .exclude(content_id="")
+        .select_related("stored")
+    )
     pictures = {row.content_id: row for row in rows.order_by("-position")}
     urls: dict[str, str | None] = {}
     left = _MAX_PICTURES

@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from django_turbosmtp.admin.sentences import describe_event
 from django_turbosmtp.admin.show import show_status, show_time
+from django_turbosmtp.log.querysets import read_related
 from django_turbosmtp.models import Event
 from django_turbosmtp.payload.addresses import normalize_address
 from django_turbosmtp.statuses import Status
@@ -33,7 +34,7 @@ def describe_events(
 
     ``address``: of one recipient, for hers alone.
     """
-    rows = message.events.order_by("-occurred_at", "-id")
+    rows = read_related(message.events).order_by("-occurred_at", "-id")
     address = normalize_address(address)
     if address:
         rows = rows.filter(address=address)

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.times import measure_age
 from django_turbosmtp.delivery.stored import are_blind_copies, read_mailbox
-from django_turbosmtp.log.querysets import STUCK
+from django_turbosmtp.log.querysets import STUCK, read_related
 from django_turbosmtp.log.suppressions import look_up
 from django_turbosmtp.statuses import Outcome, Status
 
@@ -86,7 +86,11 @@ def plan_resend(row: Message, engine: Engine) -> Plan:
 def _list_waiting(row: Message, guard: Guard | None) -> list[Recipient]:
     """Return the recipients that do not have the message; raise `NotSentAgain`."""
     # Those that were left out stay left out.
-    rows = row.recipients.exclude(status=Status.REJECTED).order_by("position")
+    rows = (
+        read_related(row.recipients)
+        .exclude(status=Status.REJECTED)
+        .order_by("position")
+    )
     recipients: list[Recipient] = list(rows)
     waiting = [r for r in recipients if not Status(r.status).is_at_turbosmtp]
     if not waiting:
@@ -105,7 +109,9 @@ def _has_payload(row: Any) -> bool:
     Known already if the row is of `log.querysets.add_relations`.
     """
     found = getattr(row, "has_payload", None)
-    return bool(row.payload.order_by().exists() if found is None else found)
+    return bool(
+        read_related(row.payload).order_by().exists() if found is None else found
+    )
 
 
 def _is_under_way(row: Message) -> bool:
@@ -124,7 +130,7 @@ def _explain_no_payload(message: Message) -> str:
             "Not possible: turboSMTP accepted it. The whole of a message is kept only"
             " where that is not so."
         )
-    if message.resends.order_by().exists():
+    if read_related(message.resends).order_by().exists():
         return _("It has been sent again already.")
     if message.outcome in {Outcome.CANCELLED, Outcome.SUPPRESSED}:
         return _("Not possible: there was nothing to send.")

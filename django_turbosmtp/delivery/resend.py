@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.delivery.decision import NotSentAgain, plan_resend
 from django_turbosmtp.delivery.stored import build_job
+from django_turbosmtp.log.locks import lock_messages
 from django_turbosmtp.log.querysets import read_payload
-from django_turbosmtp.models import Payload, Resend
+from django_turbosmtp.models import Message, Payload, Resend
 
 if TYPE_CHECKING:
     from django_turbosmtp.delivery.engine import Engine
     from django_turbosmtp.delivery.jobs import Job
-    from django_turbosmtp.models import Message
 
 
 def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -> Job:
@@ -30,20 +31,26 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
     until it is accepted. ``allow_other_account``: the user agreed to send it through
     another account. Raise `NotSentAgain` if nothing was sent.
     """
-    plan = plan_resend(row, engine)
-    if plan.is_other_account and not allow_other_account:
-        raise NotSentAgain(describe_other_account(row))
-    payload = read_payload(row)
-    if not payload:
-        raise NotSentAgain(_("It has been sent again already."))
-    job = build_job(row, payload, plan.recipients)
-    alias = row._state.db
+    alias = choose_log_database()
+    messages = Message.objects.using(alias).filter(pk=row.pk)
     # Durable: what is not committed must not leave.
     with transaction.atomic(using=alias, durable=True):
+        # First: no event may settle a recipient between the plan and the commit.
+        lock_messages(messages)
+        found = messages.first()
+        if found is None:
+            raise NotSentAgain(_("It is no longer in the log."))
+        plan = plan_resend(found, engine)
+        if plan.is_other_account and not allow_other_account:
+            raise NotSentAgain(describe_other_account(found))
+        payload = read_payload(found)
+        if not payload:
+            raise NotSentAgain(_("It has been sent again already."))
+        job = build_job(found, payload, plan.recipients)
         engine.recorder.write_rows([job])
         if not engine.recorder.has_written(job):
             raise NotSentAgain(_("The log could not be written."))
-        Resend.objects.using(alias).create(message_id=job.id, original=row)
+        Resend.objects.using(alias).create(message_id=job.id, original=found)
         pieces = Payload.objects.using(alias).filter(message=row.pk)
         if not pieces.update(message=job.id):
             raise NotSentAgain(_("It has been sent again already."))

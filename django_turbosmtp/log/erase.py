@@ -9,10 +9,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, TextField
+from django.db.models import Exists, OuterRef, Prefetch, Q, TextField
 from django.db.models.functions import Cast
 
 from django_turbosmtp.log.files import remove_unused_files
+from django_turbosmtp.log.querysets import read_related
 from django_turbosmtp.log.suppressions import forget_address
 from django_turbosmtp.models import (
     Attachment,
@@ -113,7 +114,11 @@ def describe_messages(address: str, alias: str) -> Iterator[dict[str, Any]]:
     address = normalize_address(address)
     for ids in _chunk(find_messages(address, alias)):
         messages = Message.objects.using(alias).filter(pk__in=ids).order_by("pk")
-        for message in messages.prefetch_related("recipients", "attachments"):
+        related = (
+            Prefetch("recipients", Recipient.objects.using(alias)),
+            Prefetch("attachments", Attachment.objects.using(alias)),
+        )
+        for message in messages.prefetch_related(*related):
             yield _describe(message, address)
 
 
@@ -188,12 +193,16 @@ def _describe(message: Message, address: str) -> dict[str, Any]:
         ],
         # Of others too, where they got the same message.
         "attempts": list(
-            message.tries.values("began_at", "status_code", "error", "answer")
+            read_related(message.tries).values(
+                "began_at", "status_code", "error", "answer"
+            )
         )
         if hers and message.recipient_count == 1
         else [],
         "events": list(
-            message.events.filter(address=address).values(
+            read_related(message.events)
+            .filter(address=address)
+            .values(
                 "occurred_at", "event_type", "answer", "user_agent", "click_url", "raw"
             )
         ),

@@ -9,10 +9,10 @@ one is taken is decided by counting the matches, up to `FEW`.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections
-from django.db.models import BooleanField, Exists, OuterRef, Q, Value
+from django.db.models import BooleanField, Exists, Model, OuterRef, Q, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     import datetime
     from collections.abc import Sequence
 
-    from django.db.models import QuerySet
+    from django.db.models import Manager, QuerySet
+
+_Row = TypeVar("_Row", bound=Model)
 
 #: Take the way by their own index to at most this many matches.
 FEW = 10_000
@@ -182,6 +184,15 @@ def _starts_with(field: str, prefix: str, alias: str) -> Q:
         return Q(**{f"{field}__gte": prefix, f"{field}__lt": prefix + "\U0010ffff"})
     lookup = "istartswith" if vendor == "mysql" else "startswith"
     return Q(**{f"{field}__{lookup}": prefix})
+
+
+def read_related(manager: Manager[_Row]) -> QuerySet[_Row]:
+    """Return the rows of a related manager, from the database of its instance.
+
+    The manager itself asks the router, which may name a replica.
+    """
+    instance: Any = manager.instance  # type: ignore[attr-defined]
+    return manager.db_manager(instance._state.db).all()
 
 
 def read_payload(message: Message) -> bytes:

@@ -17,6 +17,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.db import OperationalError, close_old_connections, connections
+from django.db.backends.signals import connection_created
 from django.db.transaction import atomic
 from django.test.client import AsyncClientHandler, ClientHandler, FakePayload
 from django.test.utils import CaptureQueriesContext
@@ -139,6 +140,26 @@ def close_connections(blocker: Any) -> Iterator[None]:
         patch.setattr(EmailBackend, "send_messages", send_messages)
         yield
     killer.leave()
+
+
+@surround("replica")
+def forbid_reading_the_log(blocker: Any) -> Iterator[None]:
+    """Let the package read nothing of the log from the replica, which lags behind."""
+
+    def check(execute: Any, sql: str, *arguments: Any) -> Any:
+        if "turbosmtp_" in sql and not worlds.is_asked_by_a_test():
+            raise AssertionError(f"The package reads from the replica: {sql}")
+        return execute(sql, *arguments)
+
+    def watch(connection: Any, **_: Any) -> None:
+        if connection.alias == "replica" and check not in connection.execute_wrappers:
+            connection.execute_wrappers.append(check)
+
+    connection_created.connect(watch)
+    with blocker.unblock():
+        connections["replica"].close()
+    yield
+    connection_created.disconnect(watch)
 
 
 @surround("pgbouncer")

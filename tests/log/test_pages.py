@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import email
 import email.policy
@@ -14,6 +15,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.core.handlers.asgi import ASGIHandler
+from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -342,3 +346,45 @@ def test_a_test_mail_takes_permission(logged: Any, sandbox: Sandbox, user: Any) 
         assert client.post(f"{LIST}test/", data).status_code == 403
     assert not sandbox.messages
     assert "test/" not in user("view_message").get(LIST).content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_csv_leaves_as_it_is_read_under_asgi(admin_client: Client) -> None:
+    """The first lines leave before the last ones are read."""
+    Message.objects.bulk_create(
+        Message(
+            created_at=timezone.now(), status="sent", reference_id=str(n), api_version=2
+        )
+        for n in range(2500)
+    )
+    cookie = "; ".join(f"{name}={m.value}" for name, m in admin_client.cookies.items())
+    sent: list[tuple[int, int]] = []
+
+    events = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        for event in events:
+            return event
+        # The client stays; the handler cancels this at the end.
+        return await asyncio.get_running_loop().create_future()
+
+    # The connection of this thread: the event loop has another thread.
+    with CaptureQueriesContext(connections[WORLD.alias]) as captured:
+
+        async def take(event: dict[str, Any]) -> None:
+            reads = [q for q in captured.captured_queries if "LIMIT" in q["sql"]]
+            sent.append((event.get("body", b"").count(b"\r\n"), len(reads)))
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": f"{LIST}export/",
+            "query_string": b"",
+            "headers": [(b"host", b"testserver"), (b"cookie", cookie.encode())],
+        }
+
+        async_to_sync(ASGIHandler())(scope, receive, take)
+    lines = [lines for lines, _ in sent if lines]
+    assert sum(lines) == 2501
+    reads = [reads for lines, reads in sent if lines]
+    assert reads[0] < reads[-1]

@@ -15,17 +15,18 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.backends import EmailBackend, find_backend
 from django_turbosmtp.conf.accounts import FINGERPRINT_LENGTH
-from django_turbosmtp.delivery.decision import NotSentAgain
+from django_turbosmtp.delivery.decision import NotSentAgain, plan_resend
 from django_turbosmtp.delivery.resend import resend as resend_row
 from django_turbosmtp.models import Attachment, Message, Payload, Recipient
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import post_send
+from tests.log.posting import SECRET
 from tests.log.test_detail import read, send
 from tests.messages import MESSAGES, new
 from tests.serving import say
-from tests.worlds import connection
+from tests.worlds import WORLD, connection
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
 
@@ -516,3 +517,32 @@ def test_in_the_sandbox(logged: Any, sandbox: Sandbox, admin_client: Client) -> 
     row = send(new(subject="Order"))
     again, _ = resend(admin_client, row)
     assert [message.mid for message in sandbox.messages] == [again.mid]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_that_arrives_before_the_lock_is_heeded(
+    wire: Any, settings: Any, admin_client: Client
+) -> None:
+    """The page showed both; meanwhile, one of them has it."""
+    settings.TURBOSMTP |= {"WEBHOOK_SECRET": SECRET}
+    row = send(new(to=[], bcc=["a@x.org", "b@x.org"]))
+    stale = Message.objects.get(pk=row.pk)
+    engine = find_backend(row.mailer).build_engine()
+    planned = plan_resend(Message.objects.using(WORLD.alias).get(), engine).recipients
+    assert len(planned) == 2
+    recipients = Recipient.objects.using(WORLD.alias).filter(message=row.pk)
+    recipients.filter(address="a@x.org").update(status="delivered", mid="77")
+    wire.seen.clear()
+    wire.answer = ACCEPT
+    resend_row(stale, engine)
+    assert [json.loads(body)["to"] for _, _, body in wire.seen] == ["b@x.org"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_pruned_meanwhile_is_not_sent(wire: Any) -> None:
+    row = send(new())
+    engine = find_backend(row.mailer).build_engine()
+    Message.objects.all().delete()
+    with pytest.raises(NotSentAgain, match="no longer in the log"):
+        resend_row(row, engine)
+    assert len(wire.seen) == 1

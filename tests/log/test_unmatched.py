@@ -55,7 +55,9 @@ def test_joined_when_the_row_is_committed(
         row_id, reference = row.pk, row.reference_id
         Event.objects.bulk_create([build_unmatched(event)])
         Unmatched.objects.create(
-            event=Event.objects.get(), mid=mid, reference_id=reference
+            event=Event.objects.using(WORLD.alias).get(),
+            mid=mid,
+            reference_id=reference,
         )
     row = Message.objects.get(pk=row_id)
     assert (row.status, statuses(row)) == ("bounced", ["bounced"])
