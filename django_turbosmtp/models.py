@@ -464,6 +464,8 @@ class StoredFile(models.Model):
     sha256 = models.CharField("SHA-256", max_length=64, primary_key=True)
     size = models.PositiveBigIntegerField(_("size"))
     file = models.FileField(_("file"), storage=choose_storage, max_length=255)
+    #: Its bytes may be gone: save them again before it is used.
+    being_removed = models.BooleanField(default=False, editable=False)
 
     class Meta:
         verbose_name = _("stored file")

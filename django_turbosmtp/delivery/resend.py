@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.delivery.decision import NotSentAgain, plan_resend
 from django_turbosmtp.delivery.stored import build_job
-from django_turbosmtp.log.locks import lock_messages
+from django_turbosmtp.log.locks import begin, lock_messages
 from django_turbosmtp.log.querysets import read_payload
 from django_turbosmtp.models import Message, Payload, Resend
 
@@ -34,7 +34,7 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
     alias = choose_log_database()
     messages = Message.objects.using(alias).filter(pk=row.pk)
     # Durable: what is not committed must not leave.
-    with transaction.atomic(using=alias, durable=True):
+    with transaction.atomic(using=alias, durable=True), begin(alias, limits_wait=False):
         # First: no event may settle a recipient between the plan and the commit.
         lock_messages(messages)
         found = messages.first()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
 from django.db.models import Exists, OuterRef, Prefetch, Q, TextField
 from django.db.models.functions import Cast
 
+from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.files import remove_unused_files
+from django_turbosmtp.log.locks import begin, delete_messages, lock_messages
 from django_turbosmtp.log.querysets import read_related
 from django_turbosmtp.log.suppressions import forget_address
 from django_turbosmtp.models import (
@@ -128,29 +130,36 @@ def erase(address: str, alias: str) -> Erased:
     deleted = anonymised = 0
     # Found whole before the first is removed; ids alone are small.
     for ids in _chunk(iter(list(find_messages(address, alias)))):
-        with transaction.atomic(using=alias):
-            shared = set(
-                Recipient.objects.using(alias)
-                .filter(message__in=ids)
-                .exclude(address=address)
-                .values_list("message_id", flat=True)
-            )
-            alone = [pk for pk in ids if pk not in shared]
-            deleted += len(alone)
-            anonymised += len(shared)
-            Message.objects.using(alias).filter(pk__in=alone).only("pk").delete()
-            _anonymise(shared, address, alias)
+        part = run_statements(partial(_erase_from, ids, address, alias), alias)
+        deleted += part.deleted
+        anonymised += part.anonymised
     _forget_unmatched(address, alias)
     forget_address(address, alias)
     remove_unused_files(alias)
     return Erased(deleted=deleted, anonymised=anonymised)
 
 
+def _erase_from(ids: list[UUID], address: str, alias: str) -> Erased:
+    with begin(alias, limits_wait=False):
+        messages = Message.objects.using(alias)
+        lock_messages(messages.filter(pk__in=ids))
+        shared = set(
+            Recipient.objects.using(alias)
+            .filter(message__in=ids)
+            .exclude(address=address)
+            .values_list("message_id", flat=True)
+        )
+        alone = [pk for pk in ids if pk not in shared]
+        delete_messages(messages.filter(pk__in=alone))
+        _anonymise(shared, address, alias)
+    return Erased(deleted=len(alone), anonymised=len(shared))
+
+
 def _forget_unmatched(address: str, alias: str) -> None:
     """Remove what was told of her about messages that the log has not got."""
     hers = Unmatched.objects.using(alias).filter(event__address=address)
     keys = list(hers.values_list("pk", flat=True))
-    with transaction.atomic(using=alias):
+    with begin(alias, limits_wait=False):
         Unmatched.objects.using(alias).filter(pk__in=keys).delete()
         Event.objects.using(alias).filter(pk__in=keys).delete()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.core.files.base import ContentFile
+from django.db import connections, transaction
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp.log.connection import run_statements
+from django_turbosmtp.log.locks import begin
 from django_turbosmtp.models import Attachment, StoredFile
 
 if TYPE_CHECKING:
@@ -22,11 +26,11 @@ _CHUNK = 200
 
 
 def store_files(rows: Sequence[Rows], alias: str) -> None:
-    """Keep the bytes of all attachments of these messages, and refer to them.
+    """Store the bytes of all attachments of these messages, and refer to them.
 
-    In the transaction that then inserts the rows: files that are there already are
-    locked, so that `remove_unused_files` does not take them away in between. A file
-    that cannot be written is logged; its attachment keeps name, size and SHA-256.
+    In the transaction that then inserts the rows: the files that are there already are
+    locked, so that `remove_unused_files` does not remove them in between. A file that
+    cannot be written is logged; its attachment has name, size and SHA-256 only.
     """
     contents = {
         attachment.sha256: content
@@ -36,12 +40,13 @@ def store_files(rows: Sequence[Rows], alias: str) -> None:
     if not contents:
         return
     files = StoredFile.objects.using(alias)
-    known = set(
-        files.select_for_update()
-        .filter(sha256__in=list(contents))
-        .values_list("sha256", flat=True)
-    )
-    missing = (_store(sha256, contents[sha256]) for sha256 in contents.keys() - known)
+    locked = files.select_for_update().order_by("sha256")
+    known = set()
+    for file in locked.filter(sha256__in=list(contents)):
+        if not file.being_removed or _restore(file, contents[file.sha256], alias):
+            known.add(file.sha256)
+        del contents[file.sha256]
+    missing = (_store(sha256, content) for sha256, content in sorted(contents.items()))
     made = [file for file in missing if file is not None]
     if made:
         # Another process may have made the same one just now.
@@ -54,16 +59,34 @@ def store_files(rows: Sequence[Rows], alias: str) -> None:
 
 
 def _store(sha256: str, content: bytes) -> StoredFile | None:
-    path = f"turbosmtp/{sha256[:2]}/{sha256}"
-    try:
-        storage = StoredFile._meta.get_field("file").storage
-        if not storage.exists(path):
-            path = storage.save(path, ContentFile(content))
-    except Exception as error:
-        raise_interrupt(error)
-        logger.exception("The bytes of an attachment could not be kept.")
+    path = _save(f"turbosmtp/{sha256[:2]}/{sha256}", content)
+    if path is None:
         return None
     return StoredFile(sha256=sha256, size=memoryview(content).nbytes, file=path)
+
+
+def _restore(file: StoredFile, content: bytes, alias: str) -> bool:
+    """Use a file that was being removed; return whether that was possible."""
+    path = _save(str(file.file.name), content)
+    if path is None:
+        return False
+    file.file.name = path
+    file.being_removed = False
+    file.save(using=alias, update_fields=["file", "being_removed"])
+    return True
+
+
+def _save(path: str, content: bytes) -> str | None:
+    """Save the bytes unless they are there; return the path, None if that failed."""
+    try:
+        storage = StoredFile._meta.get_field("file").storage
+        if storage.exists(path):
+            return path
+        return str(storage.save(path, ContentFile(content)))
+    except Exception as error:
+        raise_interrupt(error)
+        logger.exception("The bytes of an attachment could not be stored.")
+        return None
 
 
 def remove_unused_files(alias: str) -> int:
@@ -79,28 +102,62 @@ def remove_unused_files(alias: str) -> int:
         if not found:
             return removed
         last = found[-1].sha256
-        removed += sum(_remove_if_unused(file, alias) for file in found)
+        removed += sum(_remove_if_unused(file.pk, alias) for file in found)
 
 
-def _remove_if_unused(file: StoredFile, alias: str) -> bool:
-    from django.db import transaction
+def _remove_if_unused(key: str, alias: str) -> bool:
+    """Remove a file in two transactions, and return whether it was removed.
 
-    with transaction.atomic(using=alias):
-        locked = StoredFile.objects.using(alias).select_for_update()
-        if not locked.filter(pk=file.pk).exists():
+    The first marks it, so that a process that is killed in the second, or whose commit
+    fails, leaves no row that seems to have its bytes. Each locks the row: a message
+    with the same attachment, written meanwhile, has all of the file or saves it anew.
+    """
+    mark, remove = partial(_mark, key, alias), partial(_remove_marked, key, alias)
+    return run_statements(mark, alias) and run_statements(remove, alias)
+
+
+def _mark(key: str, alias: str) -> bool:
+    with begin(alias, limits_wait=False):
+        if (file := _lock_if_unused(key, alias)) is None:
             return False
-        if Attachment.objects.using(alias).filter(stored=file.pk).exists():
+        file.being_removed = True
+        file.save(using=alias, update_fields=["being_removed"])
+        return True
+
+
+def _remove_marked(key: str, alias: str) -> bool:
+    with begin(alias, limits_wait=False):
+        file = _lock_if_unused(key, alias)
+        if file is None or not file.being_removed:
             return False
-        StoredFile.objects.using(alias).filter(pk=file.pk).delete()
-    # After the commit: a row without a file is worse than a file without a row.
-    _delete(file)
-    return True
+        # First the row: SQLite has no locks of rows, but one writer.
+        StoredFile.objects.using(alias).filter(pk=key).delete()
+        is_deleted = _delete(file)
+        if not is_deleted:
+            transaction.set_rollback(True, using=alias)
+        return is_deleted
+
+
+def _lock_if_unused(key: str, alias: str) -> StoredFile | None:
+    features = connections[alias].features
+    # A message with this file is being written: it is in use.
+    rows = StoredFile.objects.using(alias).select_for_update(
+        skip_locked=features.has_select_for_update_skip_locked
+    )
+    file = rows.filter(pk=key).first()
+    if file and Attachment.objects.using(alias).filter(stored=key).exists():
+        return None
+    return file
 
 
 @raise_as_it_was
-def _delete(stored: StoredFile) -> None:
+def _delete(stored: StoredFile) -> bool:
+    """Delete the bytes, and return whether that was possible."""
+    name = stored.file.name
     try:
         stored.file.delete(save=False)
     except Exception as error:
         raise_interrupt(error)
-        logger.exception("The file %s could not be removed.", stored.file.name)
+        logger.exception("The file %s could not be removed.", name)
+        return False
+    return True

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from django.db import connections, transaction
+from django.db.models import signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import QuerySet
@@ -28,7 +30,9 @@ _limited: WeakSet[BaseDatabaseWrapper] = WeakSet()
 
 
 @contextmanager
-def begin(alias: str) -> Iterator[None]:
+def begin(
+    alias: str, *, writes: bool = True, limits_wait: bool = True
+) -> Iterator[None]:
     """Begin a transaction, or a savepoint, that waits `MAX_LOCK_WAIT` for each lock.
 
     SQLite waits for as long as its connection is configured to (Django: 5 seconds).
@@ -38,8 +42,10 @@ def begin(alias: str) -> Iterator[None]:
     connection = connections[alias]
     limits = {"postgresql": _limit_postgresql, "mysql": _limit_mysql}
     limit = limits.get(connection.vendor)
-    if limit is None or connection in _limited:
+    if limit is None or connection in _limited or not limits_wait:
         with transaction.atomic(using=alias):
+            if connection.vendor == "sqlite" and writes:
+                _lock_sqlite(connection)
             yield
         return
     with limit(connection):
@@ -48,6 +54,16 @@ def begin(alias: str) -> Iterator[None]:
             yield
         finally:
             _limited.discard(connection)
+
+
+def _lock_sqlite(connection: BaseDatabaseWrapper) -> None:
+    """Wait for the write lock at once, by a statement that changes nothing.
+
+    A transaction that has read does not wait for it, but fails if another one writes
+    (https://www.sqlite.org/lang_transaction.html, "Deferred").
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM turbosmtp_message WHERE 0")
 
 
 @contextmanager
@@ -91,11 +107,24 @@ def _limit_mysql(connection: BaseDatabaseWrapper) -> Iterator[None]:
             )
 
 
-def lock_messages(messages: QuerySet[Message]) -> None:
-    """Lock the rows of messages in key order, so that two processes cannot deadlock.
+def lock_messages(messages: QuerySet[Message]) -> set[UUID]:
+    """Lock the rows of messages in key order, and return the keys of those there are.
 
-    Whoever changes a message or what belongs to it locks the message first. SQLite has
-    one writer, and no locks of rows.
+    Code that changes a message, or what belongs to it, locks the message first, so that
+    two processes cannot deadlock. SQLite has no locks of rows: there, `begin` waits
+    until no other process writes.
     """
-    if connections[messages.db].features.has_select_for_update:
-        list(messages.order_by("pk").select_for_update().values_list("pk", flat=True))
+    rows = messages.order_by("pk").select_for_update()
+    return set(rows.values_list("pk", flat=True))
+
+
+def delete_messages(messages: QuerySet[Message]) -> None:
+    """Delete messages and what belongs to them.
+
+    Without reading their columns, unless a receiver of the site's may read them: after
+    the deletion, a deferred field cannot be loaded.
+    """
+    receivers = (signals.pre_delete, signals.post_delete)
+    if not any(signal.has_listeners(messages.model) for signal in receivers):
+        messages = messages.only("pk")
+    messages.delete()

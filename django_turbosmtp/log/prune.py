@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
-
 from django_turbosmtp._lib.versions import find_uuid7_floor
+from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.files import remove_unused_files
+from django_turbosmtp.log.locks import begin, delete_messages, lock_messages
 from django_turbosmtp.models import (
     Attachment,
     Attempt,
@@ -118,11 +118,22 @@ def _remove_in_chunks(
             return removed
         started = time.monotonic()
         last = chunk[-1]
-        with transaction.atomic(using=alias):
-            remove(chunk[0], chunk[-1], alias)
+        _remove_chunk(remove, chunk[0], chunk[-1], alias)
         removed += len(chunk)
         report(len(chunk))
         size = _choose_size(size, time.monotonic() - started)
+
+
+def _remove_chunk(
+    remove: Callable[[UUID, UUID, str], None], first: UUID, last: UUID, alias: str
+) -> None:
+    def work() -> None:
+        with begin(alias, limits_wait=False):
+            lock_messages(Message.objects.using(alias).filter(pk__range=(first, last)))
+            remove(first, last, alias)
+
+    # Again after a deadlock: a receiver of the site may lock in another order.
+    run_statements(work, alias)
 
 
 def _choose_size(size: int, seconds: float) -> int:
@@ -136,7 +147,7 @@ def _remove_messages(first: UUID, last: UUID, alias: str) -> None:
         model._default_manager.using(alias).filter(
             message_id__gte=first, message_id__lte=last
         ).delete()
-    Message.objects.using(alias).filter(pk__range=(first, last)).only("pk").delete()
+    delete_messages(Message.objects.using(alias).filter(pk__range=(first, last)))
 
 
 def _remove_bodies(first: UUID, last: UUID, alias: str) -> None:

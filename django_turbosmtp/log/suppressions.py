@@ -65,7 +65,7 @@ def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
         part |= {_hash(a, key): a for key in keys for a in list(part.values())}
         matching = rows.filter(address__in=part).values_list("address", "reason")
         # An error must not break the caller's transaction.
-        with begin(alias):
+        with begin(alias, writes=False):
             pairs = list(matching)
         # A database may compare less exactly than Python, in tables of its own making.
         yield from ((part[found], reason) for found, reason in pairs if found in part)

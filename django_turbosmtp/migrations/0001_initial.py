@@ -158,6 +158,7 @@ class Migration(migrations.Migration):
                 ('sha256', models.CharField(max_length=64, primary_key=True, serialize=False, verbose_name='SHA-256')),
                 ('size', models.PositiveBigIntegerField(verbose_name='size')),
                 ('file', models.FileField(max_length=255, storage=django_turbosmtp.models.choose_storage, upload_to='', verbose_name='file')),
+                ('being_removed', models.BooleanField(default=False, editable=False)),
             ],
             options={
                 'verbose_name': 'stored file',

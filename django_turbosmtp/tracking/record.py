@@ -140,17 +140,21 @@ def _record(
 def _store(received: Sequence[ReceivedEvent], cleaner: Cleaner, alias: str) -> _Stored:
     matches = match_events(received, alias)
     with begin(alias):
-        _lock(matches, alias)
+        if not _lock(matches, alias):
+            # Some were pruned or erased since they were found.
+            matches = match_events(received, alias)
         stored = _insert(matches, cleaner, alias)
         apply_events(stored.new, alias)
         _suppress([match.event for match in stored.new], alias)
     return stored
 
 
-def _lock(matches: Sequence[Match], alias: str) -> None:
+def _lock(matches: Sequence[Match], alias: str) -> bool:
+    """Lock the messages of events, and return whether all of them are there."""
     keys = {match.message_id for match in matches if match.message_id}
-    if keys:
-        lock_messages(Message.objects.using(alias).filter(pk__in=keys))
+    if not keys:
+        return True
+    return keys == lock_messages(Message.objects.using(alias).filter(pk__in=keys))
 
 
 def _insert(matches: list[Match], cleaner: Cleaner, alias: str) -> _Stored:

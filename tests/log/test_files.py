@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import FileSystemStorage
+from django.core.management import call_command
+from django.db import connections
 
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.models import Attachment, Message, StoredFile
@@ -81,7 +86,7 @@ def test_a_storage_that_fails(stored: Path, sandbox: Sandbox, caplog: Any) -> No
     assert EmailBackend().send_messages([new(attachments=[PDF])]) == 1
     assert Message.objects.get().outcome == "accepted"
     assert Attachment.objects.get().stored is None
-    assert "could not be kept" in caplog.text
+    assert "could not be stored" in caplog.text
 
 
 def test_a_file_that_is_there_already_is_used(stored: Path, sandbox: Sandbox) -> None:
@@ -91,3 +96,62 @@ def test_a_file_that_is_there_already_is_used(stored: Path, sandbox: Sandbox) ->
     StoredFile.objects.all().delete()
     EmailBackend().send_messages([new(attachments=[PDF])])
     assert files(stored) == [b"%PDF-1"]
+
+
+def age_and_prune() -> None:
+    Message.objects.all().delete()
+    call_command("turbosmtp_prune", verbosity=0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_prune_that_is_killed_loses_no_later_file(
+    stored: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    EmailBackend().send_messages([new(attachments=[PDF])])
+    delete = FileSystemStorage.delete
+
+    def delete_and_die(storage: Any, name: str) -> None:
+        delete(storage, name)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSystemStorage, "delete", delete_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            age_and_prune()
+    assert files(stored) == []
+    EmailBackend().send_messages([new(attachments=[PDF])])
+    assert files(stored) == [PDF[1]]
+    assert Attachment.objects.get().stored is not None
+    age_and_prune()
+    assert not StoredFile.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_that_is_written_while_its_file_is_removed_has_it(
+    stored: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    EmailBackend().send_messages([new(attachments=[PDF])])
+    delete = FileSystemStorage.delete
+
+    def send() -> None:
+        try:
+            EmailBackend().send_messages([new(attachments=[PDF])])
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=send)
+
+    def delete_slowly(storage: Any, name: str) -> None:
+        thread.start()
+        time.sleep(0.3)
+        delete(storage, name)
+        time.sleep(0.1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSystemStorage, "delete", delete_slowly)
+        age_and_prune()
+        thread.join()
+    assert Message.objects.get().outcome == "accepted"
+    assert files(stored) == [PDF[1]]
+    with StoredFile.objects.get().file.open() as file:
+        assert file.read() == PDF[1]

@@ -48,8 +48,8 @@ def least(rows: int, values: int) -> int:
 
 
 def test_one_message(logged: Any, sandbox: Sandbox) -> None:
-    # Four of them ask who is suppressed, in a transaction of their own.
-    assert count(new()) <= 9
+    # Two limit the time to wait for locks; two of SQLite wait for its one writer.
+    assert count(new()) <= (11 if connection.vendor == "sqlite" else 9)
 
 
 def test_a_part(logged: Any, sandbox: Sandbox) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
+from django.db.models.signals import post_delete
 from django.test.utils import CaptureQueriesContext
 
 from django_turbosmtp._lib.times import make_storable
@@ -26,6 +30,7 @@ from django_turbosmtp.models import (
     StoredFile,
 )
 from django_turbosmtp.sandbox import Sandbox
+from tests.log.posting import build, post
 from tests.log.test_files import PDF, files, stored  # noqa: F401 - a fixture
 from tests.messages import new
 from tests.worlds import WORLD, connection
@@ -275,3 +280,67 @@ def test_progress_on_a_terminal_only(settings: Any) -> None:
         make(2)
         call_command("turbosmtp_prune", stdout=io.StringIO(), stderr=stream)
         assert ("100%  1 of 1" in stream.getvalue()) == shown
+
+
+@pytest.fixture
+def audited() -> Iterator[list[str]]:
+    """Receivers that read rows after their deletion, as an audit trail does."""
+    seen: list[str] = []
+
+    def read(sender: Any, instance: Any, **_: Any) -> None:
+        values = [getattr(instance, f.attname) for f in instance._meta.concrete_fields]
+        seen.append(f"{sender.__name__} {len(values)}")
+
+    post_delete.connect(read)
+    yield seen
+    post_delete.disconnect(read)
+
+
+def test_receivers_may_read_what_was_deleted(
+    audited: list[str], logged: Any, sandbox: Sandbox
+) -> None:
+    make(1000)
+    EmailBackend().send_messages([new(to=["jane@x.org"])])
+    run("turbosmtp_prune")
+    run("turbosmtp_erase", "jane@x.org", no_input=True)
+    assert not Message.objects.exists()
+    assert audited.count(f"Message {len(Message._meta.concrete_fields)}") == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_events_that_arrive_while_their_messages_are_removed(
+    tracked: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No deadlock, no event refused: each is with its message, or without."""
+    tracked.TURBOSMTP |= {"RETENTION_DAYS": 1}
+    monkeypatch.setattr(prune_module, "FIRST_CHUNK", 3)
+    monkeypatch.setattr(prune_module, "MAX_CHUNK", 3)
+    rows = [make(2, mid=str(900 + n), status="sent") for n in range(45)]
+    for row in rows:
+        Recipient.objects.filter(message=row).update(status="sent", mid=row.mid)
+    ready = threading.Barrier(4)
+    answers: list[int] = []
+
+    def post_some(first: int) -> None:
+        try:
+            ready.wait()
+            for n in range(0, 45, 9):
+                part = rows[n : n + 9][:: 1 if first % 2 else -1]
+                events = [
+                    build(status, row, email=f"{first}@x.org")
+                    for row in part
+                    for status in ("DELIVERED", "OPENED")
+                ]
+                answers.append(post(events).status_code)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=post_some, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    run("turbosmtp_prune")
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 15
+    assert not Message.objects.exists()
