@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
 import socket
 import subprocess
@@ -50,6 +52,15 @@ def count_queries(captured: CaptureQueriesContext) -> int:
     return sum(not query["sql"].startswith(parting) for query in captured)
 
 
+@contextmanager
+def assert_max_queries(most: int) -> Iterator[None]:
+    """Check that a block makes at most this many statements in the log's database."""
+    with CaptureQueriesContext(connections[worlds.WORLD.alias]) as captured:
+        yield
+    made = count_queries(captured)
+    assert made <= most, [query["sql"] for query in captured.captured_queries]
+
+
 def surround(name: str) -> Callable[[Callable[[Any], Iterator[None]]], Enter]:
     def register(enter: Callable[[Any], Iterator[None]]) -> Enter:
         SURROUNDINGS[name] = contextmanager(enter)
@@ -78,7 +89,7 @@ class Killer:
         wrapper.ensure_connection()
         if wrapper.vendor == "postgresql":
             key = wrapper.connection.info.backend_pid
-            end = "SELECT pg_terminate_backend(%s, 2000)"
+            end = "SELECT pg_terminate_backend(%s)"
         else:
             key, end = wrapper.connection.thread_id(), "KILL %s"
         with self._lock:
@@ -93,6 +104,9 @@ class Killer:
                 # It ended before, in a test that closes connections itself.
                 if "Unknown thread" not in str(error):
                     raise
+        if wrapper.vendor == "postgresql":
+            # The server says goodbye, some time after it was asked to.
+            select.select([wrapper.connection.fileno()], [], [], 2)
 
     def leave(self) -> None:
         if self._own is not None:
@@ -185,7 +199,9 @@ default_pool_size = 5
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
     assert program, "The world needs pgbouncer: apt-get install pgbouncer"
     log = (folder / "log").open("wb")
-    command = [program, "-u", "nobody", str(folder / "pgbouncer.ini")]
+    # It refuses to be root.
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    command = [program, *user, str(folder / "pgbouncer.ini")]
     process = subprocess.Popen(command, stdout=log, stderr=log)
     before = {alias: connections[alias].settings_dict["PORT"] for alias in connections}
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, OperationalError, connections, transaction
+from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 from django_turbosmtp.backends import EmailBackend
@@ -208,3 +211,32 @@ class TestByHand:
         commits = connection.vendor == "sqlite"
         assert Message.objects.filter(outcome="accepted").count() == 1 + commits
         assert "could not be written" not in caplog.text
+
+
+def test_a_kill_leaves_no_half_an_outcome(logged: Any, sandbox: Sandbox) -> None:
+    """The message and its recipients are written together, or not at all."""
+    child = os.fork()
+    if child == 0:
+        updates = 0
+
+        def die(execute: Any, sql: str, *arguments: Any) -> Any:
+            nonlocal updates
+            updates += sql.startswith("UPDATE")
+            if updates == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return execute(sql, *arguments)
+
+        def watch(connection: Any, **_: Any) -> None:
+            connection.execute_wrappers.append(die)
+
+        # The package opens a connection of its own in a process that was forked.
+        connection_created.connect(watch)
+        try:
+            EmailBackend().send_messages([new()])
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert sandbox.total_accepted == 1
+    row = Message.objects.get()
+    assert (row.status, row.recipients.get().status) == ("sending", "sending")

@@ -22,6 +22,7 @@ from tests.log.posting import (
     statuses,
     tell,
 )
+from tests.log.surroundings import assert_max_queries
 from tests.messages import new
 
 pytestmark = pytest.mark.django_db
@@ -110,16 +111,14 @@ class TestUnknown:
         assert [statuses(row) for row in rows] == [["delivered"], ["sent"]]
 
     @pytest.mark.parametrize("api_version", [2])
-    def test_a_request_is_settled_once(
-        self, tracked: Any, sandbox: Sandbox, django_assert_max_num_queries: Any
-    ) -> None:
+    def test_a_request_is_settled_once(self, tracked: Any, sandbox: Sandbox) -> None:
         """However many of its recipients are told of together."""
         addresses = [f"r{number}@x.org" for number in range(50)]
         sandbox.add_fault("lost_answer")
         [row] = send(new(to=addresses))
         ids = {"mid": "77", "reference_id": row.reference_id}
         events = [build("DELIVERED", row, email=a, **ids) for a in addresses]
-        with django_assert_max_num_queries(25):
+        with assert_max_queries(25):
             tell(*events)
         assert set(statuses(row)) == {"delivered"}
 

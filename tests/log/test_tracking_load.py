@@ -28,22 +28,21 @@ from tests.log.posting import (
     statuses,
     tell,
 )
+from tests.log.surroundings import assert_max_queries
 from tests.messages import new
 
 pytestmark = pytest.mark.django_db
 
 
-def test_few_queries(
-    tracked: Any, sandbox: Sandbox, django_assert_max_num_queries: Any
-) -> None:
+def test_few_queries(tracked: Any, sandbox: Sandbox) -> None:
     rows = send(*(new(subject=str(number)) for number in range(40)))
     words = ["DELIVERED", "OPENED", "BOUNCED", "CLICKED"]
     events = [build(words[n % 4], row) for n, row in enumerate(rows)]
-    with django_assert_max_num_queries(22):
+    with assert_max_queries(22):
         tell(*events)
-    with django_assert_max_num_queries(9):
+    with assert_max_queries(9):
         tell(*events)
-    with django_assert_max_num_queries(10):
+    with assert_max_queries(10):
         tell(build("COMPLAINED", rows[0]))
 
 
@@ -109,7 +108,12 @@ class Quiet(WSGIRequestHandler):
 def site_port() -> Iterator[int]:
     """Serve the site in a thread, whose connections to the database are its own."""
     server = make_server("127.0.0.1", 0, WSGIHandler(), handler_class=Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+
+    def serve() -> None:
+        server.serve_forever(0.01)
+        connections.close_all()
+
+    thread = threading.Thread(target=serve)
     thread.start()
     yield server.server_port
     server.shutdown()
