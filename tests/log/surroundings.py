@@ -49,7 +49,7 @@ def clear_tables(_: Any) -> None:
 def count_queries(captured: CaptureQueriesContext) -> int:
     """Return the number of statements, without those of new connections."""
     parting = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "SET ")
-    return sum(not query["sql"].startswith(parting) for query in captured)
+    return sum(not (query["sql"] or "").startswith(parting) for query in captured)
 
 
 @contextmanager

@@ -157,7 +157,7 @@ class TestSending:
         messages = [new(to=[f"p{n}@x.org", f"q{n}@x.org"]) for n in range(100)]
         with CaptureQueriesContext(connection) as captured:
             assert send(*messages) == 100
-        asked = [q["sql"] for q in captured if "turbosmtp_suppression" in q["sql"]]
+        asked = [q for q in captured if "turbosmtp_suppression" in (q["sql"] or "")]
         assert len(asked) == 1
 
 
