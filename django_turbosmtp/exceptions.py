@@ -13,17 +13,20 @@
     │   ├── NoCredit                     400 "nocredit"
     │   ├── Forbidden                    403
     │   ├── NotFound                     404
-    │   ├── RateLimited                  429
-    │   ├── ServerError                  5xx
+    │   ├── RateLimited (OSError)        429
+    │   ├── ServerError (OSError)        5xx
     │   └── InvalidResponse              an answer nobody can read
     ├── ConnectionFailed (OSError)       certainly not accepted
-    ├── OutcomeUnknown (OSError)         may have been accepted
+    ├── OutcomeUnknown                   may have been accepted
     ├── RecipientsRefused                all recipients are suppressed
     └── CancelSend                       raised by a pre_send receiver
 
 Wrong configuration is ``django.core.exceptions.ImproperlyConfigured`` (on Django
 6.1 and later ``InvalidMailer``) and stays outside, so that ``fail_silently``
 cannot hide it.
+
+An error is an ``OSError`` exactly if sending the message again is safe: django-mailer,
+relays and Celery's ``autoretry_for=(OSError,)`` send such messages again.
 
 An error of a ``send_messages()`` call carries what happened to the whole call in
 ``failures`` and ``sent_count``. Pickling drops the messages from ``failures``:
@@ -145,7 +148,7 @@ class NotFound(APIError):
     """What was asked for is not there (404)."""
 
 
-class RateLimited(APIError):
+class RateLimited(APIError, OSError):
     """Too many requests (429). ``retry_after``: seconds (float), or None."""
 
     retryable = True
@@ -157,12 +160,12 @@ class RateLimited(APIError):
         self.retry_after = retry_after
 
 
-class ServerError(APIError):
+class ServerError(APIError, OSError):
     """turboSMTP failed (5xx).
 
-    Of a send, raised only for a 503 with ``Retry-After``, which certainly was
-    not accepted; ``retry_after`` is its value in seconds. Any other 5xx answer to a
-    send is the cause of an `OutcomeUnknown`.
+    Raised for a send only after a 503 with ``Retry-After``, which was certainly not
+    accepted; ``retry_after`` is its value in seconds. Any other 5xx answer to a send is
+    only the cause of an `OutcomeUnknown`.
     """
 
     def __init__(
@@ -190,12 +193,13 @@ class ConnectionFailed(TurboSMTPError, OSError):
         self.connected = connected
 
 
-class OutcomeUnknown(TurboSMTPError, OSError):
-    """The request left, and no readable answer came: it may have been accepted.
+class OutcomeUnknown(TurboSMTPError):
+    """The request left, and no readable answer arrived: it may have been accepted.
 
-    Never send such a message again by hand or by program before the outcome is
-    settled: it would arrive twice. ``reference_id``: what to look for in turboSMTP's
-    dashboard (str). The cause holds what came back, if anything.
+    Do not send such a message again, by hand or by program, before its outcome is
+    settled: it could arrive twice. So this is not an ``OSError``, whatever its cause.
+    ``reference_id``: what to look for in turboSMTP's dashboard (str). The cause holds
+    the answer, if any.
     """
 
     reference_id: str = ""

@@ -380,3 +380,10 @@ def test_tables_are_looked_for_in_the_databases_that_are_asked_for() -> None:
     # silence, "W010": tests/log/test_silence.py.
     assert run_checks(tags=["database"], databases=["default"]) == []
     assert run_checks(tags=["database"]) == []
+
+
+def test_a_project_without_urls(sending: Any) -> None:
+    """A worker that only sends mail."""
+    del sending.ROOT_URLCONF
+    sending.TURBOSMTP = {**GOOD, "WEBHOOK_SECRET": "user:password"}
+    assert found() == {}

@@ -77,3 +77,9 @@ def test_retryable() -> None:
     retryable = {name for name, cls in ALL.items() if cls("x").retryable}
     assert retryable == {"RateLimited", "ConnectionFailed"}
     assert exceptions.ServerError("x", retry_after=0.0).retryable
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_error_is_an_oserror_exactly_if_trying_again_is_safe(name: str) -> None:
+    error = ALL[name]("text", **KWARGS.get(name, {}))
+    assert isinstance(error, OSError) == error.retryable

@@ -213,3 +213,20 @@ def test_empty_attributes(name: str, project: Any, sandbox: Sandbox) -> None:
     message: EmailMessage = new()
     setattr(message, name, EMPTY[name])
     assert EmailBackend().send_messages([message]) == 1
+
+
+@pytest.mark.parametrize("picture_in_it", [False, True], ids=["fields", "mime"])
+def test_a_header_whose_value_is_none_is_left_out(
+    picture_in_it: bool, project: Any, sandbox: Sandbox
+) -> None:
+    """As django-helpdesk has it."""
+    project.TURBOSMTP |= {"SEND_DEFAULTS": {"headers": {"X-Default": "default"}}}
+    message = new(headers={"In-Reply-To": None, "X-Own": "own", "X-Default": None})
+    if picture_in_it:
+        message.attach_alternative("BEGIN:VCALENDAR", "text/calendar")
+    EmailBackend().send_messages([message])
+    arrived = sandbox.latest.message  # type: ignore[union-attr]
+    assert arrived["X-Own"] == "own"
+    assert "In-Reply-To" not in arrived
+    assert "X-Default" not in arrived
+    assert message.extra_headers["In-Reply-To"] is None

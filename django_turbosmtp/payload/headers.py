@@ -102,9 +102,15 @@ class Headers:
 
 
 def read_headers(headers: Mapping[str, Any]) -> Headers:
-    """Return ``headers``, refusing what no message may have (`MessageError`)."""
+    """Return ``headers``, without those whose value is None.
+
+    Raise MessageError for a header that no message may have.
+    """
     checked: dict[str, Any] = {}
     for given, value in headers.items():
+        if value is None:
+            # django-helpdesk sends "In-Reply-To: None"; Django would send the word.
+            continue
         name = str(given)
         text = _check(name, value)
         checked[name] = value if isinstance(value, datetime) else text
@@ -136,8 +142,6 @@ def _check(name: str, value: Any) -> str:
             f"{where}: Django sets this header itself, and a message may"
             " have only one. Set the message's subject, body or attachments instead."
         )
-    if value is None:
-        raise MessageError(f"{where} is None; leave the header out.")
     text = force_str(value) if isinstance(value, bytes) else read_words(value, where)
     refuse_header_injection(text, where)
     encode_utf8(text, where)
