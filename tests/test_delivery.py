@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from django.core.mail import EmailMessage
+from freezegun import freeze_time
 
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.delivery import pace
@@ -35,6 +37,7 @@ from django_turbosmtp.exceptions import (
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import post_send, pre_send
 from tests.messages import new
+from tests.serving import say
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 
@@ -536,15 +539,20 @@ def test_without_threads_the_caller_s_own_does_the_work(
     assert sandbox.total_accepted == 20
 
 
-def test_a_clock_that_stands_still_makes_no_wait_endless(
-    project: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("count", [1, 6])
+def test_frozen_time_makes_no_wait_endless(
+    count: int, status: int, server: Any, settings: Any
 ) -> None:
-    # As freezegun holds it.
-    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
-    sandbox.add_fault("429", times=2)
-    messages = [new() for _ in range(6)]
-
-    assert EmailBackend().send_messages(messages) == 6
+    settings.TURBOSMTP |= {"MAX_RETRIES": 2}
+    answers = itertools.chain(
+        [say(status, {"message": "error"}, Retry_After="1")],
+        itertools.repeat(say(200, {"message": "OK", "mid": 1})),
+    )
+    server.answer = lambda handler, body: next(answers)(handler, body)
+    with freeze_time("2020-02-02 02:02"):
+        assert EmailBackend().send_messages([new() for _ in range(count)]) == count
+    assert len(server.seen) == count + 1
 
 
 def test_where_nobody_listens_it_says_how_to_start_the_sandbox(project: Any) -> None:

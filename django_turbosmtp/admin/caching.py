@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.cache import cache
 from django.core.exceptions import EmptyResultSet
 
+from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 
@@ -59,9 +59,9 @@ def count_cached(
     if kept is not None:
         found: _Value = kept[0]
         return found
-    started = time.perf_counter()
+    started = Clock.perf_counter()
     value = count()
-    took = time.perf_counter() - started
+    took = Clock.perf_counter() - started
     if took >= WORTH_CACHING and is_worth(value):
         try:
             cache.set(key, (value,), took * TIMES)

@@ -7,9 +7,10 @@ then would hold a send for as long as it likes.
 from __future__ import annotations
 
 import io
-import time
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
+
+from django_turbosmtp._lib.clocks import Clock
 
 if TYPE_CHECKING:
     import socket
@@ -18,15 +19,12 @@ if TYPE_CHECKING:
 class Deadline:
     """The moment at which a step has to be over."""
 
-    # Kept here, where a clock that a test holds still (freezegun) does not replace it.
-    _now = staticmethod(time.monotonic)
-
     def __init__(self, seconds: float) -> None:
-        self._until = self._now() + seconds
+        self._until = Clock.monotonic() + seconds
 
     def cut(self, seconds: float) -> float:
         """Return what is left of ``seconds``; raise TimeoutError for nothing."""
-        left = min(seconds, self._until - self._now())
+        left = min(seconds, self._until - Clock.monotonic())
         if left <= 0:
             raise TimeoutError("timed out")
         return left

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp.exceptions import (
     APIError,
     AuthenticationError,
@@ -145,4 +145,4 @@ def read_retry_after(response: Response) -> float | None:
         return None
     if moment.tzinfo is None:  # "-0000" means UTC
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, moment.timestamp() - time.time())
+    return max(0.0, moment.timestamp() - Clock.time())

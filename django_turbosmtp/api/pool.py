@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import queue
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.poolmanager import pool_classes_by_scheme
 
+from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp.api.deadlines import Deadline, QuietAnswer, TimedSource
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class _Aging:
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
-            conn.idle_since = time.monotonic()
+            conn.idle_since = Clock.monotonic()
             if getattr(conn, "single_use", False):
                 # The server may close it and need not say so (RFC 9112, 9.6).
                 conn.close()
@@ -150,7 +150,7 @@ def _is_too_old(conn: Any) -> bool:
         return False
     limit = getattr(conn, "max_idle", None)
     limit = MAX_IDLE_SECONDS if limit is None else min(limit, MAX_IDLE_SECONDS)
-    return bool(time.monotonic() - idle_since > limit)
+    return bool(Clock.monotonic() - idle_since > limit)
 
 
 def _adapt(pools: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from base64 import b64encode
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -20,6 +19,7 @@ from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError, LocationValueError
 
 from django_turbosmtp import __version__
+from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.hosts import is_loopback
 from django_turbosmtp._lib.interrupts import Interrupted, raise_interrupt, walk_chain
 from django_turbosmtp._lib.secrets import list_forms, redact, shows_no_locals
@@ -70,8 +70,8 @@ class Session:
         self._lock = threading.Lock()
         self._inherited: list[HTTPAdapter] = []
         self._single_use_until = 0.0
-        #: When the last request began, by time.monotonic().
-        self.last_used = time.monotonic()
+        #: When the last request began, by Clock.monotonic().
+        self.last_used = Clock.monotonic()
         self._open()
 
     def _open(self) -> None:
@@ -110,7 +110,7 @@ class Session:
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url, prepared.hooks = method, url, {}
         prepared.headers = CaseInsensitiveDict(_HEADERS | dict(headers))
-        self.last_used = time.monotonic()
+        self.last_used = Clock.monotonic()
         if self.last_used < self._single_use_until:
             prepared.headers["Connection"] = "close"
         if body is not None:
@@ -143,7 +143,7 @@ class Session:
         if through := find_host(proxy or ""):
             place += f" through the proxy {through}"
         if isinstance(cause, ConnectionError) and body is not None and body.started:
-            self._single_use_until = time.monotonic() + SINGLE_USE_SECONDS
+            self._single_use_until = Clock.monotonic() + SINGLE_USE_SECONDS
         if body is not None and body.complete:
             raise OutcomeUnknown(
                 f"The request reached {place}, but no answer came back ({why}):"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import atexit
 import os
-import time
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies
 
+from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.hosts import is_loopback
 from django_turbosmtp._lib.secrets import Secret, shows_no_locals
 from django_turbosmtp.api import pool
@@ -65,7 +65,7 @@ def share_session(url: str, *, pool_size: int) -> Session:
 
 def _close_idle() -> None:
     """Close the sessions of hosts that nothing was sent to for a while."""
-    bound = time.monotonic() - pool.MAX_IDLE_SECONDS
+    bound = Clock.monotonic() - pool.MAX_IDLE_SECONDS
     for key, session in list(_shared.items()):
         if session.last_used < bound:
             _shared.pop(key, session).close()

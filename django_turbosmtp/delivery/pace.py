@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 
+from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp.exceptions import (
     AuthenticationError,
     ConnectionFailed,
@@ -48,13 +48,13 @@ class Pace:
     def enter(self, not_before: float = 0.0) -> bool:
         """Wait for a turn; return False where the batch has been stopped.
 
-        ``not_before``: a time of time.monotonic(). Every turn ends with `leave`.
+        ``not_before``: a time of Clock.monotonic(). Every turn ends with `leave`.
         """
         waited_for = 0.0
         with self._lock:
             while not self._stopped():
                 until = max(self._resume_at, not_before)
-                wait = until - time.monotonic() if until > waited_for else 0.0
+                wait = until - Clock.monotonic() if until > waited_for else 0.0
                 if wait <= 0 and self._active < self._limit:
                     self._active += 1
                     return True
@@ -80,7 +80,7 @@ class Pace:
     def brake(self, seconds: float) -> None:
         """Make all workers wait, and go on with half as many."""
         with self._lock:
-            self._resume_at = max(self._resume_at, time.monotonic() + seconds)
+            self._resume_at = max(self._resume_at, Clock.monotonic() + seconds)
             self._limit = max(1, self._limit // 2)
 
     def stop(self, error: TurboSMTPError | None = None) -> None:

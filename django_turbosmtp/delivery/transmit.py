@@ -8,13 +8,13 @@ thread, which runs signal handlers: an interrupt ends a wait there, never a requ
 from __future__ import annotations
 
 import threading
-import time
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.interrupts import raise_interrupt, runs_signal_handlers
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.delivery.jobs import SendRequest, build_not_tried
@@ -159,9 +159,9 @@ class Flight:
         """Begin nothing further; wait `_LAST_WAIT` for the requests on their way."""
         self._pace.stop()
         self.close()
-        until = time.monotonic() + _LAST_WAIT
+        until = Clock.monotonic() + _LAST_WAIT
         while len(self._ends) < len(self._threads):
-            if not self._see_wake(max(0.0, until - time.monotonic())):
+            if not self._see_wake(max(0.0, until - Clock.monotonic())):
                 return
 
     def _wait_or_grow(self) -> None:
@@ -263,7 +263,7 @@ def send_until_settled(
             if _ends_batch(failure, others_pass=pace.accepted > accepted_before):
                 pace.stop(failure.error)
             return
-        not_before = time.monotonic() + (failure.wait or 0.0)
+        not_before = Clock.monotonic() + (failure.wait or 0.0)
     if request.error is None:
         request.error = build_not_tried(pace.stopped_by)
 
@@ -291,7 +291,7 @@ def _send_once(request: SendRequest, client: Client, pace: Pace) -> Failure | No
     # The error of an earlier attempt says nothing about this one.
     request.error = None
     failure: Failure | None = None
-    began_at, start = datetime.now(UTC), time.perf_counter()
+    began_at, start = datetime.now(UTC), Clock.perf_counter()
     try:
         request.result = client.send(client.prepare(request.fields))
     except TurboSMTPError as error:
@@ -315,7 +315,7 @@ def _send_once(request: SendRequest, client: Client, pace: Pace) -> Failure | No
     request.history.append(
         AttemptEntry(
             began_at=began_at,
-            seconds=time.perf_counter() - start,
+            seconds=Clock.perf_counter() - start,
             answer=_read_answer(request),
             error=request.error,
         )

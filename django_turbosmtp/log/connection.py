@@ -5,7 +5,6 @@ It may be stale, opened before a fork, in an event loop, or in a broken transact
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from django.db import (
@@ -19,6 +18,7 @@ from django.db import (
 )
 from django.db.transaction import TransactionManagementError
 
+from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.text import shorten
 from django_turbosmtp._lib.threads import is_in_event_loop, is_inherited, run_in_thread
 
@@ -74,7 +74,7 @@ def _run(work: Callable[[], _Result], alias: str, attempts: int) -> _Result:
             )
         return work()
     for left in reversed(range(attempts)):
-        was_open, started = connection.connection is not None, monotonic()
+        was_open, started = connection.connection is not None, Clock.monotonic()
         try:
             return work()
         except (InterfaceError, OperationalError):
@@ -84,7 +84,7 @@ def _run(work: Callable[[], _Result], alias: str, attempts: int) -> _Result:
             if not _is_usable(connection):
                 # The server closed it while it was idle.
                 connection.close()
-            elif monotonic() - started > LONGEST_WAIT:
+            elif Clock.monotonic() - started > LONGEST_WAIT:
                 raise
     raise AssertionError("unreachable")  # pragma: no cover
 

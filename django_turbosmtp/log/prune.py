@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.versions import find_uuid7_floor
 from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.files import remove_unused_files
@@ -116,12 +117,12 @@ def _remove_in_chunks(
         )
         if not chunk:
             return removed
-        started = time.monotonic()
+        started = Clock.monotonic()
         last = chunk[-1]
         _remove_chunk(remove, chunk[0], chunk[-1], alias)
         removed += len(chunk)
         report(len(chunk))
-        size = _choose_size(size, time.monotonic() - started)
+        size = _choose_size(size, Clock.monotonic() - started)
 
 
 def _remove_chunk(
