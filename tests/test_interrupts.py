@@ -23,6 +23,7 @@ import pytest
 from django_turbosmtp._lib.interrupts import Interrupted, raise_interrupt
 from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.delivery.pace import Pace
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import post_send, pre_send
 from tests.messages import new
@@ -364,3 +365,27 @@ def test_errors_outside_signal_handlers_are_not_interrupts() -> None:
         raise ValueError("of this line")
     except ValueError as error:
         raise_interrupt(error)
+
+
+def test_twice_in_a_row(project: Any, sandbox: Sandbox) -> None:
+    """The second Ctrl-C ends the clean-up of the first, before it stops the workers."""
+
+    def stop(pace: Pace, error: Any = None) -> None:
+        raise KeyboardInterrupt
+
+    sandbox.latency = 0.1
+    messages = [new() for _ in range(20)]
+    alarm = Alarm(KeyboardInterrupt)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pace, "stop", stop)
+        alarm.set(0.25)
+        with pytest.raises(KeyboardInterrupt):
+            EmailBackend(max_connections=2, timeout=5).send_messages(messages)
+        refused = [m for m in messages if m.turbosmtp_status.outcome == "refused"]
+        assert len(refused) > 10
+        # The workers were not stopped, but have nothing left that they may send.
+        sent = len(sandbox.requests)
+        time.sleep(1)
+        assert len(sandbox.requests) <= sent + 2
+    check(messages, sandbox)
+    assert {m.turbosmtp_status.attempts for m in refused} == {0}

@@ -35,6 +35,24 @@ class SendRequest:
     result: SendResult | None = None
     error: TurboSMTPError | None = None
     history: list[AttemptEntry] = field(default_factory=list)
+    # Holds one item unless somebody has the turn. A list, because pop() is atomic.
+    _turn: list[None] = field(default_factory=lambda: [None], repr=False)
+
+    def take_turn(self) -> bool:
+        """Take the right to send the request, and return whether it was free.
+
+        A worker takes it for each attempt and gives it back. The outcome takes it for
+        good: a request that was concluded can no longer be sent.
+        """
+        try:
+            self._turn.pop()
+        except IndexError:
+            return False
+        return True
+
+    def give_turn_back(self) -> None:
+        """Let the next attempt begin."""
+        self._turn.append(None)
 
     @property
     def state(self) -> Status:

@@ -51,12 +51,15 @@ def _set_outcome(job: Job) -> list[SendRequest]:
     """Write the status of one message; return its requests that failed."""
     status = job.status
     for request in job.requests:
-        if request.result is None and request.error is None:
-            request.error = (
-                OutcomeUnknown("The call was interrupted while the message was sent.")
-                if request.attempts
-                else build_not_tried(None)
+        is_on_its_way = not request.take_turn()
+        # A worker that failed, or was ended, leaves an attempt without a result.
+        is_open = is_on_its_way or (request.attempts and request.error is None)
+        if request.result is None and is_open:
+            request.error = OutcomeUnknown(
+                "The call was interrupted while the message was sent."
             )
+        elif request.result is None and request.error is None:
+            request.error = build_not_tried(None)
         if isinstance(request.error, OutcomeUnknown):
             _say_what_to_do(request.error, request, status.reference_id or "")
         status.set_recipients(request.addresses, request.state, request.message_id)

@@ -256,7 +256,14 @@ def send_until_settled(
     accepted_before = pace.accepted
     not_before = 0.0
     while pace.enter(not_before):
-        failure = _send_once(request, client, pace)
+        if not request.take_turn():
+            # The call was interrupted, and has recorded what it knew.
+            pace.leave(None, accepted=False)
+            return
+        try:
+            failure = _send_once(request, client, pace)
+        finally:
+            request.give_turn_back()
         if failure is None:
             return
         if not _may_try_again(request, failure, max_retries):
