@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import logging.config
 from collections.abc import Callable, Iterator
@@ -190,3 +191,42 @@ def test_a_record_names_the_line_that_made_it(
     EmailBackend(fail_silently=True).send_messages([new(to=["nobody"])])
     [record] = [r for r in caplog.records if r.name == "django_turbosmtp.delivery"]
     assert (record.filename, record.funcName) == ("prepare.py", "_refuse")
+
+
+@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("is_of_handler", [True, False])
+def test_a_filter_that_raises_loses_no_answer(
+    is_of_handler: bool, count: int, project: Any, sandbox: Sandbox
+) -> None:
+    """Of any logger on the way, urllib3's too."""
+    broken = Raising()
+    handler = logging.StreamHandler(io.StringIO())
+    handler.addFilter(broken)
+    root = logging.getLogger()
+    names = ["urllib3", "urllib3.connectionpool", "requests", "django_turbosmtp"]
+    names += ["django_turbosmtp.delivery", "django_turbosmtp.api"]
+    loggers = [] if is_of_handler else [logging.getLogger(name) for name in names]
+    messages = [new() for _ in range(count)]
+    level = root.level
+    root.setLevel(logging.DEBUG)
+    if is_of_handler:
+        root.addHandler(handler)
+    for logger in loggers:
+        logger.addFilter(broken)
+    try:
+        assert EmailBackend().send_messages(messages) == count
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        for logger in loggers:
+            logger.removeFilter(broken)
+    assert sandbox.total_accepted == count
+
+
+def test_what_urllib3_logs_is_still_logged(
+    project: Any, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "urllib3")
+    EmailBackend().send_messages([new()])
+    [text] = [r.getMessage() for r in caplog.records if "mail/send" in r.getMessage()]
+    assert '"POST /api/v2/mail/send HTTP/1.1" 200' in text

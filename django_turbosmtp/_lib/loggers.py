@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _handling: ContextVar[bool] = ContextVar("turbosmtp_handling", default=False)
+_guarding: ContextVar[bool] = ContextVar("turbosmtp_guarding", default=False)
 
 
 def get_logger(name: str) -> logging.LoggerAdapter[logging.Logger]:
@@ -57,3 +58,39 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
                 # Report the caller's line in the log record, not this one.
                 kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
                 self.logger.log(level, msg, *args, **kwargs)
+
+
+@contextmanager
+def guard_records() -> Iterator[None]:
+    """Make records of guarded loggers as our own: what a filter raises goes no further.
+
+    An error raised by a record about an answer would lose the answer.
+    """
+    token = _guarding.set(True)
+    try:
+        yield
+    finally:
+        _guarding.reset(token)
+
+
+def guard_logger(name: str) -> None:
+    """Guard a logger of another package; see `guard_records`."""
+    logger = logging.getLogger(name)
+    if not any(isinstance(known, _Guard) for known in logger.filters):
+        # Before any filter of the site, which may raise.
+        logger.filters.insert(0, _Guard(name))
+
+
+class _Guard(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Handle the record here if it is guarded, else leave it to its logger."""
+        if not _guarding.get():
+            return True
+        with handle_once() as may_say:
+            if may_say:
+                token = _guarding.set(False)
+                try:
+                    logging.getLogger(record.name).handle(record)
+                finally:
+                    _guarding.reset(token)
+        return False

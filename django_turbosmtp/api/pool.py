@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.poolmanager import pool_classes_by_scheme
 
 from django_turbosmtp._lib.clocks import Clock
+from django_turbosmtp._lib.loggers import guard_logger
 from django_turbosmtp.api.deadlines import Deadline, QuietAnswer, TimedSource
 
 if TYPE_CHECKING:
@@ -170,6 +171,9 @@ def _adapt(pools: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _POOLS = _adapt(pool_classes_by_scheme)
+
+for _name in ("connection", "connectionpool", "util.retry"):
+    guard_logger(f"urllib3.{_name}")
 
 
 class Adapter(HTTPAdapter):

@@ -22,6 +22,7 @@ from django_turbosmtp import __version__
 from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.hosts import is_loopback
 from django_turbosmtp._lib.interrupts import Interrupted, raise_interrupt, walk_chain
+from django_turbosmtp._lib.loggers import guard_records
 from django_turbosmtp._lib.secrets import list_forms, redact, shows_no_locals
 from django_turbosmtp.api.pool import Adapter
 from django_turbosmtp.api.results import Response, parse_json
@@ -120,15 +121,16 @@ class Session:
         if proxy and not _is_usable(proxy):
             raise _refuse(place, _BAD_PROXY)
         try:
-            return _read(
-                self._own_adapter().send(
-                    prepared,
-                    stream=True,
-                    timeout=timeout,
-                    verify=self._verify,
-                    proxies=self._proxies,
+            with guard_records():
+                return _read(
+                    self._own_adapter().send(
+                        prepared,
+                        stream=True,
+                        timeout=timeout,
+                        verify=self._verify,
+                        proxies=self._proxies,
+                    )
                 )
-            )
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             self._pass_interrupt(error)
             cause = _redact(_find_cause(error), proxy)
