@@ -12,6 +12,7 @@ import pytest
 from django.core.mail import EmailMessage
 
 from django_turbosmtp._lib.text import refuse_header_injection
+from django_turbosmtp._lib.versions import BadHeaderError
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import InvalidAddress, MessageError, UnsupportedFeature
 from django_turbosmtp.sandbox import Sandbox
@@ -245,5 +246,32 @@ def test_a_domain_that_becomes_another_address(
             assert sandbox.requests == []
         return
     with pytest.raises(InvalidAddress):
+        EmailBackend().send_messages([message])
+    assert sandbox.requests == []
+
+
+BREAKS: dict[str, dict[str, Any]] = {
+    "subject": {"subject": "a\nb"},
+    "from": {"from_email": "A\nB <a@b.org>"},
+    "to": {"to": ["a@b.org\nBcc: x@y.org"]},
+    "reply-to": {"reply_to": ["a@b.org\nBcc: x@y.org"]},
+    "reply-to name": {"reply_to": ["A\nB <a@b.org>"]},
+    "reply-to end": {"reply_to": ["a@b.org\n"]},
+    "header": {"headers": {"X-A": "a\nb"}},
+    "reply-to header": {"headers": {"Reply-To": "a@b.org\nX: y"}},
+}
+
+
+@pytest.mark.parametrize("api_version", [1, 2])
+@pytest.mark.parametrize("mime", [False, True], ids=["fields", "MIME"])
+@pytest.mark.parametrize("label", BREAKS)
+def test_contact_forms_catch_what_django_raises(
+    label: str, mime: bool, project: Any, sandbox: Sandbox
+) -> None:
+    """BadHeaderError on Django 5.2, of which 6 says to catch ValueError instead."""
+    message = new(**BREAKS[label])
+    if mime:
+        message.attach_alternative("BEGIN:VCALENDAR", "text/calendar")
+    with pytest.raises(BadHeaderError):
         EmailBackend().send_messages([message])
     assert sandbox.requests == []

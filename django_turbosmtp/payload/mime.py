@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.mail import EmailMessage
 
 from django_turbosmtp._lib.text import HeaderInjection
-from django_turbosmtp._lib.versions import MESSAGE_STEPS, MODERN_MIME
+from django_turbosmtp._lib.versions import MESSAGE_STEPS, MODERN_MIME, BadHeaderError
 from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.payload.contents import are_djangos_own
 from django_turbosmtp.payload.envelope import Envelope, join
@@ -138,7 +138,9 @@ def _write(message: Any, *, customised: bool) -> str:
         *(ValueError, TypeError, AttributeError, LookupError),
         email.errors.MessageError,
     ) as error:
-        raise MessageError(
+        # Contact forms catch Django's own, which Django 6 no longer has.
+        is_injection = issubclass(type(error), BadHeaderError) and not MODERN_MIME
+        raise (HeaderInjection if is_injection else MessageError)(
             f"Django cannot build this message: {type(error).__name__}: {error}"
         ) from error
     if not raw.isascii():
