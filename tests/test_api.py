@@ -459,6 +459,42 @@ class TestConnections:
             assert EmailBackend().send_messages([new()]) == 1
             close_shared_sessions()
 
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (None, r"CA bundle '.*ca\.pem' of REQUESTS_CA_BUNDLE cannot be read"),
+            (b"", "has no certificates"),
+            (b"no certificate", "has no certificates"),
+        ],
+    )
+    def test_a_ca_bundle_that_cannot_be_used(
+        self,
+        content: bytes | None,
+        said: str,
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        bundle = tmp_path / "ca.pem"
+        if content is not None:
+            bundle.write_bytes(content)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        with Sandbox(ssl_context=context) as sandbox:
+            settings.TURBOSMTP = {
+                "CONSUMER_KEY": "sandbox-key",
+                "CONSUMER_SECRET": "sandbox-secret",
+                "SEND_URL": sandbox.send_url(2).replace("http:", "https:"),
+            }
+            message = new()
+            with pytest.raises(ConnectionFailed, match=said) as caught:
+                EmailBackend().send_messages([message])
+            assert not caught.value.retryable
+            assert message.turbosmtp_status.attempts == 1
+        close_shared_sessions()
+
 
 class TestTransmission:
     @pytest.mark.parametrize("size", [0, 1, 3 * 2**14, 3 * 2**14 + 1, 200_000])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from base64 import b64encode
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -56,6 +57,10 @@ _HEADERS = {
     "User-Agent": f"django-turbosmtp/{__version__} requests/{requests.__version__}",
     "Accept": "application/json",
 }
+
+
+#: Where requests finds a CA bundle of the site, in this order.
+BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 class Session:
@@ -135,6 +140,8 @@ class Session:
             self._pass_interrupt(error)
             cause = _redact(_find_cause(error), proxy)
             setting = "" if cause is not None else _explain(error)
+            if url.startswith("https:") and not (body and body.started):
+                setting = setting or _explain_bundle(self._verify)
         except BaseException:
             # Ctrl-C, or what a signal handler raises of another kind.
             self._abandon()
@@ -244,6 +251,23 @@ def _explain(error: Exception) -> str:
     if any(isinstance(found, _UNUSABLE) for found in chain):
         return "no such host name can be looked up; correct SEND_URL or API_URL"
     return ""
+
+
+def _explain_bundle(verify: str | bool) -> str:
+    """Return what is wrong with the CA bundle, "" if it can be used.
+
+    Trying again would not help. requests raises the same OSError as for a network.
+    """
+    if isinstance(verify, bool) or Path(verify).is_dir():
+        return ""
+    name = next((n for n in BUNDLE_VARIABLES if os.environ.get(n) == verify), "")
+    where = f"the CA bundle {verify!r}" + (f" of {name}" if name else "")
+    try:
+        if b"-----BEGIN" in Path(verify).read_bytes():
+            return ""
+    except OSError as error:
+        return f"{where} cannot be read ({error.strerror}); correct the path"
+    return f"{where} has no certificates in PEM form"
 
 
 def _is_usable(proxy: str) -> bool:

@@ -18,7 +18,7 @@ from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.hosts import is_loopback
 from django_turbosmtp._lib.secrets import Secret, shows_no_locals
 from django_turbosmtp.api import pool
-from django_turbosmtp.api.session import Session, find_host
+from django_turbosmtp.api.session import BUNDLE_VARIABLES, Session, find_host
 
 _PROXY_VARIABLES = [
     case(name)
@@ -49,7 +49,7 @@ def share_session(url: str, *, pool_size: int) -> Session:
         # Plain http is allowed to this machine only; a proxy elsewhere would read it.
         proxies = {k: v for k, v in proxies.items() if is_loopback(find_host(v))}
     # What requests does: a company's own authority is no ambient credential.
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    bundle = next(filter(None, map(os.environ.get, BUNDLE_VARIABLES)), None)
     # A proxy's URL may have a password.
     hidden = ((name, Secret(proxy)) for name, proxy in sorted(proxies.items()))
     key = (parts.scheme, parts.netloc, pool_size, bundle, *hidden)
