@@ -20,6 +20,7 @@ from django.utils.translation import pgettext_lazy
 from django_turbosmtp._lib.limits import (
     MAX_ADDRESS_LENGTH,
     MAX_REFERENCE_LENGTH,
+    MAX_SOURCE_LENGTH,
     MAX_TAG_LENGTH,
 )
 from django_turbosmtp._lib.versions import uuid7
@@ -263,7 +264,7 @@ class Suppression(models.Model):
         choices=Reason.list_choices,
         default=Reason.MANUAL.value,
     )
-    source = models.CharField(_("source"), max_length=100, blank=True)
+    source = models.CharField(_("source"), max_length=MAX_SOURCE_LENGTH, blank=True)
     since = models.DateTimeField(_("since"), default=timezone.now)
     note = models.TextField(_("note"), blank=True)
 

@@ -13,3 +13,6 @@ MAX_ADDRESS_LENGTH: Final = 320
 
 #: Keep at most this many characters of a tag in the log.
 MAX_TAG_LENGTH: Final = 255
+
+#: Length of the column that has the source of a suppression.
+MAX_SOURCE_LENGTH: Final = 100

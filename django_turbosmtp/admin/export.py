@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import email.header
 import email.message
 import email.policy
 import json
+import re
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
+from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.times import make_aware
 from django_turbosmtp.log.querysets import read_payload, read_related
 from django_turbosmtp.models import Attachment, Content, Message
@@ -59,8 +62,14 @@ _FORMULA = (
     "\uff20",
 )
 
+#: A token (RFC 5322, "field-name"; RFC 2045, "token"), and no sign that parts others.
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+")
+
 #: Read so many messages at a time.
 _CHUNK = 1_000
+
+
+logger = get_logger("django_turbosmtp.admin")
 
 
 class _Echo:
@@ -161,9 +170,12 @@ def build_eml(message: Message) -> bytes | None:
 
 
 def _read_mime(message: Message) -> bytes | None:
-    text = read_payload(message)
-    mime = json.loads(text).get("mime_raw") if text else None
-    return mime.encode() if isinstance(mime, str) else None
+    try:
+        mime = json.loads(read_payload(message) or "{}")["mime_raw"]
+        return str(mime).encode()
+    except (ValueError, LookupError, TypeError):
+        # A payload that is damaged, or of an earlier form.
+        return None
 
 
 def _add_headers(built: email.message.EmailMessage, message: Message) -> None:
@@ -181,13 +193,29 @@ def _add_headers(built: email.message.EmailMessage, message: Message) -> None:
     }
     for name, value in headers.items():
         text = _flatten(value)
-        # Of a message that could not be sent, anything may stand here.
-        if text and name.isascii() and name.isprintable() and ":" not in name:
+        # A message that could not be sent may have anything here.
+        if text and _NAME.fullmatch(name):
+            _set_header(built, name, text)
+
+
+def _set_header(built: email.message.EmailMessage, name: str, text: str) -> None:
+    """Set a header; if Python cannot write it, in an encoded word and by another name.
+
+    The structure of the built message has its own headers.
+    """
+    is_of_structure = name.lower().startswith(("content-", "mime-version"))
+    if not is_of_structure:
+        del built[name]
+        try:
+            built[name] = text
+            built.policy.fold(name, built[name])
+        except Exception as error:  # noqa: BLE001 - Python's parsers raise of any kind
+            raise_interrupt(error)
             del built[name]
-            try:
-                built[name] = text
-            except (ValueError, IndexError, AttributeError):
-                built[f"X-Turbosmtp-{name}"] = text
+        else:
+            return
+    encoded = email.header.Header(text, "utf-8", errors="replace").encode()
+    built[f"X-Turbosmtp-{name}"] = _flatten(encoded)
 
 
 def _flatten(text: str) -> str:
@@ -202,11 +230,14 @@ def _attach(built: email.message.EmailMessage, attachment: Attachment) -> bool:
     try:
         with attachment.stored.file.open("rb") as file:
             data = file.read()
-    except OSError as error:
+    except Exception as error:
+        # A storage may raise errors of its own, S3's for one.
         raise_interrupt(error)
+        logger.exception("An attachment of %s could not be read.", built["Message-ID"])
         return False
     kind, _slash, subtype = attachment.type.partition(";")[0].strip().partition("/")
-    if not subtype or kind in {"message", "multipart"}:
+    is_plain = _NAME.fullmatch(kind) and _NAME.fullmatch(subtype)
+    if not is_plain or kind in {"message", "multipart"}:
         kind, subtype = "application", "octet-stream"
     built.add_attachment(
         data, maintype=kind, subtype=subtype, filename=_flatten(attachment.name) or None

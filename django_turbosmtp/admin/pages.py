@@ -21,6 +21,8 @@ from django.urls import path, reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
+from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.versions import MODERN_ADMIN
 from django_turbosmtp.admin.dashboard import describe_period, is_open
 from django_turbosmtp.admin.detail import Reader
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     _Base = ModelAdmin[Message]
 else:
     _Base = object
+
+
+logger = get_logger("django_turbosmtp.admin")
 
 
 class ReadingPages(_Base):
@@ -71,6 +76,7 @@ class ReadingPages(_Base):
             pictures=request.GET.get("pictures") == "1",
         )
 
+    @raise_as_it_was
     def attachment_view(
         self, request: HttpRequest, pk: UUID, position: int
     ) -> HttpResponseBase:
@@ -82,7 +88,10 @@ class ReadingPages(_Base):
             raise Http404(_("The bytes of this attachment were not kept."))
         try:
             file = attachment.stored.file.open("rb")
-        except FileNotFoundError:
+        except Exception as error:
+            # A storage may raise errors of its own, S3's for one.
+            raise_interrupt(error)
+            logger.exception("An attachment of %s could not be read.", message.pk)
             raise Http404(_("The file of this attachment is gone.")) from None
         name = attachment.name or "attachment"
         response = FileResponse(file, as_attachment=True, filename=name)

@@ -71,6 +71,10 @@ class SuppressionAdmin(_ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Suppression]:
         return super().get_queryset(request).using(choose_log_database())
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Return whether it is the lookup of the filter by reason."""
+        return lookup == "reason__exact" and value in set(Reason)
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Suppression], search_term: str
     ) -> tuple[QuerySet[Suppression], bool]:

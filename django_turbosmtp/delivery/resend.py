@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.delivery.decision import NotSentAgain, plan_resend
 from django_turbosmtp.delivery.stored import build_job
 from django_turbosmtp.log.locks import begin, lock_messages
 from django_turbosmtp.log.querysets import read_payload
 from django_turbosmtp.models import Message, Payload, Resend
+
+logger = get_logger("django_turbosmtp.delivery")
 
 if TYPE_CHECKING:
     from django_turbosmtp.delivery.engine import Engine
@@ -46,7 +49,12 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
         payload = read_payload(found)
         if not payload:
             raise NotSentAgain(_("It has been sent again already."))
-        job = build_job(found, payload, plan.recipients)
+        try:
+            job = build_job(found, payload, plan.recipients)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            logger.exception("The stored payload of %s cannot be read.", found.pk)
+            text = _("The stored message is damaged and cannot be sent again.")
+            raise NotSentAgain(text) from error
         engine.recorder.write_rows([job])
         if not engine.recorder.has_written(job):
             raise NotSentAgain(_("The log could not be written."))

@@ -21,7 +21,7 @@ from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.conf.webhook import read_webhook_secrets
 from django_turbosmtp.log.connection import exempt_from_atomic_requests
 from django_turbosmtp.signals import ESP_NAME, tracking
-from django_turbosmtp.tracking.events import MalformedBody, read_body
+from django_turbosmtp.tracking.events import MalformedBody, TooManyEvents, read_body
 from django_turbosmtp.tracking.record import read_data, record_events
 
 if TYPE_CHECKING:
@@ -109,6 +109,9 @@ def _read(request: HttpRequest) -> bytes:
     except OSError as error:
         raise_interrupt(error)
         raise _Answer(400, "The body broke off.") from None
+    # For middleware that reads request.body after this view, which Django refuses once
+    # the stream has been read: its 500 would make turboSMTP post stored events again.
+    request._body = body
     if len(body) > MAX_BODY_BYTES:
         raise _Answer(413, "The body is too large.")
     return body
@@ -119,6 +122,8 @@ def _store(body: bytes) -> int:
         events = read_body(body)
     except MalformedBody as error:
         raise _Answer(400, str(error)) from None
+    except TooManyEvents as error:
+        raise _Answer(413, str(error)) from None
     alias = choose_log_database()
     new = record_events(events, alias)
     if tracking.has_listeners():

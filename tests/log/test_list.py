@@ -341,3 +341,36 @@ def test_a_cache_that_fails_costs_nothing_else(
     monkeypatch.setattr("django_turbosmtp.admin.caching.WORTH_CACHING", 0)
     assert count_cached("x", lambda: 5) == 5
     assert "The cache could not be" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"subject__regex": "(a+)+$"},
+        {"created_at__year": "-1"},
+        {"id__range": ""},
+        {"metadata__order__regex": "(a+)+$"},
+        {"recipients__address__iregex": "(a+)+$"},
+        {"status__exact": "sent\0"},
+    ],
+)
+@pytest.mark.parametrize("page", [LIST, f"{LIST}export/"])
+def test_no_other_lookup_is_run(
+    page: str, query: dict[str, str], admin_client: Client
+) -> None:
+    add("a" * 30 + "b", "a@x.org")
+    assert admin_client.get(page, query).status_code in {302, 400}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *({name: "a\0b"} for name in ("q", "tag", "group", "mailer", "attention")),
+        *({name: "a\0b"} for name in ("period", "p", "o", "e", "all")),
+    ],
+)
+def test_a_null_character_in_the_url(
+    query: dict[str, str], admin_client: Client
+) -> None:
+    add("A", "a@x.org")
+    assert admin_client.get(LIST, query).status_code in {200, 302}

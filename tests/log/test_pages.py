@@ -27,7 +27,8 @@ from django.utils.formats import number_format
 from django_turbosmtp._lib.times import make_aware
 from django_turbosmtp.admin.dashboard import label_intervals, list_intervals
 from django_turbosmtp.log.statistics import Rate
-from django_turbosmtp.models import Message, Tag
+from django_turbosmtp.log.storable import Cleaner
+from django_turbosmtp.models import Attachment, Message, Tag
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.statuses import Stage
 from tests.log.surroundings import count_queries
@@ -223,7 +224,7 @@ def test_csv_of_what_is_found(admin_client: Client) -> None:
     assert len(read_csv(admin_client, p="2")) == 121
     answer = admin_client.get(LIST, {"group": "failed"})
     assert "export/?group=failed" in answer.content.decode()
-    assert admin_client.get(f"{LIST}export/", {"nonsense": "1"}).status_code == 302
+    assert admin_client.get(f"{LIST}export/", {"nonsense": "1"}).status_code == 400
 
 
 def save(client: Client, row: Message) -> Any:
@@ -388,3 +389,73 @@ def test_csv_leaves_as_it_is_read_under_asgi(admin_client: Client) -> None:
     assert sum(lines) == 2501
     reads = [reads for lines, reads in sent if lines]
     assert reads[0] < reads[-1]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/calendar", "MIME-Version": "2.0"},
+        {"Message-ID": "<" + "x" * 2000 + "@" + "y" * 2000},
+        {"From": "\u2028,;:<>@[", "Reply-To": "=?utf-8?q?=0A?=", "X": "\ud800"},
+        {"X-\u00e9": "a", "": "b", "X Y": "c", "X:Y": "d", "Date": "yesterday"},
+        {"Sender": "((((", "To": "group: a@b, ;", "Cc": "\x00"},
+        {"Content-Transfer-Encoding": "8bit", "X-A": ["a", 1, None]},
+    ],
+)
+@pytest.mark.parametrize("kind", ["text/plain", "a b/c\nd", "\u00e9/\u00e9", "x"])
+def test_eml_of_unusual_rows(
+    kind: str,
+    headers: dict[str, Any],
+    stored: Path,  # noqa: F811
+    admin_client: Client,
+    sandbox: Any,
+) -> None:
+    row = send(new(subject="Subject", attachments=[("a.bin", b"bytes", "text/x")]))
+    Message.objects.update(headers=Cleaner().clean_json(headers))
+    Attachment.objects.update(type=kind)
+    answer = admin_client.get(f"{LIST}{row.pk}/eml/")
+    assert answer.status_code == 200
+    mail = email.message_from_bytes(answer.content, policy=email.policy.default)
+    assert b"Body" in answer.content
+    assert [part.get_content() for part in mail.iter_attachments()] in (
+        [b"bytes"],
+        ["bytes"],
+    )
+
+
+class StorageError(Exception):
+    """What a storage of its own may raise, boto's ClientError for one."""
+
+
+def test_a_storage_that_fails_is_explained(
+    stored: Path,  # noqa: F811
+    admin_client: Client,
+    sandbox: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = send(new(attachments=[("a.bin", b"bytes", "text/x")]))
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise StorageError
+
+    monkeypatch.setattr("django.core.files.storage.FileSystemStorage.open", fail)
+    assert admin_client.get(f"{LIST}{row.pk}/attachments/0/").status_code == 404
+    answer = admin_client.get(f"{LIST}{row.pk}/eml/")
+    assert answer.status_code == 200
+    assert b"Attachments not kept: a.bin" in answer.content
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b'{"mime_raw": 5}', b"null"])
+def test_a_damaged_payload_is_explained(
+    data: bytes, logged: Any, admin_client: Client, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault("400")
+    message = new()
+    message.attach_alternative("BEGIN:VCALENDAR", "text/calendar")
+    row = send(message)
+    row.payload.update(data=data)
+    assert admin_client.get(f"{LIST}{row.pk}/eml/").status_code == 200
+    answer = admin_client.post(f"{LIST}{row.pk}/resend/", follow=True)
+    assert "damaged and cannot be sent again" in answer.text
+    assert sandbox.total_accepted == 0
+    assert Message.objects.count() == 1

@@ -444,3 +444,45 @@ class TestLetters:
         assert totals == {name: 1 for tag in tags for name in (tag, f"{tag}2")}
         url = "/admin/turbosmtp/message/"
         assert admin_client.get(url, {"tag": "Shop"}).context["cl"].result_count == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ({"reason__exact": "bounced"}, {200}),
+        ({"q": "a\0@x.org"}, {200}),
+        ({"reason__exact": "bounced\0"}, {400}),
+        ({"reason__regex": "(a+)+$"}, {400}),
+        ({"since__year": "-1"}, {400}),
+    ],
+)
+def test_lookups_in_the_url(
+    query: dict[str, str], status: set[int], suppressing: Any, admin_client: Client
+) -> None:
+    suppress("a@x.org")
+    assert admin_client.get(ADMIN, query).status_code in status
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("a\0b@x.org,,", "a"),
+        ("a" * 400 + "@x.org,,", "characters"),
+        ("a@" + "b." * 200 + "org,,", "a@"),
+        ("a@x.org,,0001-01-01T00:00Z", "not between 1990 and today"),
+        ("a@x.org,,9999-12-31T23:59-14:00", "not between 1990 and today"),
+        ("a@x.org,,2026-02-31T00:00Z", "no time with a zone"),
+        ("erased:nothing,,", "erased:nothing"),
+    ],
+)
+def test_lines_that_cannot_be_imported(
+    line: str, said: str, suppressing: Any, tmp_path: Any, admin_client: Client
+) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"address,source,since\n{line}\ngood@x.org,{'s' * 300},\n")
+    with pytest.raises(CommandError, match="1 could not be read") as caught:
+        call_command("turbosmtp_suppressions", "import", str(path), stdout=StringIO())
+    assert said in str(caught.value)
+    row = Suppression.objects.get()
+    assert (row.address, row.source) == ("good@x.org", "s" * 100)
+    assert admin_client.get(ADMIN).status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from typing import Any
 
 import pytest
@@ -200,3 +201,37 @@ def test_committed_before_2xx(tracked: Any, sandbox: Sandbox) -> None:
         tracking.disconnect(receive)
     assert seen == [False]
     assert Event.objects.count() == 1
+
+
+def test_too_many_events(tracked: Any) -> None:
+    """Millions of them would take minutes."""
+    for body in (b"[" + b"[]," * 1_700_000 + b"[]]", b"[" + b"{}," * 10_000 + b"{}]"):
+        began = time.monotonic()
+        answer = post(body)
+        assert answer.status_code == 413
+        assert b"at most 10000 are read" in answer.content
+        assert time.monotonic() - began < 5
+    assert not Event.objects.exists()
+
+
+def read_body_after_the_view(get_response: Any) -> Any:
+    """Middleware, as that of a debugging tool."""
+
+    def middleware(request: Any) -> Any:
+        response = get_response(request)
+        response["X-Length"] = str(len(request.body))
+        return response
+
+    return middleware
+
+
+def test_middleware_may_read_the_body_after_the_view(
+    tracked: Any, sandbox: Sandbox
+) -> None:
+    tracked.MIDDLEWARE = [f"{__name__}.read_body_after_the_view", *tracked.MIDDLEWARE]
+    [row] = send()
+    body = json.dumps(build("OPENED", row)).encode()
+    answer = post(body)
+    assert (answer.status_code, answer["X-Length"]) == (200, str(len(body)))
+    assert Event.objects.count() == 1
+    assert post(body, "").status_code == 401

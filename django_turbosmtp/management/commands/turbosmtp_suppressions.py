@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -12,9 +14,12 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from django_turbosmtp._lib.limits import MAX_ADDRESS_LENGTH, MAX_SOURCE_LENGTH
+from django_turbosmtp._lib.text import shorten
 from django_turbosmtp._lib.times import make_aware, make_storable
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.exceptions import InvalidAddress
+from django_turbosmtp.log.storable import Cleaner
 from django_turbosmtp.models import Suppression
 from django_turbosmtp.payload.addresses import parse
 from django_turbosmtp.statuses import Reason
@@ -25,6 +30,12 @@ if TYPE_CHECKING:
 
 COLUMNS = ("address", "reason", "source", "since", "note")
 _CHUNK = 1_000
+
+#: What stands for the address of an erased person (`log.suppressions.hash_address`).
+_ERASED = re.compile(r"erased:[0-9a-f]{64}")
+
+#: No suppression is older.
+_EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
 
 class Command(BaseCommand):
@@ -150,27 +161,40 @@ def _read_rows(file: TextIO, reason: str) -> Iterator[dict[str, str]]:
 
 
 def _build_row(entry: dict[str, str]) -> Suppression:
+    clean = Cleaner().clean_text
     row = Suppression(
         address=_read_address(entry["address"]),
         reason=entry["reason"],
-        source=entry.get("source") or "command",
-        note=entry.get("note", ""),
+        source=clean(entry.get("source") or "command")[:MAX_SOURCE_LENGTH],
+        note=clean(entry.get("note", "")),
     )
     if since := entry.get("since"):
-        moment = parse_datetime(since)
+        try:
+            moment = parse_datetime(since)
+        except ValueError:  # the 31st of February
+            moment = None
         if moment is None or (timezone.is_naive(moment) and settings.USE_TZ):
             raise ValueError(
                 f"{since!r} is no time with a zone, such as 2026-01-31T12:00Z."
             )
+        # PostgreSQL stores such a time, and Django can then not read the row.
+        if not _EARLIEST < make_aware(moment) < datetime.now(UTC) + timedelta(days=1):
+            raise ValueError(f"{since!r} is not between 1990 and today.")
         row.since = make_storable(make_aware(moment))
     return row
 
 
 def _read_address(text: str) -> str:
-    # An erased person is written out as what stands for her.
-    if text.startswith("erased:"):
+    # An export has the hash of an erased address.
+    if _ERASED.fullmatch(text):
         return text
     try:
-        return parse(text, "address").addr_spec.lower()
+        address = parse(text, "address").addr_spec.lower()
     except InvalidAddress as error:
         raise CommandError(str(error)) from None
+    if len(address) > MAX_ADDRESS_LENGTH:
+        raise CommandError(
+            f"{shorten(address)!r} has {len(address)} characters; an address has at"
+            f" most {MAX_ADDRESS_LENGTH}."
+        )
+    return address
