@@ -266,6 +266,7 @@ def _explain_bundle(verify: str | bool) -> str:
         if b"-----BEGIN" in Path(verify).read_bytes():
             return ""
     except OSError as error:
+        raise_interrupt(error)
         return f"{where} cannot be read ({error.strerror}); correct the path"
     return f"{where} has no certificates in PEM form"
 
