@@ -135,6 +135,9 @@ def translate(
         default_charset=charset,
         customised=customised,
     )
+    if not customised and headers.shown("Reply-To") is None:
+        # Here, because Python 3.13 lets a break at the end pass in MIME.
+        refuse_header_injection(_join_reply_to(message), "reply_to")
     try:
         content = as_fields(source)
     except NotExact as reason:
@@ -281,11 +284,14 @@ def _read_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _join_reply_to(message: Any) -> str:
+    return ", ".join(map(str, message.reply_to or ()))
+
+
 def _translate_reply_to(source: ParsedMessage) -> dict[str, str]:
     shown = source.headers.shown("Reply-To")
     if shown is None:
-        shown = ", ".join(map(str, source.message.reply_to or ()))
-        refuse_header_injection(shown, "reply_to")
+        shown = _join_reply_to(source.message)
     elif not shown:
         raise NotExact("an empty Reply-To")
     if not shown:
