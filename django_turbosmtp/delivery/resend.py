@@ -20,11 +20,11 @@ from django_turbosmtp.log.locks import begin, lock_messages
 from django_turbosmtp.log.querysets import read_payload
 from django_turbosmtp.models import Message, Payload, Resend
 
-logger = get_logger("django_turbosmtp.delivery")
-
 if TYPE_CHECKING:
     from django_turbosmtp.delivery.engine import Engine
     from django_turbosmtp.delivery.jobs import Job
+
+logger = get_logger("django_turbosmtp.delivery")
 
 
 def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -> Job:

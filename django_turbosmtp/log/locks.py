@@ -84,7 +84,7 @@ def _limit_postgresql(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 @contextmanager
-def _limit_mysql(connection: BaseDatabaseWrapper) -> Iterator[None]:
+def _limit_mysql(connection: Any) -> Iterator[None]:
     with connection.cursor() as cursor:
         # The first is for the definition of a table, the second for rows.
         cursor.execute(
@@ -99,12 +99,14 @@ def _limit_mysql(connection: BaseDatabaseWrapper) -> Iterator[None]:
     finally:
         # By the driver: Django refuses a statement in a broken transaction. A lost
         # connection, on which it fails, has its settings no more.
-        driver: Any = connection.connection
-        with suppress(Exception), driver.cursor() as cursor:
-            cursor.execute(
-                "SET lock_wait_timeout = @turbosmtp_table,"
-                " innodb_lock_wait_timeout = @turbosmtp_row"
-            )
+        # Nothing else is hidden: a signal handler may raise here, too.
+        driver = connection.connection
+        if driver is not None:
+            with suppress(connection.Database.Error), driver.cursor() as cursor:
+                cursor.execute(
+                    "SET lock_wait_timeout = @turbosmtp_table,"
+                    " innodb_lock_wait_timeout = @turbosmtp_row"
+                )
 
 
 def lock_messages(messages: QuerySet[Message]) -> set[UUID]:

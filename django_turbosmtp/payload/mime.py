@@ -139,7 +139,7 @@ def _write(message: Any, *, customised: bool) -> str:
         email.errors.MessageError,
     ) as error:
         # Contact forms catch Django's own, which Django 6 no longer has.
-        is_injection = issubclass(type(error), BadHeaderError) and not MODERN_MIME
+        is_injection = not MODERN_MIME and isinstance(error, BadHeaderError)
         raise (HeaderInjection if is_injection else MessageError)(
             f"Django cannot build this message: {type(error).__name__}: {error}"
         ) from error
