@@ -37,13 +37,21 @@ class SendRequest:
     history: list[AttemptEntry] = field(default_factory=list)
     # Holds one item unless somebody has the turn. A list, because pop() is atomic.
     _turn: list[None] = field(default_factory=lambda: [None], repr=False)
+    _is_concluded: bool = field(default=False, repr=False)
 
     def take_turn(self) -> bool:
-        """Take the right to send the request, and return whether it was free.
+        """Take the right to make an attempt; return False if there is none to take.
 
-        A worker takes it for each attempt and gives it back. The outcome takes it for
-        good: a request that was concluded can no longer be sent.
+        A worker gives it back after the attempt.
         """
+        return not self._is_concluded and self._pop_turn()
+
+    def conclude(self) -> bool:
+        """Let no further attempt begin; return whether none is on its way."""
+        self._is_concluded = True
+        return self._pop_turn()
+
+    def _pop_turn(self) -> bool:
         try:
             self._turn.pop()
         except IndexError:

@@ -51,7 +51,7 @@ def _set_outcome(job: Job) -> list[SendRequest]:
     """Write the status of one message; return its requests that failed."""
     status = job.status
     for request in job.requests:
-        is_on_its_way = not request.take_turn()
+        is_on_its_way = not request.conclude()
         # A worker that failed, or was ended, leaves an attempt without a result.
         is_open = is_on_its_way or (request.attempts and request.error is None)
         if request.result is None and is_open:
