@@ -115,6 +115,12 @@ def measure(count: int, database: str) -> None:
             f"  {label:18}{ours:>8,.0f}/s   by hand {theirs:>7,.0f}/s"
             f"   {ours / theirs:.1f} times"
         )
+    print("  the largest bodies that the view accepts:")
+    for label, body in build_largest_bodies(known, numbers):
+        started = time.perf_counter()
+        post("/turbosmtp/webhook/", body)
+        seconds = time.perf_counter() - started
+        print(f"    {label:34}{len(body):>10,} bytes  {seconds:.2f} s")
 
 
 def time_posts(post: Callable[[bytes], None], bodies: list[bytes], total: int) -> float:
@@ -149,6 +155,35 @@ def build_bodies(
                 event |= {"useragent": "Mozilla/5.0 (iPhone)", "ip": "192.0.2.1"}
             events.append(event)
         yield json.dumps(events).encode()
+
+
+def build_largest_bodies(
+    known: list[Any], numbers: random.Random
+) -> Iterator[tuple[str, bytes]]:
+    """Yield bodies at the limits of the view, in parts or bytes, each with its name."""
+    from django_turbosmtp.tracking.events import MAX_EVENTS
+    from django_turbosmtp.tracking.view import MAX_BODY_BYTES
+
+    [body] = build_bodies(known, MAX_EVENTS, MAX_EVENTS, numbers)
+    events = json.loads(body)
+    # Fill each event up with a field that the log stores and does not read.
+    room = (MAX_BODY_BYTES - len(body)) // MAX_EVENTS - len(', "x": ""')
+    padded = json.dumps([event | {"x": "x" * room} for event in events]).encode()
+    yield "events of messages in the log", padded
+    for event in events:
+        event |= {"status": "BOUNCED", "email": f"{numbers.getrandbits(60):x}@x.test"}
+        event |= {"mid": str(numbers.getrandbits(60)), "reason": "550 5.1.1 unknown"}
+    yield "bounces of unknown messages", json.dumps(events).encode()
+    yield "parts that are not events", b"[" + b"[]," * (MAX_EVENTS - 1) + b"[]]"
+    room = MAX_BODY_BYTES - 200
+    for label, reason in {
+        "one event, one long reason": "550 5.1.1 <" * (room // 11),
+        "one event, one long word": "a" * room,
+        "one event, a nested reason": [[[0] * 1000] * 100] * (room // 301_000),
+    }.items():
+        event = {"id": label, "mid": "1", "status": "BOUNCED", "reason": reason}
+        yield label, json.dumps([event]).encode()
+    yield "one deep array", b"[" * (MAX_BODY_BYTES // 2) + b"]" * (MAX_BODY_BYTES // 2)
 
 
 def build_peer() -> Any:

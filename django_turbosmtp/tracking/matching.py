@@ -79,6 +79,13 @@ def match_events(events: Sequence[ReceivedEvent], alias: str) -> list[Match]:
     ]
 
 
+def find_known(
+    mids: set[str], references: set[str], alias: str
+) -> tuple[set[str], set[str]]:
+    """Return those of these message ids and reference ids that a message has."""
+    return set(_find_by_mid(mids, alias)), set(_find_by_reference(references, alias))
+
+
 def _find_by_mid(mids: set[str], alias: str) -> dict[str, list[Candidate]]:
     if not mids:
         return {}

@@ -24,7 +24,12 @@ from django_turbosmtp.log.suppressions import add_suppressions
 from django_turbosmtp.models import Event, Message, Suppression, Unmatched
 from django_turbosmtp.statuses import Reason
 from django_turbosmtp.tracking.events import read_event
-from django_turbosmtp.tracking.matching import Match, ReceivedEvent, match_events
+from django_turbosmtp.tracking.matching import (
+    Match,
+    ReceivedEvent,
+    find_known,
+    match_events,
+)
 from django_turbosmtp.tracking.settling import apply_events
 
 if TYPE_CHECKING:
@@ -78,7 +83,8 @@ def join_events(mids: Collection[str], references: Collection[str], alias: str) 
         matches = [m for m in match_events(waiting, alias) if m.message_id]
         if not matches:
             return
-        _join(matches, alias)
+        for start in range(0, len(matches), CHUNK):
+            _join(matches[start : start + CHUNK], alias)
         # Their message ids are known now: other events may wait for these.
         mids, references = _list_settled(matches), ()
 
@@ -131,9 +137,14 @@ def _record(
     stored = run_statements(lambda: _store(received, cleaner, alias), alias)
     # An event that waits is tried again: its message may have been committed since it
     # was looked for. Whoever commits second, here or in delivery, joins the two.
-    mids = {match.mid for match in stored.waiting} | _list_settled(stored.matches)
-    references = {match.event.reference_id for match in stored.waiting}
-    join_events(sorted(mids - {""}), sorted(references - {""}), alias)
+    mids = {match.mid for match in stored.waiting} - {""}
+    references = {match.event.reference_id for match in stored.waiting} - {""}
+    # Only of messages that are in the log now: thousands of events may wait for others,
+    # since several applications can share an account and a reference id.
+    mids, references = find_known(mids, references, alias)
+    mids |= _list_settled(stored.matches)
+    if mids or references:
+        join_events(sorted(mids), sorted(references), alias)
     return stored.new
 
 
@@ -250,27 +261,42 @@ def _find_waiting(
     mids: Collection[str], references: Collection[str], alias: str
 ) -> list[ReceivedEvent]:
     """Return the stored events without a message that have one of these ids."""
-    waiting = Unmatched.objects.using(alias).select_related("event")
-    found = list(waiting.filter(mid__in=mids)) if mids else []
+    rows = Unmatched.objects.using(alias).order_by()
+    columns = ("pk", "event__digest", "event__raw")
+    found = {row[0]: row for row in rows.filter(mid__in=mids).values_list(*columns)}
     if references:
-        found += waiting.filter(reference_id__in=references)
-    events = {row.event.pk: row.event for row in found}
+        waiting = rows.filter(reference_id__in=references).values_list(*columns)
+        found |= {row[0]: row for row in waiting}
     return [
-        ReceivedEvent(key=row.pk, digest=row.digest, event=read_event(row.raw))
-        for row in events.values()
+        ReceivedEvent(key=key, digest=digest, event=read_event(raw))
+        for key, digest, raw in found.values()
     ]
 
 
 def _join(matches: Sequence[Match], alias: str) -> None:
+    """Write the messages of events that waited for them, and apply the events."""
+
     def work() -> None:
         with begin(alias):
             _lock(matches, alias)
-            for match in matches:
-                # Whoever deletes it joins it: another process may be at it.
-                if Unmatched.objects.using(alias).filter(pk=match.key).delete()[0]:
-                    Event.objects.using(alias).filter(pk=match.key).update(
-                        message=match.message_id, position=match.position
+            # The process that deletes a row joins its event: another may do the same.
+            keys = [match.key for match in matches]
+            waiting = Unmatched.objects.using(alias).filter(pk__in=keys).order_by("pk")
+            ours = set(waiting.select_for_update().values_list("pk", flat=True))
+            joined = [match for match in matches if match.key in ours]
+            waiting.filter(pk__in=ours).delete()
+            Event.objects.using(alias).bulk_update(
+                [
+                    Event(
+                        pk=match.key,
+                        message_id=match.message_id,
+                        position=match.position,
                     )
+                    for match in joined
+                ],
+                ["message", "position"],
+                batch_size=CHUNK,
+            )
             apply_events(matches, alias)
 
     run_statements(work, alias)
