@@ -44,6 +44,9 @@ _POOL_SIZE = 32
 class EmailBackend(BaseEmailBackend):
     """Sends Django's messages through turboSMTP's API."""
 
+    #: Whether ``manage.py check`` reports missing credentials.
+    needs_credentials = True
+
     def __init__(
         self,
         fail_silently: bool = False,
@@ -142,13 +145,14 @@ class EmailBackend(BaseEmailBackend):
         return not (self.fail_silently and isinstance(error, TurboSMTPError))
 
 
-def is_our_backend(path: str) -> bool:
-    """Tell whether this is the dotted path of `EmailBackend`, or of a subclass."""
+def import_our_backend(path: str) -> type[EmailBackend] | None:
+    """Return `EmailBackend`, or its subclass, at this dotted path; else None."""
     try:
         found = import_string(path)
     except ImportError:
-        return False
-    return isinstance(found, type) and issubclass(found, EmailBackend)
+        return None
+    is_ours = isinstance(found, type) and issubclass(found, EmailBackend)
+    return found if is_ours else None
 
 
 def find_backend(alias: str) -> EmailBackend:
@@ -162,7 +166,7 @@ def find_backend(alias: str) -> EmailBackend:
     elif not alias:
         # A subclass, if the site uses one.
         path = list_mailers().get(None, {}).get("BACKEND", "")
-        found = import_string(path)() if is_our_backend(path) else EmailBackend()
+        found = (import_our_backend(path) or EmailBackend)()
     if not isinstance(found, EmailBackend):
         raise ImproperlyConfigured(
             _("The settings have no turboSMTP mailer “%s”.") % alias

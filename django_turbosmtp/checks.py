@@ -52,22 +52,36 @@ if TYPE_CHECKING:
 
 TAG = "turbosmtp"
 
-#: Problems of credentials matter only to a site that sends through us.
+#: Missing credentials matter only to a mailer that sends (`_find_senders`).
 _ONLY_FOR_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
 
 
 def _find_our_mailers() -> Iterator[tuple[str | None, dict[str, Any]]]:
     """Yield alias and OPTIONS of each mailer that uses our backend."""
-    from django_turbosmtp.backends import is_our_backend
+    from django_turbosmtp.backends import import_our_backend
 
     for alias, config in list_mailers().items():
-        if is_our_backend(config.get("BACKEND", "")):
+        if import_our_backend(config.get("BACKEND", "")) is not None:
             yield alias, config.get("OPTIONS", {})
+
+
+def _find_senders() -> set[str | None]:
+    """Return the aliases of the mailers that need credentials."""
+    from django_turbosmtp.backends import import_our_backend
+
+    backends = {
+        alias: import_our_backend(config.get("BACKEND", ""))
+        for alias, config in list_mailers().items()
+    }
+    return {
+        alias for alias, found in backends.items() if found and found.needs_credentials
+    }
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Report what is wrong with TURBOSMTP and each mailer's OPTIONS."""
     mailers = list(_find_our_mailers())
+    senders = _find_senders()
     found: dict[str, CheckMessage] = {}
     for alias, options in mailers or [(None, {})]:
         where = "" if alias is None else f"MAILERS[{alias!r}]: "
@@ -78,7 +92,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
             text = str(error).removesuffix(" (turbosmtp.E001)")
             return [Error(text, id="turbosmtp.E001")]
         for problem in problems:
-            if problem.id in _ONLY_FOR_SENDERS and not mailers:
+            if problem.id in _ONLY_FOR_SENDERS and alias not in senders:
                 continue
             text = f"{where}{problem.text}"
             found[text] = Error(text, hint=problem.hint or None, id=problem.id)
@@ -165,10 +179,10 @@ def _find_ignored() -> Iterator[CheckMessage]:
                 id="turbosmtp.W008",
             )
         return
-    from django_turbosmtp.backends import is_our_backend
+    from django_turbosmtp.backends import import_our_backend
 
     for alias, config in list_mailers().items():
-        if alias is None or not is_our_backend(config.get("BACKEND", "")):
+        if alias is None or import_our_backend(config.get("BACKEND", "")) is None:
             continue
         for name in sorted(map(str, config.keys() - {"BACKEND", "OPTIONS"})):
             known = name.lower() in OPTION_NAMES

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import django
 import pytest
 from django.core import mail
 from django.core.mail import EmailMultiAlternatives, send_mail
 
 from django_turbosmtp._lib.versions import HAS_MAILERS
+from django_turbosmtp.checks import check_settings
 from django_turbosmtp.exceptions import (
     InvalidAddress,
     NoCredit,
@@ -23,7 +23,7 @@ from django_turbosmtp.exceptions import (
 from django_turbosmtp.models import Message
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import post_send, pre_send
-from django_turbosmtp.testing import Outbox, use_outbox, use_sandbox
+from django_turbosmtp.testing import Outbox, OutboxBackend, use_outbox, use_sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -243,6 +243,14 @@ class PlainTests(SimpleTestCase):
             outbox.assert_sent(subject="Order")
         self.assertEqual(mail.outbox, [])
 """
+EMAIL_BACKEND_TESTS = """
+
+class SettingTests(OutboxMixin, SimpleTestCase):
+    def test_other_packages_read_it(self):
+        from django.conf import settings
+
+        self.assertIn("OutboxBackend", settings.EMAIL_BACKEND)
+"""
 SHOP_SETTINGS = """
 SECRET_KEY = "x"
 INSTALLED_APPS = ["shop"]
@@ -252,20 +260,27 @@ DEFAULT_FROM_EMAIL = "shop@example.com"
 """
 
 
-def test_under_django_s_own_runner(tmp_path: Path) -> None:
+BACKEND = "django_turbosmtp.backends.EmailBackend"
+# Loading the setting, and reading it in a test: Django 6.1 deprecates both.
+MAY_USE_EMAIL_BACKEND = ["-W", "ignore:The EMAIL_BACKEND setting is deprecated"]
+
+
+@pytest.mark.parametrize(
+    ("own", "tests"),
+    [
+        (f'EMAIL_BACKEND = "{BACKEND}"', SHOP_TESTS + EMAIL_BACKEND_TESTS),
+        (f'MAILERS = {{"default": {{"BACKEND": "{BACKEND}"}}}}', SHOP_TESTS),
+    ][: 1 + HAS_MAILERS],
+)
+def test_under_django_s_own_runner(tmp_path: Path, own: str, tests: str) -> None:
     shop = tmp_path / "shop"
     shop.mkdir()
     (shop / "__init__.py").touch()
-    (shop / "tests.py").write_text(SHOP_TESTS)
-    backend = "django_turbosmtp.backends.EmailBackend"
-    own = (
-        f'MAILERS = {{"default": {{"BACKEND": "{backend}"}}}}\n'
-        if django.VERSION >= (6, 1)
-        else f'EMAIL_BACKEND = "{backend}"\n'
-    )
+    (shop / "tests.py").write_text(tests)
     (tmp_path / "site_settings.py").write_text(SHOP_SETTINGS + own)
+    warnings = ["-W", "error", *(MAY_USE_EMAIL_BACKEND if "EMAIL" in own else ())]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "django", "test", "-v", "2"],
+        [sys.executable, *warnings, "-m", "django", "test", "-v", "2"],
         cwd=tmp_path,
         env={
             "DJANGO_SETTINGS_MODULE": "site_settings",
@@ -276,4 +291,30 @@ def test_under_django_s_own_runner(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert "Ran 4 tests" in done.stderr
+    assert f"Ran {tests.count('def test_')} tests" in done.stderr
+
+
+def test_a_message_with_an_open_connection(turbosmtp_outbox: Outbox) -> None:
+    backend = OutboxBackend()
+    message = order()
+    with backend:
+        # As Message(connection=...), which Django 6.1 deprecates, sets it.
+        setattr(message, "_connection" if HAS_MAILERS else "connection", backend)
+        assert backend.send_messages([message]) == 1
+    [kept] = turbosmtp_outbox.messages
+    assert kept is not message
+    assert kept.subject == "Your order 2041"
+
+
+def test_the_outbox_as_a_backend_needs_no_credentials(settings: Any) -> None:
+    path = "django_turbosmtp.testing.OutboxBackend"
+    if HAS_MAILERS:
+        settings.MAILERS = {"default": {"BACKEND": path}, "bulk": {"BACKEND": BACKEND}}
+        [problem] = check_settings()
+        assert problem.msg.startswith("MAILERS['bulk']: ")
+        assert problem.id == "turbosmtp.E003"
+        settings.MAILERS = {"default": {"BACKEND": path}}
+    else:
+        settings.EMAIL_BACKEND = path
+    assert check_settings() == []
+    assert order().send() == 1

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 import warnings
+from contextlib import contextmanager
 from secrets import randbits
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ MODERN_MIME = django.VERSION >= (6, 0)
 #: Remove when 6.0 is no longer supported (2027-04, and 5.2 in 2028-04).
 MODERN_ADMIN = django.VERSION >= (6, 1)
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 if TYPE_CHECKING or not MODERN_MIME:
     # What Django 5.2 raises for header injection, and its documents tell to catch.
@@ -58,11 +61,20 @@ def list_mailers() -> dict[str | None, dict[str, Any]]:
     mailers = _read_mailers()
     if mailers is not None:
         return dict(mailers)
+    with allow_email_backend():
+        return {None: {"BACKEND": settings.EMAIL_BACKEND}}
+
+
+@contextmanager
+def allow_email_backend() -> Iterator[None]:
+    """Ignore the warnings about EMAIL_BACKEND, which Django 6.1 deprecates.
+
+    Django still supports it, and warns the site itself when it loads the settings.
+    """
     with warnings.catch_warnings():
-        # Reading the setting is deprecated on 6.1, and using it still supported.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)
-        return {None: {"BACKEND": settings.EMAIL_BACKEND}}
+        yield
 
 
 def list_mailer_options() -> list[dict[str, Any]]:
@@ -88,15 +100,16 @@ def chooses_mailer() -> bool:
     return configs not in ({}, {"default": {"BACKEND": console}})
 
 
-def list_mailers_before_tests() -> dict[str, dict[str, Any]] | None:
+def list_mailers_before_tests() -> dict[str | None, dict[str, Any]] | None:
     """Return MAILERS as it was before a test runner replaced the backends in it.
 
-    None on a Django without such a setting. Django's runner (and pytest-django, through
-    the same function) keeps what was there; the name is Django's own and private.
+    None without the setting: then Django uses EMAIL_BACKEND, in 6.1 too. Django's
+    runner (and pytest-django, through the same function) saves the value that it
+    replaces; the name is Django's own and private.
     """
-    if not HAS_MAILERS:
+    mailers = _read_mailers()
+    if mailers is None:
         return None
-    mailers = getattr(settings, "MAILERS", {"default": {}})
     from django.test import utils
 
     saved: Any = getattr(getattr(utils, "_TestState", None), "saved_data", None)

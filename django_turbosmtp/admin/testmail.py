@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from django_turbosmtp._lib.versions import list_mailers
-from django_turbosmtp.backends import is_our_backend
+from django_turbosmtp.backends import import_our_backend
 
 #: The campaign that test mails are found by.
 CAMPAIGN = "test"
@@ -40,7 +40,8 @@ def list_our_mailers() -> list[str]:
     return [
         alias
         for alias, config in list_mailers().items()
-        if alias is not None and is_our_backend(config.get("BACKEND", ""))
+        if alias is not None
+        and import_our_backend(config.get("BACKEND", "")) is not None
     ]
 
 

@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from django.core import mail
+from django.core.mail.backends.base import BaseEmailBackend
 
 from django_turbosmtp.api.body import Body
 from django_turbosmtp.api.client import Client
@@ -33,6 +34,8 @@ class OutboxBackend(EmailBackend):
     the log are those of production. It needs no credentials, and tries nothing twice:
     what a request was told to end in is what the caller sees.
     """
+
+    needs_credentials = False
 
     def __init__(self, fail_silently: bool = False, **options: Any) -> None:
         own = {name: value for name, value in options.items() if name.islower()}
@@ -61,12 +64,23 @@ class OutboxBackend(EmailBackend):
             for message in seen:
                 status = getattr(message, "turbosmtp_status", None)
                 if status is not None and status.outcome == Outcome.ACCEPTED:
-                    kept = copy.deepcopy(message)
+                    kept = _copy_message(message)
                     kept.sent_using = self.settings.alias
                     mail.outbox.append(kept)
 
     def _build_client(self, credentials: Credentials) -> Client:  # noqa: ARG002
         return _OutboxClient(self.settings)
+
+
+def _copy_message(message: Any) -> Any:
+    """Return a copy that shares the message's connection.
+
+    An open connection has locks, which cannot be copied. Not ``message.connection``,
+    which Django 6.1 deprecates.
+    """
+    values = getattr(message, "__dict__", {}).values()
+    shared = {id(v): v for v in values if isinstance(v, BaseEmailBackend)}
+    return copy.deepcopy(message, shared)
 
 
 class _OutboxBody(Body):

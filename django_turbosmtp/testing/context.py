@@ -9,7 +9,10 @@ from django.conf import settings
 from django.core import mail
 from django.test import override_settings
 
-from django_turbosmtp._lib.versions import list_mailers_before_tests
+from django_turbosmtp._lib.versions import (
+    allow_email_backend,
+    list_mailers_before_tests,
+)
 from django_turbosmtp.api.shared import close_shared_sessions
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.testing.outbox import Outbox
@@ -31,7 +34,7 @@ def use_outbox(**turbosmtp: Any) -> Iterator[Outbox]:
     mail.outbox = []
     outbox = Outbox()
     try:
-        with override_settings(**_build_settings(_OUTBOX, turbosmtp)):
+        with _replace_backend(_OUTBOX, turbosmtp):
             yield outbox
     finally:
         outbox.clear()
@@ -55,10 +58,24 @@ def use_sandbox(**turbosmtp: Any) -> Iterator[Sandbox]:
             "API_URL": sandbox.api_url(version),
         }
         try:
-            with override_settings(**_build_settings(_BACKEND, own | turbosmtp)):
+            with _replace_backend(_BACKEND, own | turbosmtp):
                 yield sandbox
         finally:
             close_shared_sessions()
+
+
+@contextmanager
+def _replace_backend(backend: str, turbosmtp: dict[str, Any]) -> Iterator[None]:
+    """Use this backend, with these keys of ``TURBOSMTP``."""
+    override = override_settings(**_build_settings(backend, turbosmtp))
+    # Around the change only, so that the warnings of the test itself are shown.
+    with allow_email_backend():
+        override.enable()
+    try:
+        yield
+    finally:
+        with allow_email_backend():
+            override.disable()
 
 
 def _build_settings(backend: str, turbosmtp: dict[str, Any]) -> dict[str, Any]:
