@@ -261,7 +261,9 @@ def test_settings_snippets_load(block, monkeypatch):
         if alias not in connections:
             monkeypatch.setitem(connections.databases, alias, database)
     mailers = names.get("MAILERS", {"default": {"BACKEND": BACKEND}})
-    assert names.get("EMAIL_BACKEND", BACKEND) == BACKEND
+    # Another package's backend passes messages on to ours.
+    passed_on = [value for name, value in names.items() if name.endswith("_BACKEND")]
+    assert BACKEND in (passed_on or [BACKEND])
     with override_settings(TURBOSMTP=names["TURBOSMTP"]):
         for alias, mailer in mailers.items():
             assert mailer["BACKEND"] == BACKEND

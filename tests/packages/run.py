@@ -39,9 +39,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             root = download(package, Path(folder))
             with ThreadPoolExecutor(len(BACKENDS)) as pool:
-                results = dict(
-                    zip(BACKENDS, pool.map(lambda b: run(root, b), BACKENDS))
-                )
+                runs = {name: pool.submit(run, root, name) for name in BACKENDS}
+                results = {name: future.result() for name, future in runs.items()}
         for backend, result in results.items():
             total += result.passed
             is_right = result.passed and result == results["django"]
@@ -89,7 +88,9 @@ def run(root: Path, backend: str) -> Result:
             timeout=300,
         )
     passed = re.findall(r"(\d+) passed", done.stdout)
-    failed = frozenset(re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M))
+    failed = frozenset(
+        re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    )
     if done.returncode not in (0, 1) or "INTERNALERROR" in done.stdout:
         failed |= {f"pytest itself: {done.returncode}"}
     return Result(
