@@ -1,6 +1,7 @@
 """Settings of the test project: SQLite and no service.
 
-``TEST_DATABASE=postgresql`` or ``mariadb`` takes those, on this machine.
+``TEST_DATABASE=postgresql`` or ``mariadb`` uses those, on this machine;
+``TEST_DATABASE_NAME`` is for several runs at once.
 """
 
 import os
@@ -67,13 +68,13 @@ DATABASES = {
         },
         "postgresql": {
             "ENGINE": "django.db.backends.postgresql",
-            "NAME": "turbosmtp",
+            "NAME": os.environ.get("TEST_DATABASE_NAME", "turbosmtp"),
             "HOST": os.environ.get("PGHOST", "127.0.0.1"),
             "USER": os.environ.get("PGUSER", "postgres"),
         },
         "mariadb": {
             "ENGINE": "django.db.backends.mysql",
-            "NAME": "turbosmtp",
+            "NAME": os.environ.get("TEST_DATABASE_NAME", "turbosmtp"),
             "HOST": "127.0.0.1",
             "USER": os.environ.get("MYSQL_USER", "root"),
             "TEST": {"CHARSET": "utf8mb4"},

@@ -42,7 +42,8 @@ class World:
 
 def _add_own_database(settings: Settings) -> None:
     database = settings["DATABASES"]["default"]
-    own = {**database, "NAME": "turbosmtp_log", "TEST": {**database.get("TEST", {})}}
+    name = f"{database['NAME']}_log"
+    own = {**database, "NAME": name, "TEST": {**database.get("TEST", {})}}
     if ENGINE == "sqlite":
         own["TEST"]["NAME"] = database["TEST"]["NAME"].replace(".sqlite3", ".log")
     settings["DATABASES"]["log"] = own
