@@ -324,7 +324,7 @@ class TestDigest:
         ("The code is 5.1.1.", "bounced", "no_mailbox"),
         ("550 5.1.1 mailbox of jane@x.org is over quota", "bounced", "full"),
         ("552 The mailbox of jane is full", "bounced", "full"),
-        ("550 Mailbox jane@x.org unavailable", "bounced", "no_mailbox"),
+        ("550 Mailbox jane@x.org unavailable", "bounced", "other"),
         ("550 user\r\nunknown", "bounced", "no_mailbox"),
         ("550 Unrouteable address", "bounced", "no_mailbox"),
         ("550 account has been disabled", "bounced", "no_mailbox"),
@@ -356,6 +356,23 @@ def test_only_what_is_known_to_be_final_suppresses() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reason", "suppresses"),
+    [
+        ("Dropped due to complaining recipient", True),
+        ("Dropped due to unsubscribed recipient", True),
+        ("Dropped due to bouncing recipient", True),
+        ("Dropped: complaint rate of the account", False),
+        ("Dropped: without a List-Unsubscribe header", False),
+        ("Dropped due to a low reputation", False),
+        ("no credit", False),
+    ],
+)
+def test_only_what_the_recipient_did_suppresses(reason: str, suppresses: bool) -> None:
+    dropped = read_one(status="DROPPED", reason={"0": reason, "response": reason})
+    assert dropped.suppresses is suppresses
+
+
+@pytest.mark.parametrize(
     ("agent", "machine"),
     [
         ("Mozilla/5.0", True),
@@ -363,6 +380,17 @@ def test_only_what_is_known_to_be_final_suppresses() -> None:
         ("python-requests/2.32", True),
         ("Barracuda Sentinel (EE)", True),
         ("curl/8.0", True),
+        ("Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)", True),
+        ("Mozilla/5.0 (Linux; Android 6; Nexus 5X) (compatible; Googlebot/2.1)", True),
+        ("Mozilla/5.0 (compatible; AhrefsBot/7.0; +http://ahrefs.com/robot/)", True),
+        ("Twitterbot/1.0", True),
+        ("Mozilla/5.0 (compatible; Some bot; info)", True),
+        ("Mimecast Targeted Threat Protection", True),
+        ("MessageLabs URL scanner", True),
+        ("Mozilla/5.0 (Linux; Android 10; CUBOT_X30) AppleWebKit/537.36", False),
+        ("Mozilla/5.0 (Linux; Android 11; CUBOT NOTE 20) Chrome/119.0", False),
+        ("Mozilla/5.0 (Linux; Android 8.1; CUBOT Build/O11019)", False),
+        ("Mozilla/5.0 (Linux; Android 7.0; M bot 60) AppleWebKit/537.36", False),
         ("Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/120.0", True),
         ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X)", False),
         ("Mozilla/5.0 (Windows NT 5.1) (via ggpht.com GoogleImageProxy)", False),

@@ -28,7 +28,7 @@ PACKAGE = Path(django_turbosmtp.__file__).parent
 #: Modules in which these words mean something else, and what.
 OTHER_VOCABULARIES = {
     "statuses.py": "the table itself",
-    "tracking/bounces.py": "reasons and kinds of bounces",
+    "tracking/refusals.py": "reasons and kinds of bounces",
     "testing/outcomes.py": "names of failures that a test asks for",
 }
 

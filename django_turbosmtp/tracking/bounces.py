@@ -1,164 +1,120 @@
-"""What a refusing server meant: its words and codes to a reason and a kind of bounce.
+"""What a refusing server means: its text to a reason and a kind of bounce.
 
-Pure. Codes are those of SMTP (RFC 5321, 4.2) and the enhanced ones of RFC 3463 and the
-IANA registry of RFC 5248. Reasons are django-anymail's.
+Pure. The texts and codes are in `refusals`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-#: Why a recipient is not to be written to again, in django-anymail's words.
-RejectReason = Literal[
-    "invalid", "bounced", "timed_out", "blocked", "spam", "unsubscribed", "other"
-]
+from django_turbosmtp.tracking.refusals import (
+    BEFORE_CODES,
+    BLOCKED,
+    CODES,
+    EXACT,
+    MISSING,
+    NOT_THE_RECIPIENT,
+    OTHER,
+    OTHERS,
+    UNCERTAIN,
+    Bounce,
+    BounceKind,
+    RejectReason,
+)
 
-#: What is wrong, for staff. Only the first two stay as they are.
-BounceKind = Literal[
-    "no_mailbox", "no_domain", "full", "blocked", "spam", "too_large", "slow", "other"
-]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django_turbosmtp.tracking.refusals import Rule
+
+__all__ = ["HARD", "Bounce", "BounceKind", "RejectReason", "classify"]
 
 #: Never send again to an address that bounced for one of these reasons.
-HARD: Final[frozenset[str]] = frozenset({"no_mailbox", "no_domain"})
+HARD: Final[frozenset[BounceKind]] = frozenset({"no_mailbox", "no_domain"})
 
-
-class Bounce(NamedTuple):
-    """``reason``: django-anymail's word. ``kind``: what is wrong."""
-
-    reason: RejectReason
-    kind: BounceKind
-
-
-#: Not a part of a number or of an IP address; a full stop may end the sentence.
+_MAX_LENGTH = 2_000
+#: Not part of a number or of an IP address; a full stop may end the sentence.
 _END = r"(?!\d|\.\d)"
-_ENHANCED = re.compile(rf"(?<![\d.])([245])\.(\d{{1,3}})\.(\d{{1,3}}){_END}")
-_BASIC = re.compile(rf"(?<![\d.])([245])\d\d{_END}")
-
-#: Said of what may be otherwise tomorrow.
-_TRANSIENT = re.compile(
-    r"\b(?:try(?:ing)? (?:again|later)|later again|temporar\w+|greylist\w*)\b"
+#: RFC 3463, 2: the subjects are 0 to 7. Version numbers of servers look the same.
+_ENHANCED = re.compile(
+    r"(?<![\d.])(?<!exim )(?<!postfix )(?<!sendmail )(?<!exchange )(?<!version )"
+    rf"(?<!dovecot )(?<!qmail )(?<!mdaemon )([245])\.([0-7])\.(\d{{1,3}}){_END}"
 )
-
-#: The sender was refused, not the recipient.
-_SENDER = Bounce("blocked", "blocked")
-
-#: By subject and detail of an enhanced code, whatever its class.
-_BY_CODE: dict[tuple[int, int], Bounce] = {
-    (1, 1): Bounce("bounced", "no_mailbox"),
-    (1, 2): Bounce("bounced", "no_domain"),
-    (1, 3): Bounce("invalid", "no_mailbox"),
-    (1, 6): Bounce("bounced", "no_mailbox"),
-    (1, 7): _SENDER,
-    (1, 8): _SENDER,
-    (1, 10): Bounce("bounced", "no_domain"),
-    (2, 1): Bounce("bounced", "no_mailbox"),
-    (2, 2): Bounce("bounced", "full"),
-    (2, 3): Bounce("other", "too_large"),
-    (3, 4): Bounce("other", "too_large"),
-    (4, 7): Bounce("timed_out", "slow"),
-}
-
-#: Said beside any code: a mailbox that is full is there.
-_FULL = re.compile(
-    r"\b(?:quota|(?:mailbox|inbox|account)\b[^.;]{0,80}\bfull|out of storage"
-    r"|storage (?:limit|allocation)|exceeded storage)\b"
-)
-
-_WORDS: list[tuple[Bounce, re.Pattern[str]]] = [
-    (
-        Bounce("spam", "spam"),
-        re.compile(
-            r"\b(?:complain\w*|abuse|spam\w*|unsolicited|junk|dnsbl|rbl|black ?list\w*"
-            r"|block ?list\w*|reputation|spamhaus)\b"
-        ),
-    ),
-    (Bounce("unsubscribed", "other"), re.compile(r"\bunsubscri\w+")),
-    (Bounce("bounced", "full"), _FULL),
-    (
-        _SENDER,
-        re.compile(
-            r"\b(?:sender|from|return[- ]path)(?:'s)?"
-            r" (?:address|domain|e-?mail|verif\w+|(?:is |was )?rejected|denied)\b"
-        ),
-    ),
-    (
-        Bounce("bounced", "no_domain"),
-        re.compile(
-            r"\b(?:no such domain|domain (?:does not exist|not found)|host not found"
-            r"|unknown host|nxdomain|null mx|domain name not found)\b"
-        ),
-    ),
-    (
-        Bounce("bounced", "no_mailbox"),
-        re.compile(
-            r"\b(?:(?:user|recipient|mailbox|account|address|alias)(?: \S+@\S+)?"
-            r" (?:is |was |has been )?(?:unknown|not found|does ?n[o'\u2019]t exist"
-            r"|not exist\w*|disabled|deactivated|inactive|invalid"
-            r"|unavailable|not available|no longer \w+|not (?:a )?(?:known|valid))"
-            r"|(?:no such|unknown|invalid|non-?existent|not a (?:known|valid))"
-            r" (?:\w+ )?(?:user|recipient|mailbox|account|address|person|local part)"
-            r"|no mailbox here|user doesn't have|address rejected|bouncing recipient"
-            r"|does not like recipient|dropped due to bouncing|unrouteable address)\b"
-        ),
-    ),
-    (
-        Bounce("timed_out", "slow"),
-        re.compile(
-            r"\b(?:timed out|timeout|delivery time expired|too long in (?:the )?queue"
-            r"|retry time(?:out| not reached)|connection refused)\b"
-        ),
-    ),
-    (
-        Bounce("blocked", "blocked"),
-        re.compile(
-            r"\b(?:blocked|denied|polic(?:y|ies)|not authori[sz]ed|spf|dkim|dmarc"
-            r"|greylist\w*|rate limit\w*|too many|prohibited|banned|refused)\b"
-        ),
-    ),
-    (
-        Bounce("other", "too_large"),
-        re.compile(
-            r"\b(?:message (?:is )?too (?:large|big)|size limit|size exceeds"
-            r"|exceeds (?:the )?(?:fixed |maximum )?(?:message )?size)\b"
-        ),
-    ),
-]
+_BASIC = re.compile(rf"(?<![\d.])([245])\d\d(?=[ \-]|$){_END}")
+_URL = re.compile(r"\b(?:https?|ftp)://([\w.\-]+)\S*")
+_ADDRESS = re.compile(r"<?[^\s<>()\[\]\"',;:=]+@[^\s<>()\[\]\"',;:]+>?")
+#: The host in front of its answer, as Postfix and Exim report it.
+_HOST = re.compile(r"\bhost [\w.\-]+ ?\[[^\]]*\](?: said)?:?")
 
 
 def classify(text: str) -> Bounce:
     """Return what a server's refusal means.
 
-    ``text``: the whole of what it said, codes and words. A code that speaks for itself
-    goes before words; a code of policy (x.7.x), or none, lets the words decide. What
-    nothing is known of is "other", never a hard bounce: nobody is given up by mistake.
+    ``text``: all lines of the refusal, codes and words. A text about the sender, a
+    policy or a temporary condition takes precedence over its code, and a code over the
+    rest of its text. A refusal of another meaning is "other": in doubt, the recipient
+    is not given up.
     """
-    words = " ".join(text.lower()[:2000].split())
-    code = _ENHANCED.search(words)
-    permanent = not words.startswith("4") and not _TRANSIENT.search(words)
-    if code:
-        permanent = code[1] == "5"
-        subject, detail = int(code[2]), int(code[3])
-        found = _BY_CODE.get((subject, detail))
-        if found is not None and found.kind in HARD and _FULL.search(words):
-            found = Bounce("bounced", "full")
-        if found is not None:
-            return _soften(found, permanent=permanent)
-        if subject == 7:
-            return next(
-                (b for b, pattern in _WORDS[:1] if pattern.search(words)),
-                Bounce("blocked", "blocked"),
-            )
-    elif basic := _BASIC.search(words):
-        permanent = permanent and basic[1] == "5"
-    for bounce, pattern in _WORDS:
-        if pattern.search(words):
-            return _soften(bounce, permanent=permanent)
-    return Bounce("other", "other")
+    words = normalize(text)
+    enhanced = [
+        (found[1], (int(found[2]), int(found[3])))
+        for found in _ENHANCED.finditer(words)
+    ]
+    basic = _BASIC.search(words)
+    is_temporary = (basic is not None and basic[1] == "4") or any(
+        digit == "4" for digit, _ in enhanced
+    )
+    bounce = _find_meaning(words, {code for _, code in enhanced})
+    if is_temporary and bounce.kind in HARD:
+        return Bounce(bounce.reason, "other")
+    return bounce
 
 
-def _soften(bounce: Bounce, *, permanent: bool) -> Bounce:
-    """Return a bounce as what it is where its code says "try again" (4xx, 4.x.x)."""
-    if permanent or bounce.kind not in HARD:
-        return bounce
-    return Bounce(bounce.reason, "other")
+def _find_meaning(words: str, codes: set[tuple[int, int]]) -> Bounce:
+    for rules in (EXACT, NOT_THE_RECIPIENT, BEFORE_CODES):
+        if found := _match(rules, words):
+            return found
+    meanings = {CODES[code] for code in codes if code in CODES}
+    is_policy = any(subject == 7 for subject, _ in codes)
+    if len(meanings) > 1 or (meanings and is_policy):
+        # One of the codes is quoted from another answer.
+        return UNCERTAIN
+    if meanings and meanings != {UNCERTAIN}:
+        return meanings.pop()
+    # 7.1 is also used for unknown users, but the other codes of policies are not.
+    if is_policy and not codes <= {(7, 0), (7, 1)}:
+        return BLOCKED
+    if found := _match(MISSING, words):
+        return found
+    if is_policy:
+        return BLOCKED
+    return UNCERTAIN if meanings else (_match(OTHERS, words) or OTHER)
+
+
+def _match(rules: Iterable[Rule], words: str) -> Bounce | None:
+    """Return the meaning of the first rule that matches."""
+    return next((r.bounce for r in rules if r.pattern.search(words)), None)
+
+
+def normalize(text: str) -> str:
+    """Return the text in lower case, on one line, as the rules need it.
+
+    Without the codes that a server repeats on each line, which interrupt its sentences;
+    with ``@`` for an address, and ``www-example-com`` for a URL.
+    """
+    words = " ".join(text[:_MAX_LENGTH].lower().split()).replace("\u2019", "'")
+    words = _URL.sub(lambda found: found[1].replace(".", "-"), words)
+    words = _ADDRESS.sub("@", _HOST.sub("", words))
+    basic = _BASIC.search(words)
+    if basic is None:
+        return words
+    prefix = re.compile(
+        rf"(?<![\d.]){words[basic.start() : basic.start() + 3]}[ \-]"
+        r"(?:#?[245]\.\d\.\d{1,3} )?"
+    )
+    first = prefix.search(words)
+    if first is None:
+        return words
+    head, rest = words[: first.end()], words[first.end() :]
+    return head + prefix.sub("", rest)

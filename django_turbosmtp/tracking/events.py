@@ -40,14 +40,25 @@ _MAX_REASON_DEPTH = 3
 _MAX_REASON_PARTS = 20
 _MAX_DEPTH = 15
 
+#: Whole phrases: "complaint rate of the account" is about the sender.
+_COMPLAINED = re.compile(
+    r"\bcomplaining recipient\b|\brecipient (?:has )?complained\b", re.IGNORECASE
+)
+
 #: A string of JSON, a bracket, or what stands between them.
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]|[^"\[\]{}]+', re.DOTALL)
 
-#: Programs that fetch pictures and follow links before a person does, or in her place.
+#: Programs that fetch pictures and follow links before a person does, or instead. A bot
+#: names itself with a version ("Googlebot/2.1"), at the start, or after "compatible":
+#: some phones are called "CUBOT" or "M bot 60".
 _MACHINES = re.compile(
-    r"bot\b|crawler|spider|preview|scanner|barracuda|proofpoint|mimecast|symantec"
-    r"|safelinks|trendmicro|fireeye|headless|python|curl/|wget/|go-http-client|java/"
-    r"|okhttp|libwww|apache-httpclient|node-fetch|axios",
+    r"(?<![\w-])(?!cubot)[\w-]*bot(?:[/-]v?\d|-\w)|^(?!cubot)[\w-]*bot\b"
+    r"|\bcompatible;[^)]*?(?!cubot)\b[\w-]*bot\b|\bbot@|[/.]bot\b|\+https?://"
+    r"|crawler|spider|preview|url ?scan|scanner|barracuda|proofpoint|mimecast|symantec"
+    r"|messagelabs|safelinks|trend ?micro|fireeye|sophos|forcepoint|ironport|cloudmark"
+    r"|avanan|zscaler|fortiguard|fortimail|vade ?secure|headless|phantomjs|puppeteer"
+    r"|python|curl/|wget/|go-http-client|java/|okhttp|libwww|apache-httpclient"
+    r"|node-fetch|axios|\bruby\b|\bperl\b|guzzle|powershell|scrapy|httpx/|aiohttp/",
     re.IGNORECASE,
 )
 #: What Apple's Mail Privacy Protection says, and no person's program: nothing else.
@@ -138,10 +149,10 @@ class TrackingEvent:
             return False
         if self.bounce_kind in HARD:
             return True
-        # Dropped because of an earlier complaint; not because of this message.
+        # Dropped because of what the recipient did before, not because of this message.
         return self.status == Status.REJECTED and (
             self.reject_reason == Reason.UNSUBSCRIBED
-            or "complain" in self.mta_response.lower()
+            or _COMPLAINED.search(self.mta_response) is not None
         )
 
 
