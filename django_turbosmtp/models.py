@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.files.storage import storages
-from django.db import models
+from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.functional import LazyObject
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from django_turbosmtp._lib.hashes import HASH_LENGTH, hash_address
 from django_turbosmtp._lib.limits import (
     MAX_ADDRESS_LENGTH,
     MAX_REFERENCE_LENGTH,
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     _CharField = models.CharField[str, str]
 else:
     _CharField = models.CharField
+
+#: Bind at most this many values by one statement: SQLite binds 999.
+_VALUES = 400
 
 #: Search finds a subject by this many characters of its beginning.
 MAX_SUBJECT_START = 64
@@ -254,6 +258,55 @@ class Recipient(models.Model):
         return self.shown or self.address
 
 
+class HashedAddress(models.Model):
+    """What is remembered of an address without storing the address.
+
+    ``lifted_at``: when it was last taken off the list of suppressed addresses, so that
+    older events do not put it there again. ``erased_at``: when its person was erased,
+    so that later events about earlier mail do not store it again.
+    """
+
+    hash = ExactCharField(primary_key=True, max_length=HASH_LENGTH)
+    lifted_at = models.DateTimeField(null=True)
+    erased_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.hash
+
+    @classmethod
+    def remember(cls, addresses: Iterable[str], field: str, alias: str) -> None:
+        """Set ``field`` of these addresses to the present, in whole seconds.
+
+        turboSMTP's events have no fractions of them.
+        """
+        values: dict[str, Any] = {field: timezone.now().replace(microsecond=0)}
+        hashes = sorted({hash_address(address) for address in addresses})
+        rows = cls._default_manager.using(alias)
+        for start in range(0, len(hashes), _VALUES):
+            part = hashes[start : start + _VALUES]
+            new = [cls(hash=found, **values) for found in part]
+            rows.bulk_create(new, ignore_conflicts=True)
+            rows.filter(hash__in=part).update(**values)
+
+
+class SuppressionQuerySet(models.QuerySet["Suppression"]):
+    """Rows of the list of suppressed addresses."""
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete rows, which lifts the suppressions, and remember when."""
+        with transaction.atomic(using=self.db):
+            addresses = list(self.order_by().values_list("address", flat=True))
+            deleted = super().delete()
+            HashedAddress.remember(addresses, "lifted_at", self.db)
+        return deleted
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+
 class Suppression(models.Model):
     """An address that is not to be written to. ``source``: who said so."""
 
@@ -268,6 +321,8 @@ class Suppression(models.Model):
     since = models.DateTimeField(_("since"), default=timezone.now)
     note = models.TextField(_("note"), blank=True)
 
+    objects = SuppressionQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("suppressed address")
         verbose_name_plural = _("suppressed addresses")
@@ -275,6 +330,14 @@ class Suppression(models.Model):
 
     def __str__(self) -> str:
         return self.address
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete the row, which lifts the suppression, and remember when."""
+        alias = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using=alias):
+            deleted = super().delete(*args, **kwargs)
+            HashedAddress.remember([self.address], "lifted_at", alias)
+        return deleted
 
 
 class Event(models.Model):

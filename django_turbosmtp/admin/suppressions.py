@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
+from django_turbosmtp._lib.hashes import list_hashes
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.models import Suppression
@@ -41,7 +42,7 @@ class SuppressionForm(_ModelForm):
         address = mailbox.addr_spec.lower()
         # Django's own check would ask the database that the router reads from.
         rows = Suppression.objects.using(choose_log_database())
-        if rows.filter(address=address).exists():
+        if rows.filter(address__in=[address, *list_hashes(address)]).exists():
             raise self.instance.unique_error_message(Suppression, ("address",))
         return address
 
@@ -78,9 +79,12 @@ class SuppressionAdmin(_ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Suppression], search_term: str
     ) -> tuple[QuerySet[Suppression], bool]:
-        """Find a whole address, in any writing."""
+        """Find a whole address, in any writing; also that of an erased person."""
+        if not search_term.strip():
+            return queryset, False
         address = normalize_address(search_term)
-        return super().get_search_results(request, queryset, address)
+        names = [address, *list_hashes(address)]
+        return queryset.filter(address__in=names), False
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Offer what is entered by hand."""

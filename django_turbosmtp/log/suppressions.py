@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.conf import settings as django_settings
-from django.utils.crypto import salted_hmac
-
+from django_turbosmtp._lib.hashes import (
+    hash_address,
+    is_hash,
+    list_hashes,
+    map_hashes,
+)
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.secrets import list_hash_keys
 from django_turbosmtp.conf.log import choose_log_database, has_log
 from django_turbosmtp.log.connection import describe_error, run_statements
 from django_turbosmtp.log.locks import begin
+from django_turbosmtp.statuses import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from django.db.models import QuerySet
 
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.models import Suppression
@@ -58,49 +64,108 @@ def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
     from django_turbosmtp.models import Suppression
 
     rows = Suppression.objects.using(alias).order_by()
-    keys = list_hash_keys()
-    chunk = _VALUES // (1 + len(keys))
+    chunk = _VALUES // (1 + len(list_hash_keys()))
     for start in range(0, len(addresses), chunk):
-        part = {address: address for address in addresses[start : start + chunk]}
-        part |= {_hash(a, key): a for key in keys for a in list(part.values())}
-        matching = rows.filter(address__in=part).values_list("address", "reason")
+        part = addresses[start : start + chunk]
+        names = map_hashes(part) | {address: address for address in part}
+        matching = rows.filter(address__in=names).values_list("address", "reason")
         # An error must not break the caller's transaction.
         with begin(alias, writes=False):
             pairs = list(matching)
         # A database may compare less exactly than Python, in tables of its own making.
-        yield from ((part[found], reason) for found, reason in pairs if found in part)
+        pairs = [(found, reason) for found, reason in pairs if found in names]
+        yield from ((names[found], reason) for found, reason in pairs)
+        _rewrite_hashes({found: names[found] for found, _ in pairs}, alias)
 
 
-def hash_address(address: str) -> str:
-    """Return what stands for an address whose person was erased.
+def _rewrite_hashes(found: dict[str, str], alias: str) -> None:
+    """Replace hashes under an old SECRET_KEY: it will be removed some day."""
+    from django_turbosmtp.models import Suppression
 
-    Keyed by SECRET_KEY, so that nobody else can try addresses. It is found under each
-    of SECRET_KEY_FALLBACKS, too.
-    """
-    return _hash(address, django_settings.SECRET_KEY)
+    for old, address in found.items():
+        new = hash_address(address)
+        if not is_hash(old) or old == new:
+            continue
+        rows = Suppression.objects.using(alias)
+        with begin(alias):
+            if rows.filter(address=new).exists():
+                remove_rows(rows.filter(address=old))
+            else:
+                rows.filter(address=old).update(address=new)
 
 
-def _hash(address: str, key: str | bytes) -> str:
-    salt = "django_turbosmtp.suppressions"
-    digest = salted_hmac(salt, address, key, algorithm="sha256")
-    return f"erased:{digest.hexdigest()}"
+def remove_rows(rows: QuerySet[Suppression]) -> None:
+    """Delete rows without lifting: the person stays suppressed by another row."""
+    rows._raw_delete(rows.db)
 
 
 def forget_address(address: str, alias: str) -> None:
-    """Keep that an address is suppressed, and no longer which it is."""
+    """Replace a suppressed address by its hash, so that it stays suppressed."""
     from django_turbosmtp.models import Suppression
 
     rows = Suppression.objects.using(alias)
-    rows.filter(address=hash_address(address)).delete()
-    rows.filter(address=address).update(
-        address=hash_address(address), note="", source="erased"
-    )
+    if rows.filter(address=address).exists():
+        remove_rows(rows.filter(address__in=list_hashes(address)))
+        rows.filter(address=address).update(
+            address=hash_address(address), note="", source="erased"
+        )
 
 
-def add_suppressions(rows: list[Suppression], alias: str) -> None:
-    """Insert suppressions. Addresses that are suppressed already stay as they are."""
+def lift(addresses: Iterable[str], alias: str) -> int:
+    """Take addresses off the list, erased ones too, and return how many were on it."""
     from django_turbosmtp.models import Suppression
 
+    names = {a: {a, *list_hashes(a)} for a in addresses}
+    rows = Suppression.objects.using(alias)
+    lifted = 0
+    for spellings in names.values():
+        lifted += rows.filter(address__in=spellings).delete()[0] > 0
+    return lifted
+
+
+#: A reason replaces those before it: a bounced address may complain.
+_RANKS = {Reason.COMPLAINED: 3, Reason.UNSUBSCRIBED: 2, Reason.BOUNCED: 1}
+
+
+def add_suppressions(rows: Iterable[Suppression], alias: str) -> None:
+    """Insert suppressions that events report.
+
+    A complaint outranks an unsubscription, which outranks a bounce; an address with the
+    same or a higher reason stays as it is. An event from before the address was lifted
+    is ignored. The address of an erased person is stored as its hash.
+    """
+    from django_turbosmtp.models import HashedAddress, Suppression
+
+    best: dict[str, Suppression] = {}
+    for row in rows:
+        known = best.get(row.address)
+        if known is None or _rank(row.reason) > _rank(known.reason):
+            best[row.address] = row
+    hashes = map_hashes(best)
+    outdated: set[str] = set()
+    for memory in HashedAddress.objects.using(alias).filter(hash__in=hashes):
+        row = best[hashes[memory.hash]]
+        if memory.lifted_at and row.since < memory.lifted_at:
+            outdated.add(hashes[memory.hash])
+        if memory.erased_at:
+            row.address, row.note = hash_address(row.address), ""
     # Always in the same order, so that two processes cannot deadlock.
-    rows = sorted(rows, key=lambda row: row.address)
-    Suppression.objects.using(alias).bulk_create(rows, ignore_conflicts=True)
+    new = [row for address, row in best.items() if address not in outdated]
+    new.sort(key=lambda row: row.address)
+    table = Suppression.objects.using(alias)
+    table.bulk_create(new, ignore_conflicts=True)
+    higher = {row.address: row for row in new if _rank(row.reason) > 1}
+    for known in table.filter(address__in=higher) if higher else ():
+        row = higher[known.address]
+        if _rank(row.reason) > _rank(known.reason):
+            notes = dict.fromkeys(filter(None, (row.note, known.note)))
+            table.filter(pk=known.pk, reason=known.reason).update(
+                reason=row.reason,
+                source=row.source,
+                since=row.since,
+                note="\n".join(notes),
+            )
+
+
+def _rank(reason: str) -> int:
+    return _RANKS.get(Reason(reason), 0)

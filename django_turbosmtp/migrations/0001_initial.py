@@ -55,6 +55,17 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='HashedAddress',
+            fields=[
+                ('hash', django_turbosmtp.models.ExactCharField(max_length=71, primary_key=True, serialize=False)),
+                ('lifted_at', models.DateTimeField(null=True)),
+                ('erased_at', models.DateTimeField(null=True)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
             name='Message',
             fields=[
                 ('id', models.UUIDField(default=django_turbosmtp._lib.versions.uuid7, editable=False, primary_key=True, serialize=False, verbose_name='id')),

@@ -95,19 +95,22 @@ EXACT: Final[tuple[Rule, ...]] = (
         NO_MAILBOX,
         "Dropped due to bouncing recipient",
         _TURBOSMTP,
-        r"\bdropped due to bouncing recipient\b",
+        r"\bbouncing recipient\b",
     ),
     _rule(
         SPAM,
         "Dropped due to complaining recipient",
         _TURBOSMTP,
-        r"\bdropped due to complaining recipient\b",
+        r"\bcomplaining recipient\b",
+        r"\brecipient (?:has )?complained\b",
     ),
     _rule(
         UNSUBSCRIBED,
         "Dropped due to unsubscribed recipient",
         _TURBOSMTP,
-        r"\bdropped due to unsubscribed recipient\b",
+        r"\bunsubscribed recipient\b",
+        r"\brecipient (?:has )?unsubscribed\b",
+        r"^unsubscribed$",
     ),
     # Without the code it is Postfix's wrapper around any refusal.
     _rule(

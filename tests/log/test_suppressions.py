@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
+import time
 from io import StringIO
 from typing import Any
 
@@ -17,7 +19,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_turbosmtp.backends import EmailBackend
 from django_turbosmtp.exceptions import RecipientsRefused
-from django_turbosmtp.models import Message, Recipient, Suppression
+from django_turbosmtp.models import HashedAddress, Message, Recipient, Suppression
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.posting import SECRET, build, tell
 from tests.messages import new
@@ -242,13 +244,63 @@ class TestEvents:
         Suppression.objects.all().delete()
         tell(event)
         assert not Suppression.objects.exists()
-        tell(build("SPAM", email="jane@x.org"))
+        # Another event, from before it was lifted, that arrives late.
+        tell(build("SPAM", email="jane@x.org", timestamp=time.time() - 60))
+        assert not Suppression.objects.exists()
+        tell(build("SPAM", email="jane@x.org", timestamp=time.time() + 1))
         assert Suppression.objects.count() == 1
+
+    @pytest.mark.parametrize("way", ["command", "row", "rows", "admin", "action"])
+    def test_each_way_of_lifting_is_remembered(
+        self, way: str, suppressing: Any, admin_client: Client
+    ) -> None:
+        suppress("jane@x.org")
+        row = Suppression.objects.get()
+        if way == "command":
+            call_command("turbosmtp_suppressions", "remove", "jane@x.org")
+        elif way == "row":
+            row.delete()
+        elif way == "rows":
+            Suppression.objects.filter(address="jane@x.org").delete()
+        elif way == "admin":
+            admin_client.post(f"{ADMIN}{row.pk}/delete/", {"post": "yes"})
+        else:
+            data = {"action": "delete_selected", "_selected_action": [row.pk]}
+            admin_client.post(ADMIN, data | {"post": "yes"})
+        assert not Suppression.objects.exists()
+        tell(build("SPAM", email="jane@x.org", timestamp=time.time() - 5))
+        assert not Suppression.objects.exists()
+        # The address itself is not stored for it.
+        assert "jane" not in str(list(HashedAddress.objects.values()))
+
+    @pytest.mark.parametrize("together", [True, False])
+    @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+    def test_the_strongest_reason_stays(
+        self, order: tuple[int, ...], together: bool, suppressing: Any
+    ) -> None:
+        events = [
+            build("BOUNCED", email="jane@x.org", reason="550 5.1.1 no such user"),
+            build("UNSUBSCRIBED", email="jane@x.org"),
+            build("SPAM", email="jane@x.org"),
+        ]
+        chosen = [events[number] for number in order]
+        if together:
+            tell(*chosen)
+        else:
+            for event in chosen:
+                tell(event)
+        row = Suppression.objects.get()
+        assert row.reason == "complained"
+        assert row.since.timestamp() == events[2]["timestamp"]
 
     def test_what_was_entered_stays(self, suppressing: Any) -> None:
         Suppression.objects.create(address="jane@x.org", note="called us")
+        tell(build("BOUNCED", email="jane@x.org", reason="550 5.1.1 no such user"))
+        row = Suppression.objects.get()
+        assert (row.reason, row.note) == ("manual", "called us")
         tell(build("SPAM", email="jane@x.org"))
-        assert Suppression.objects.get().note == "called us"
+        row.refresh_from_db()
+        assert (row.reason, row.note) == ("complained", "called us")
 
 
 class TestAdmin:
@@ -320,6 +372,43 @@ def test_an_erased_person_is_known_after_a_new_secret_key(
     suppressing.SECRET_KEY = "a secret key that nobody has used before, fifty letters"
     with pytest.raises(RecipientsRefused, match="complained"):
         send(new(to=["jane@x.org"]))
+
+
+@pytest.mark.parametrize("key", ["same", "new"])
+@pytest.mark.parametrize("way", ["command", "admin"])
+def test_an_erased_person_can_be_allowed_again(
+    way: str, key: str, suppressing: Any, sandbox: Sandbox, admin_client: Client
+) -> None:
+    suppress("jane@x.org", reason="complained")
+    call_command("turbosmtp_erase", "jane@x.org", no_input=True)
+    if key == "new":
+        suppressing.SECRET_KEY_FALLBACKS = [suppressing.SECRET_KEY]
+        suppressing.SECRET_KEY = "another secret key, of fifty letters, or even more"
+    if way == "command":
+        output = StringIO()
+        call_command("turbosmtp_suppressions", "remove", "Jane@X.org", stdout=output)
+        assert output.getvalue().startswith("1 of 1 ")
+    else:
+        row = Suppression.objects.get()
+        found = admin_client.get(ADMIN, {"q": "jane@x.org"})
+        assert f"{ADMIN}{row.pk}/change/" in found.text
+        admin_client.post(f"{ADMIN}{row.pk}/delete/", {"post": "yes"})
+    assert not Suppression.objects.exists()
+    assert send(new(to=["jane@x.org"])) == 1
+
+
+def test_hashes_are_rewritten_under_the_new_key(
+    suppressing: Any, sandbox: Sandbox
+) -> None:
+    suppress("jane@x.org", reason="complained")
+    call_command("turbosmtp_erase", "jane@x.org", no_input=True)
+    suppressing.SECRET_KEY_FALLBACKS = [suppressing.SECRET_KEY]
+    suppressing.SECRET_KEY = "another secret key, of fifty letters, or even more"
+    for _ in range(2):
+        with pytest.raises(RecipientsRefused):
+            send(new(to=["jane@x.org"]))
+        # Some day, the old key is removed.
+        suppressing.SECRET_KEY_FALLBACKS = []
 
 
 def test_nobody_suppressed_is_sent_to_again(

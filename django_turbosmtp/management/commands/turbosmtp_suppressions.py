@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,12 +13,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from django_turbosmtp._lib.hashes import is_hash
 from django_turbosmtp._lib.limits import MAX_ADDRESS_LENGTH, MAX_SOURCE_LENGTH
 from django_turbosmtp._lib.text import shorten
 from django_turbosmtp._lib.times import make_aware, make_storable
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.log.storable import Cleaner
+from django_turbosmtp.log.suppressions import lift
 from django_turbosmtp.models import Suppression
 from django_turbosmtp.payload.addresses import parse
 from django_turbosmtp.statuses import Reason
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("address", "reason", "source", "since", "note")
 _CHUNK = 1_000
-
-#: What stands for the address of an erased person (`log.suppressions.hash_address`).
-_ERASED = re.compile(r"erased:[0-9a-f]{64}")
 
 #: No suppression is older.
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -79,8 +77,8 @@ class Command(BaseCommand):
         self._keep({"address": a, "reason": reason, "note": note} for a in address)
 
     def _remove(self, *, address: list[str], **_options: Any) -> None:
-        names = [_read_address(one) for one in address]
-        removed, _ = self._rows.filter(address__in=names).delete()
+        names = {_read_address(one) for one in address}
+        removed = lift(names, self._rows.db)
         self.stdout.write(f"{removed} of {len(names)} were removed from the list.")
 
     def _import(self, *, path: str, reason: str, **_options: Any) -> None:
@@ -186,7 +184,7 @@ def _build_row(entry: dict[str, str]) -> Suppression:
 
 def _read_address(text: str) -> str:
     # An export has the hash of an erased address.
-    if _ERASED.fullmatch(text):
+    if is_hash(text):
         return text
     try:
         address = parse(text, "address").addr_spec.lower()

@@ -1,0 +1,60 @@
+"""Keyed hashes of addresses: what the log stores of an erased person.
+
+Keyed by SECRET_KEY, so that nobody without it can try addresses, and found under each
+of SECRET_KEY_FALLBACKS.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from django.utils.crypto import salted_hmac
+
+from django_turbosmtp._lib.secrets import list_hash_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SALT = "django_turbosmtp.suppressions"
+_HASH = re.compile(r"erased:[0-9a-f]{64}")
+
+#: Characters of a hash.
+HASH_LENGTH = 71
+
+
+def is_hash(text: str) -> bool:
+    """Return whether this is the hash of an address, and not an address."""
+    return _HASH.fullmatch(text) is not None
+
+
+def hash_address(address: str) -> str:
+    """Return the hash of an address under SECRET_KEY; a hash is returned as it is."""
+    return list_hashes(address)[0]
+
+
+def list_hashes(address: str) -> list[str]:
+    """Return the hashes of an address, under SECRET_KEY first, then the fallbacks.
+
+    An empty list if there is no key (see `list_hash_keys`).
+    """
+    if is_hash(address):
+        return [address]
+    return [
+        "erased:" + salted_hmac(_SALT, address, key, algorithm="sha256").hexdigest()
+        for key in list_hash_keys()
+    ]
+
+
+def map_hashes(addresses: Iterable[str]) -> dict[str, str]:
+    """Return the address by each of its hashes."""
+    return {found: address for address in addresses for found in list_hashes(address)}
+
+
+def is_same_address(one: str, other: str) -> bool:
+    """Return whether both are the same address; one may be a hash of the other."""
+    if one == other:
+        return True
+    if is_hash(one) == is_hash(other):
+        return False
+    return one in list_hashes(other) if is_hash(one) else other in list_hashes(one)
