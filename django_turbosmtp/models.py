@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.core.files.storage import storages
-from django.db import models, router, transaction
+from django.db import models
+from django.db.models.signals import post_delete
+from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.functional import LazyObject
 from django.utils.translation import gettext_lazy as _
@@ -292,21 +294,6 @@ class HashedAddress(models.Model):
             rows.filter(hash__in=part).update(**values)
 
 
-class SuppressionQuerySet(models.QuerySet["Suppression"]):
-    """Rows of the list of suppressed addresses."""
-
-    def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete rows, which lifts the suppressions, and remember when."""
-        with transaction.atomic(using=self.db):
-            addresses = list(self.order_by().values_list("address", flat=True))
-            deleted = super().delete()
-            HashedAddress.remember(addresses, "lifted_at", self.db)
-        return deleted
-
-    delete.alters_data = True  # type: ignore[attr-defined]
-    delete.queryset_only = True  # type: ignore[attr-defined]
-
-
 class Suppression(models.Model):
     """An address that is not to be written to. ``source``: who said so."""
 
@@ -321,8 +308,6 @@ class Suppression(models.Model):
     since = models.DateTimeField(_("since"), default=timezone.now)
     note = models.TextField(_("note"), blank=True)
 
-    objects = SuppressionQuerySet.as_manager()
-
     class Meta:
         verbose_name = _("suppressed address")
         verbose_name_plural = _("suppressed addresses")
@@ -331,13 +316,11 @@ class Suppression(models.Model):
     def __str__(self) -> str:
         return self.address
 
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Delete the row, which lifts the suppression, and remember when."""
-        alias = kwargs.get("using") or router.db_for_write(type(self), instance=self)
-        with transaction.atomic(using=alias):
-            deleted = super().delete(*args, **kwargs)
-            HashedAddress.remember([self.address], "lifted_at", alias)
-        return deleted
+
+@receiver(post_delete, sender=Suppression)
+def remember_lifting(instance: Suppression, using: str, **_kwargs: Any) -> None:
+    """Remember when a suppression was lifted, whichever code deletes the row."""
+    HashedAddress.remember([instance.address], "lifted_at", using)
 
 
 class Event(models.Model):

@@ -45,6 +45,7 @@ PAGES = {
     "delete": None,
     "dashboard": ("view_message",),
     "person": ("view_message",),
+    "person_export": ("view_message", "view_message_body"),
     "export": ("view_message",),
     "preview": ("view_message", "view_message_body"),
     "attachment": ("view_message", "view_message_body"),

@@ -13,6 +13,7 @@ from django.db.models import Case, F, TextField, Value, When
 from django.db.models.functions import Left, Length
 from django.utils.translation import gettext as _
 
+from django_turbosmtp._lib.hashes import is_hash
 from django_turbosmtp.admin.paginator import build_page_links
 from django_turbosmtp.admin.preview import names_remote_pictures
 from django_turbosmtp.admin.sentences import (
@@ -69,9 +70,11 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
                 "address": row.address,
                 "mid": row.mid,
                 "why": describe_left_out(row.why),
-                "url": reader.build_url("person", query={"address": row.address}),
+                "url": ""
+                if is_hash(row.address)
+                else reader.build_url("person", query={"address": row.address}),
                 "events_url": ""
-                if alone or not row.mid
+                if alone or not row.mid or is_hash(row.address)
                 else f"?{urlencode({'r': page, 'of': row.address})}#turbosmtp-events",
             }
             for row in rows[start : start + RECIPIENTS]

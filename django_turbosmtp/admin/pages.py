@@ -29,6 +29,7 @@ from django_turbosmtp.admin.detail import Reader
 from django_turbosmtp.admin.export import build_eml, iterate_in_thread, write_csv
 from django_turbosmtp.admin.people import describe_person
 from django_turbosmtp.admin.preview import build_preview, show_own_pictures
+from django_turbosmtp.log.person_export import write_export
 from django_turbosmtp.log.querysets import add_relations, lacks_events, read_related
 from django_turbosmtp.models import Content, Message
 
@@ -58,6 +59,7 @@ class ReadingPages(_Base):
         yield self._serve(route, self.attachment_view, "attachment")
         yield self._serve("<uuid:pk>/eml/", self.eml_view, "eml")
         yield self._serve("person/", self.person_view, "person")
+        yield self._serve("person/export/", self.person_export_view, "person_export")
         yield self._serve("dashboard/", self.dashboard_view, "dashboard")
         yield self._serve("export/", self.export_view, "export")
 
@@ -114,8 +116,32 @@ class ReadingPages(_Base):
             if address.strip()
             else {}
         )
+        if context and request.user.has_perm("turbosmtp.view_message_body"):
+            query = {"address": context["address"]}
+            context["export_url"] = self._build_url("person_export", query=query)
         title = _("Messages to %s") % context["address"] if context else _("Person")
         return self._render(request, "person", {"title": title, **context})
+
+    def person_export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Stream all that is stored about a person, as far as the user may see it."""
+        self._require_view(request)
+        self._require(request, "view_message_body")
+        address = request.GET.get("address", "")
+        if "@" not in address:
+            return self.person_view(request)
+        messages = self.get_queryset(request)
+        permissions = {
+            "suppression": "turbosmtp.view_suppression",
+            "notes": "turbosmtp.view_suppression",
+            "admin_log": "admin.view_logentry",
+        }
+        pieces = write_export(
+            address,
+            messages.db,
+            messages=messages,
+            parts=[p for p, name in permissions.items() if request.user.has_perm(name)],
+        )
+        return _stream(request, pieces, "application/json", "person.json")
 
     def dashboard_view(self, request: HttpRequest) -> HttpResponse:
         """Show how many messages fared how."""
@@ -136,16 +162,7 @@ class ReadingPages(_Base):
             found = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self._build_url("changelist"))
-        lines = write_csv(found)
-        # A server of ASGI would take all lines of a plain iterator before it sends one.
-        is_async = isinstance(request, ASGIRequest)
-        response = StreamingHttpResponse(
-            iterate_in_thread(lines) if is_async else lines,
-            content_type="text/csv; charset=utf-8",
-        )
-        response["Content-Disposition"] = 'attachment; filename="messages.csv"'
-        response["X-Content-Type-Options"] = "nosniff"
-        return response
+        return _stream(request, write_csv(found), "text/csv", "messages.csv")
 
     def eml_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """Hand out a message as a file that mail programs open."""
@@ -229,6 +246,21 @@ class ReadingPages(_Base):
                 **context,
             },
         )
+
+
+def _stream(
+    request: HttpRequest, lines: Iterator[str], content_type: str, name: str
+) -> StreamingHttpResponse:
+    """Return a response with a file to save."""
+    # A server of ASGI would take all lines of a plain iterator before it sends one.
+    is_async = isinstance(request, ASGIRequest)
+    response = StreamingHttpResponse(
+        iterate_in_thread(lines) if is_async else lines,
+        content_type=f"{content_type}; charset=utf-8",
+    )
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def read_page(text: str | None) -> int:

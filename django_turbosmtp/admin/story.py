@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
+from django_turbosmtp._lib.hashes import is_hash
 from django_turbosmtp.admin.sentences import describe_event
 from django_turbosmtp.admin.show import show_status, show_time
+from django_turbosmtp.log.persons import ERASED
 from django_turbosmtp.log.querysets import read_related
 from django_turbosmtp.models import Event
 from django_turbosmtp.payload.addresses import normalize_address
@@ -55,13 +57,17 @@ def _describe(row: Event, message: Message, *, may_read: bool) -> dict[str, Any]
     return {
         "words": describe_event(row),
         "when": show_time(row.occurred_at),
-        "address": row.address if message.recipient_count > 1 else "",
+        "address": _show_address(row) if message.recipient_count > 1 else "",
         "answer": row.answer,
         "program": row.user_agent,
         "url": row.click_url,
         # As it came, it has the subject; and an unknown one may have anything.
         "raw": json.dumps(row.raw, indent=2, ensure_ascii=False) if may_read else "",
     }
+
+
+def _show_address(row: Event) -> str:
+    return ERASED if is_hash(row.address) else row.address
 
 
 def tell_stories(

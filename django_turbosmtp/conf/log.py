@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db import router
+from django.utils.module_loading import import_string
 
-from django_turbosmtp._lib.versions import build_configuration_error
+from django_turbosmtp._lib.versions import (
+    build_configuration_error,
+    list_mailer_options,
+)
 from django_turbosmtp.conf.keys import KEYS
-from django_turbosmtp.conf.settings import Settings, merge_options
+from django_turbosmtp.conf.settings import OPTION_NAMES, Settings, merge_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,23 @@ def read_log_settings() -> LogSettings:
             raise build_configuration_error(f"TURBOSMTP[{key!r}] {complaint}")
         values[name] = raw[key]
     return LogSettings(**values)
+
+
+def read_redactions() -> list[Callable[[str, str], str]]:
+    """Return the functions of ``LOG_REDACT``: of TURBOSMTP, and of each mailer.
+
+    For texts of events, of which it is not known which mailer sent the message.
+    """
+    found = [merge_options(options).get("LOG_REDACT") for options in _list_options()]
+    functions = [import_string(f) if isinstance(f, str) else f for f in found]
+    return list(dict.fromkeys(function for function in functions if function))
+
+
+def _list_options() -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in options.items() if name in OPTION_NAMES}
+        for options in ({}, *list_mailer_options())
+    ]
 
 
 def has_log() -> bool:

@@ -76,6 +76,19 @@ def _restore(file: StoredFile, content: bytes, alias: str) -> bool:
     return True
 
 
+def read_bytes(file: StoredFile) -> bytes | None:
+    """Return the bytes of a stored file; None, and it is logged, if that fails."""
+    try:
+        with file.file.open("rb") as opened:
+            content: bytes = opened.read()
+    except Exception as error:
+        # A storage may raise errors of its own, S3's for one.
+        raise_interrupt(error)
+        logger.exception("The stored file %s could not be read.", file.pk)
+        return None
+    return content
+
+
 def _save(path: str, content: bytes) -> str | None:
     """Save the bytes unless they are there; return the path, None if that failed."""
     try:

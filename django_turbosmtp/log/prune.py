@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp._lib.clocks import Clock
+from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp._lib.versions import find_uuid7_floor
 from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.files import remove_unused_files
@@ -16,6 +18,7 @@ from django_turbosmtp.models import (
     Attempt,
     Content,
     Event,
+    HashedAddress,
     Message,
     Payload,
     Recipient,
@@ -83,7 +86,22 @@ def prune(
     _remove_in_chunks(
         Attachment, "message_id", body_days, alias, _forget_files, stored__isnull=False
     )
+    _forget_hashes(days, alias)
     return Pruned(messages=messages, bodies=bodies, files=remove_unused_files(alias))
+
+
+def _forget_hashes(days: int | None, alias: str) -> None:
+    """Remove what is remembered of addresses that were lifted or erased long ago.
+
+    No event about mail from before arrives after its message was pruned.
+    """
+    if days is None:
+        return
+    floor = make_storable(datetime.now(UTC) - timedelta(days=days))
+    rows = HashedAddress.objects.using(alias)
+    old = rows.exclude(lifted_at__gt=floor).exclude(erased_at__gt=floor)
+    # Nothing refers to them: one statement, without a transaction of its own.
+    old._raw_delete(alias)
 
 
 def _select_old(

@@ -16,6 +16,7 @@ from django_turbosmtp._lib.limits import (
     MAX_TAG_LENGTH,
 )
 from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp.log.redaction import Redactor
 from django_turbosmtp.log.storable import Cleaner
 from django_turbosmtp.models import (
     Attachment,
@@ -166,6 +167,7 @@ class _RowCleaner:
     def __init__(self, width: int, redact: Redact | None) -> None:
         self._width = width
         self._redact = redact
+        self._redactor = Redactor([redact] if redact else [])
         self.altered: list[str] = []
         self.was_redacted = False
 
@@ -207,15 +209,7 @@ class _RowCleaner:
         )
 
     def _redact_text(self, name: str, text: str) -> str:
-        if self._redact is None or not text:
-            return text
-        try:
-            kept = str(self._redact(text, name))
-        except Exception as error:
-            raise_interrupt(error)
-            # Store a placeholder rather than text it should have removed.
-            logger.exception("LOG_REDACT failed for a message's %s.", name)
-            kept = f"({type(error).__name__} in LOG_REDACT)"
+        kept = self._redactor.redact_text(name, text)
         self.was_redacted = self.was_redacted or kept != text
         return kept
 

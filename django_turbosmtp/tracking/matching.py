@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django_turbosmtp._lib.hashes import is_same_address
 from django_turbosmtp.models import Recipient
 from django_turbosmtp.statuses import Outcome, Status
 from django_turbosmtp.tracking.statements import WITHOUT_RANK, Candidate, Statements
@@ -45,10 +46,12 @@ class Match(ReceivedEvent):
     ``message_id``: the key of the message's row, None if the log has no such row yet.
     ``recipients``: the recipient's rows, one for each time the message names the
     address; empty if the event names none of the message's recipients.
+    ``is_suppressing``: whether the event is a reason to suppress its recipient.
     """
 
     message_id: UUID | None = None
     recipients: tuple[Candidate, ...] = ()
+    is_suppressing: bool = False
 
     @property
     def position(self) -> int | None:
@@ -128,7 +131,8 @@ def _group(pairs: Iterable[tuple[str, Candidate]]) -> dict[str, list[Candidate]]
 def _build_match(received: ReceivedEvent, candidates: Sequence[Candidate]) -> Match:
     """Return the match with the recipient that the event names, or the message only."""
     address = received.event.recipient
-    recipients = [found for found in candidates if found.address == address]
+    # A recipient that was erased is stored by the hash of its address.
+    recipients = [c for c in candidates if is_same_address(c.address, address)]
     if not recipients and not address and len(candidates) == 1:
         recipients = list(candidates)
     return Match(
@@ -137,4 +141,5 @@ def _build_match(received: ReceivedEvent, candidates: Sequence[Candidate]) -> Ma
         event=received.event,
         message_id=candidates[0].message_id if candidates else None,
         recipients=tuple(sorted(recipients, key=lambda found: found.position)),
+        is_suppressing=received.event.suppresses,
     )

@@ -14,14 +14,24 @@ from typing import TYPE_CHECKING, Any
 from django.db import DatabaseError, IntegrityError
 from django.utils import timezone
 
+from django_turbosmtp._lib.hashes import is_hash, map_hashes
 from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp._lib.versions import uuid7
+from django_turbosmtp.conf.log import read_redactions
 from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.inserts import insert_new
 from django_turbosmtp.log.locks import begin, lock_messages
+from django_turbosmtp.log.persons import Person
+from django_turbosmtp.log.redaction import Redactor
 from django_turbosmtp.log.storable import WIDTHS, Cleaner, is_about_text
 from django_turbosmtp.log.suppressions import add_suppressions
-from django_turbosmtp.models import Event, Message, Suppression, Unmatched
+from django_turbosmtp.models import (
+    Event,
+    HashedAddress,
+    Message,
+    Suppression,
+    Unmatched,
+)
 from django_turbosmtp.statuses import Reason
 from django_turbosmtp.tracking.events import read_event
 from django_turbosmtp.tracking.matching import (
@@ -43,6 +53,12 @@ _REASONS = {
     "spam": Reason.COMPLAINED,
     Reason.UNSUBSCRIBED.value: Reason.UNSUBSCRIBED,
 }
+
+#: What is kept of an event about an erased person, besides the hash of the address.
+_IMPERSONAL = {"id", "mid", "status", "timestamp", "attempt", "reference_id"}
+
+#: Names of an event's values that say what it is about: they are not redacted.
+_IDENTIFYING = {"id", "mid", "status", "email", "timestamp", "reference_id"}
 
 #: Store this many events by one transaction: databases bind as many values, and more.
 CHUNK = 250
@@ -154,10 +170,54 @@ def _store(received: Sequence[ReceivedEvent], cleaner: Cleaner, alias: str) -> _
         if not _lock(matches, alias):
             # Some were pruned or erased since they were found.
             matches = match_events(received, alias)
+        matches = _hide_erased(matches, alias)
         stored = _insert(matches, cleaner, alias)
         apply_events(stored.new, alias)
-        _suppress([match.event for match in stored.new], alias)
+        _suppress(stored.new, alias)
     return stored
+
+
+def _hide_erased(matches: list[Match], alias: str) -> list[Match]:
+    """Replace the addresses of erased persons by their hashes.
+
+    Events about their mail may arrive after they were erased. Not in events about a
+    later message to the same address.
+    """
+    addresses = {match.event.recipient for match in matches} - {""}
+    hashes = map_hashes(addresses)
+    erased = HashedAddress.objects.using(alias).filter(
+        hash__in=hashes, erased_at__isnull=False
+    )
+    hidden = {hashes[found]: found for found in erased.values_list("pk", flat=True)}
+    return [
+        _hide(match, hidden[match.event.recipient])
+        if match.event.recipient in hidden
+        and not any(r.address == match.event.recipient for r in match.recipients)
+        else match
+        for match in matches
+    ]
+
+
+def _hide(match: Match, hashed: str) -> Match:
+    """Return the match of an event without anything that names its recipient."""
+    event = match.event
+    raw = event.esp_event if isinstance(event.esp_event, dict) else {}
+    kept = {name: v for name, v in raw.items() if name.lower() in _IMPERSONAL}
+    person = Person(event.recipient)
+    kept = {name: v for name, v in kept.items() if not person.is_named_in(v)}
+    hidden = replace(
+        event,
+        event_id=str(person.replace_in(event.event_id)),
+        reference_id=str(person.replace_in(event.reference_id)),
+        recipient=hashed,
+        description="",
+        mta_response="",
+        user_agent="",
+        ip="",
+        click_url="",
+        esp_event=kept | {"email": hashed},
+    )
+    return replace(match, event=hidden, is_suppressing=event.suppresses)
 
 
 def _lock(matches: Sequence[Match], alias: str) -> bool:
@@ -171,7 +231,8 @@ def _lock(matches: Sequence[Match], alias: str) -> bool:
 def _insert(matches: list[Match], cleaner: Cleaner, alias: str) -> _Stored:
     """Insert the events that are not stored yet."""
     now = timezone.now()
-    built = [_build_values(match, now, cleaner) for match in matches]
+    redactor = Redactor(read_redactions())
+    built = [_build_values(match, now, cleaner, redactor) for match in matches]
     if insert_new(Event, built, alias) == len(matches):
         new = matches
         waiting_before: set[str] = set()
@@ -210,12 +271,14 @@ def _find_waiting_digests(digests: Sequence[str], alias: str) -> set[str]:
 
 
 def _build_values(
-    match: Match, now: datetime.datetime, cleaner: Cleaner
+    match: Match, now: datetime.datetime, cleaner: Cleaner, redactor: Redactor
 ) -> dict[str, Any]:
     """Return the columns of an event's row."""
     event = match.event
     # JSON's null is not the database's.
-    raw = "null" if event.esp_event is None else cleaner.clean_json(event.esp_event)
+    raw: Any = "null"
+    if event.esp_event is not None:
+        raw = cleaner.clean_json(_redact_raw(event.esp_event, redactor))
     return {
         "id": match.key,
         "digest": match.digest,
@@ -230,31 +293,48 @@ def _build_values(
         "address": event.recipient,
         "reject_reason": event.reject_reason or "",
         "bounce_kind": event.bounce_kind,
-        "answer": event.mta_response,
+        "answer": redactor.redact_text("answer", event.mta_response),
         "user_agent": event.user_agent,
-        "click_url": event.click_url,
+        "click_url": redactor.redact_text("click_url", event.click_url),
         "is_machine": event.is_machine,
         # As short as it arrived: a database limits the length of a statement.
         "raw": json.dumps(raw, ensure_ascii=False),
     }
 
 
-def _suppress(events: Sequence[TrackingEvent], alias: str) -> None:
+def _redact_raw(raw: Any, redactor: Redactor) -> Any:
+    """Redact the texts of an event, except those by which its message is found."""
+    if not isinstance(raw, dict):
+        return redactor.redact_json("event", raw)
+    return {
+        name: value
+        if name.lower() in _IDENTIFYING
+        else redactor.redact_json("event", value)
+        for name, value in raw.items()
+    }
+
+
+def _suppress(matches: Sequence[Match], alias: str) -> None:
     """Suppress the recipients of events that report a reason for it."""
     now = timezone.now()
+    redactor = Redactor(read_redactions())
     rows = [
         Suppression(
             address=event.recipient,
             reason=_REASONS.get(event.reject_reason or "", Reason.BOUNCED),
             source="webhook",
             since=make_storable(event.timestamp) if event.timestamp else now,
-            note=event.description,
+            note=redactor.redact_text("answer", event.description),
         )
-        for event in events
-        if event.suppresses and "@" in event.recipient
+        for match in matches
+        if match.is_suppressing and _is_address((event := match.event).recipient)
     ]
     if rows:
         add_suppressions(rows, alias)
+
+
+def _is_address(text: str) -> bool:
+    return "@" in text or is_hash(text)
 
 
 def _find_waiting(

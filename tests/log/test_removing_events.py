@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 
+from django_turbosmtp._lib.times import make_storable
+from django_turbosmtp.backends import EmailBackend
+from django_turbosmtp.exceptions import RecipientsRefused
 from django_turbosmtp.models import (
     Event,
+    HashedAddress,
     Message,
+    Suppression,
     Unmatched,
 )
 from django_turbosmtp.sandbox import Sandbox
@@ -52,3 +58,78 @@ class TestRemoving:
         assert "Hello" not in str(list(kept))
         [exported] = json.loads(path.read_text())["messages"]
         assert [event["event_type"] for event in exported["events"]] == ["opened"]
+
+
+class TestLateEvents:
+    """turboSMTP posts events about mail whose recipient was erased since."""
+
+    def erase(self) -> None:
+        call_command("turbosmtp_erase", "jane@x.org", no_input=True, verbosity=0)
+
+    def test_of_a_deleted_message(self, tracked: Any, sandbox: Sandbox) -> None:
+        [row] = send(new(to=["jane@x.org"]))
+        self.erase()
+        raw = {
+            "reason": "550 5.1.1 <jane@x.org> unknown",
+            "url": "https://x.org/?e=jane%40x.org",
+            "useragent": "Jane's phone",
+            "subject": "Dear Jane",
+            "reference_id": "order:jane@x.org",
+        }
+        tell(build("OPENED", row, email="Jane@x.org", **raw))
+        assert Event.objects.count() == Unmatched.objects.count() == 1
+        assert "jane" not in str(list(Event.objects.values())).lower()
+        assert "jane" not in str(list(Unmatched.objects.values())).lower()
+        # A second erasing finds it.
+        self.erase()
+        assert not Event.objects.exists()
+
+    def test_of_a_message_to_several(self, tracked: Any, sandbox: Sandbox) -> None:
+        [row] = send(new(to=["joe@x.org", "jane@x.org"]))
+        self.erase()
+        tell(build("CLICKED", row, email="jane@x.org", url="https://x.org/?jane@x.org"))
+        found = row.recipients.order_by("position").values_list("status", flat=True)  # type: ignore[attr-defined]
+        assert list(found) == ["sent", "clicked"]
+        event = Event.objects.get()
+        assert (event.position, event.event_type) == (1, "clicked")
+        assert "jane" not in str(list(Event.objects.values())).lower()
+
+    def test_a_complaint_suppresses_all_the_same(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
+        [row] = send(new(to=["jane@x.org"]))
+        self.erase()
+        tell(build("SPAM", row, email="jane@x.org"))
+        assert "jane" not in str(list(Suppression.objects.values())).lower()
+        with pytest.raises(RecipientsRefused, match="complained"):
+            EmailBackend().send_messages([new(to=["jane@x.org"])])
+
+    def test_of_later_mail(self, tracked: Any, sandbox: Sandbox) -> None:
+        """The person came back: new mail is tracked as ever."""
+        self.erase()
+        [row] = send(new(to=["jane@x.org"]))
+        tell(build("OPENED", row, email="jane@x.org"))
+        assert Event.objects.get().address == "jane@x.org"
+        assert row.recipients.get().status == "opened"  # type: ignore[attr-defined]
+
+    def test_of_later_mail_before_its_row(self, tracked: Any, sandbox: Sandbox) -> None:
+        self.erase()
+        event = build("OPENED", mid="123", email="jane@x.org")
+        tell(event)
+        [row] = send(new(to=["jane@x.org"]))
+        Message.objects.filter(pk=row.pk).update(mid="123")
+        row.recipients.update(mid="123")  # type: ignore[attr-defined]
+        tell(build("PROCESSED", mid="123", email="jane@x.org"))
+        tell(event)
+        assert row.recipients.get().status == "opened"  # type: ignore[attr-defined]
+
+    def test_is_forgotten_in_the_end(self, tracked: Any, settings: Any) -> None:
+        self.erase()
+        call_command("turbosmtp_prune", verbosity=0)
+        assert HashedAddress.objects.count() == 1
+        settings.TURBOSMTP |= {"RETENTION_DAYS": 1}
+        HashedAddress.objects.update(
+            erased_at=make_storable(datetime(2026, 1, 1, tzinfo=UTC))
+        )
+        call_command("turbosmtp_prune", verbosity=0)
+        assert not HashedAddress.objects.exists()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils.html import strip_tags
 
-from django_turbosmtp.models import (
-    Message,
-)
+from django_turbosmtp.models import Event, Message, Suppression
 from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.signals import tracking
 from tests.log.posting import (
     build,
     send,
@@ -136,3 +136,50 @@ class TestPages:
         assert "A link in it was followed." in text
         text = admin_client.get(url, {"address": "joe@example.org"}).text
         assert "turboSMTP did not send it." in text
+
+
+def hide_tokens(text: str, field: str) -> str:
+    return re.sub(r"(/reset/)[\w-]+", r"\1...", text)
+
+
+def test_events_are_redacted_as_messages_are(
+    tracked: Any, sandbox: Sandbox, admin_client: Client
+) -> None:
+    link = "https://x.org/reset/secret-token"
+    tracked.TURBOSMTP |= {"LOG_REDACT": hide_tokens}
+    told: list[Any] = []
+
+    def receive(event: Any, **kwargs: Any) -> None:
+        told.append(event.click_url)
+
+    tracking.connect(receive)
+    try:
+        [row] = send(new(body=f"Go to {link}"))
+        tell(
+            build("CLICKED", row, url=link, extra={"deep": [link]}),
+            build("BOUNCED", row, reason=f"550 5.1.1 no such user {link}"),
+            build("CLICKED", url=link),
+            [link],  # type: ignore[arg-type]
+        )
+    finally:
+        tracking.disconnect(receive)
+    stored = str(list(Event.objects.values())) + str(list(Suppression.objects.values()))
+    assert "secret-token" not in stored
+    assert stored.count("/reset/...") >= 6
+    assert row.recipients.get().status == "clicked"  # type: ignore[attr-defined]
+    # The site's own code gets the link.
+    assert link in told
+    page = admin_client.get(f"/admin/turbosmtp/message/{row.pk}/change/")
+    assert "secret-token" not in page.text
+
+
+def test_a_redaction_that_fails_stores_nothing(
+    tracked: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    def fail(text: str, field: str) -> str:
+        raise ZeroDivisionError
+
+    tracked.TURBOSMTP |= {"LOG_REDACT": fail}
+    tell(build("CLICKED", url="https://x.org/secret"))
+    assert "secret" not in str(list(Event.objects.values()))
+    assert "LOG_REDACT failed for a message's click_url" in caplog.text

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.core.serializers.json import DjangoJSONEncoder
 
 from django_turbosmtp.conf.log import choose_log_database
-from django_turbosmtp.log.erase import describe_messages, erase, find_messages
+from django_turbosmtp.log.erase import erase, find_messages
+from django_turbosmtp.management.exporting import export_to, read_address
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -40,13 +38,14 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Count, ask, write out, remove and tell."""
-        address: str = options["address"].strip()
-        if "@" not in address:
-            raise CommandError(f"{address!r} is no e-mail address.")
+        address = read_address(options["address"])
         alias = choose_log_database()
-        count = sum(1 for _ in find_messages(address, alias))
+        count = len(find_messages(address, alias))
         if options["export"]:
-            _export(options["export"], address, alias)
+            try:
+                export_to(options["export"], address, alias)
+            except CommandError as error:
+                raise CommandError(f"{error} Nothing was removed.") from None
             self.stdout.write(f"{count} messages were written to {options['export']}.")
         if not options["no_input"] and not _confirm(address, count):
             raise CommandError("Nothing was removed.")
@@ -63,19 +62,3 @@ def _confirm(address: str, count: int) -> bool:
         return input(question).strip().lower() == "yes"
     except EOFError:
         return False
-
-
-def _export(path: Path, address: str, alias: str) -> None:
-    # Readable for this user alone, and never over something that is there.
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except OSError as error:
-        raise CommandError(
-            f"{path} cannot be written: {error.strerror}. Nothing was removed."
-        ) from None
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f'{{"address": {json.dumps(address)}, "messages": [')
-        for number, message in enumerate(describe_messages(address, alias)):
-            file.write(",\n" if number else "\n")
-            json.dump(message, file, cls=DjangoJSONEncoder, ensure_ascii=False)
-        file.write("\n]}\n")

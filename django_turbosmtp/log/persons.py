@@ -1,0 +1,341 @@
+"""Finding one person: every column that may name them, and every form of an address.
+
+An address is found in URLs (percent-encoded), HTML (entities), JSON (escapes), MIME
+(quoted-printable, base64, encoded words), with its local part quoted, and with its
+domain in Unicode or IDNA.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import re
+from base64 import b64decode, b64encode, urlsafe_b64decode
+from email import message_from_bytes, policy
+from email.header import decode_header, make_header
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from django.apps import apps
+from django.db.models import BinaryField, JSONField, Q, TextField
+from django.db.models.functions import Cast
+
+from django_turbosmtp._lib.hashes import list_hashes
+from django_turbosmtp.models import (
+    Attachment,
+    Attempt,
+    Content,
+    Event,
+    HashedAddress,
+    Message,
+    Payload,
+    Recipient,
+    Resend,
+    StoredFile,
+    Suppression,
+    Tag,
+    Unmatched,
+)
+from django_turbosmtp.payload.addresses import normalize_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.models import Model, QuerySet
+
+#: Replaces what named an erased person.
+ERASED: Final = "(erased)"
+
+#: Every column of text, JSON or bytes that may name a person.
+COLUMNS: Final[dict[type[Model], tuple[str, ...]]] = {
+    Message: (
+        *("reference_id", "from_email", "subject", "subject_start", "first_recipient"),
+        *("campaign", "tags", "metadata", "headers", "why_mime", "error"),
+    ),
+    Content: ("text", "html", "wire"),
+    Recipient: ("address", "shown"),
+    Tag: ("name",),
+    Attempt: ("recipients", "error", "answer"),
+    Payload: ("data",),
+    Attachment: ("name", "type", "content_id"),
+    Event: (
+        *("event_id", "reference_id", "address", "answer", "user_agent", "click_url"),
+        "raw",
+    ),
+    Unmatched: ("reference_id",),
+    Suppression: ("address", "source", "note"),
+}
+
+#: Every other column of text, and why it names nobody.
+WITHOUT_PERSONS: Final[dict[type[Model], dict[str, str]]] = {
+    Message: {
+        **dict.fromkeys(("status", "outcome"), "words of `statuses`"),
+        "mid": "digits of turboSMTP's",
+        "mailer": "an alias of the settings",
+        "account": "a fingerprint",
+        "error_class": "a class name",
+        "altered": "names of fields",
+    },
+    Recipient: {
+        **dict.fromkeys(("kind", "status", "why"), "words of `statuses`"),
+        "mid": "digits of turboSMTP's",
+    },
+    Attempt: {"error_class": "a class name"},
+    Attachment: {"sha256": "a hash of the content"},
+    StoredFile: {"sha256": "a hash of the content", "file": "a path with that hash"},
+    Event: {
+        "digest": "a hash; the events about a person are deleted",
+        "mid": "digits of turboSMTP's",
+        **dict.fromkeys(("event_type", "reject_reason", "bounce_kind"), "words"),
+    },
+    Unmatched: {"mid": "digits of turboSMTP's"},
+    Suppression: {"reason": "a word of `statuses`"},
+    HashedAddress: {"hash": "a keyed hash"},
+    Resend: {},
+}
+
+#: Columns of Django's own record of what staff did in the admin: an object's name is a
+#: subject or an address.
+ADMIN_COLUMNS: Final = ("object_repr", "change_message")
+
+_ROUNDS = 4
+_ZERO_WIDTH = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
+_JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_ESCAPED_SPACE = re.compile(r"\\[nrt]")
+_QUOTED_PRINTABLE = re.compile(r"=\r?\n|(?:=[0-9A-Fa-f]{2})+")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-]{12,}={0,2}")
+_TOKEN = re.compile(r"[a-z0-9]+")
+
+
+class Person:
+    """One address, in the forms by which texts are searched for it."""
+
+    def __init__(self, address: str) -> None:
+        self.address = normalize_address(address)
+        self.hashes = list_hashes(self.address)
+        self._pattern = _build_pattern(self._list_spellings())
+
+    def _list_spellings(self) -> list[str]:
+        local, at, domain = self.address.rpartition("@")
+        domains = [domain]
+        with contextlib.suppress(UnicodeError):
+            domains.append(domain.encode("ascii").decode("idna"))
+        plain = local.strip('"')
+        locals_ = [local, plain, f'"{plain}"']
+        return list(dict.fromkeys(f"{one}{at}{d}" for one in locals_ for d in domains))
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Texts of which any text that names the person contains one.
+
+        The longest part of letters and digits, which no encoding changes, and the
+        address in base64 at each of the three alignments.
+        """
+        local, _, domain = self.address.rpartition("@")
+        words = _TOKEN.findall(local) + _TOKEN.findall(domain)
+        named = max(_TOKEN.findall(local) or words or [self.address], key=len)
+        if len(named) < 3:
+            named = max(words or [self.address], key=len)
+        return [named, *_list_base64(self.address.encode())]
+
+    def is_named_in(self, value: Any) -> bool:
+        """Return whether a text, a JSON value or bytes name the person."""
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return self._is_named_in_bytes(bytes(value))
+        return any(self._is_named_in_text(text) for text in list_texts(value))
+
+    def _is_named_in_text(self, text: str) -> bool:
+        for _ in range(_ROUNDS):
+            if self._pattern.search(text):
+                return True
+            decoded = _decode(text)
+            if decoded == text:
+                break
+            text = decoded
+        return any(
+            self._pattern.search(_read_base64(found[0]))
+            for found in _BASE64.finditer(text)
+        )
+
+    def _is_named_in_bytes(self, content: bytes) -> bool:
+        lower = content.lower()
+        if not any(token.lower().encode() in lower for token in self.tokens):
+            return False
+        return self._is_named_in_text(content.decode(errors="replace"))
+
+    def is_named_in_payload(self, payload: bytes) -> bool:
+        """Return whether the stored JSON of a request names the person.
+
+        Its MIME and its attachments are decoded.
+        """
+        try:
+            fields = json.loads(payload)
+        except ValueError:
+            return self.is_named_in(payload)
+        if self.is_named_in(fields):
+            return True
+        if not isinstance(fields, dict):
+            return False
+        contents = [
+            _read_base64_bytes(str(part.get("content", "")))
+            for part in fields.get("attachments") or ()
+            if isinstance(part, dict)
+        ]
+        raw = fields.get("mime_raw")
+        if isinstance(raw, str):
+            contents += _read_mime(raw.encode(errors="replace"))
+        return any(self.is_named_in(content) for content in contents)
+
+    def replace_in(self, value: Any) -> Any:
+        """Return a text or JSON value with `ERASED` for each text that names them."""
+        if isinstance(value, str):
+            return ERASED if self.is_named_in(value) else value
+        if isinstance(value, dict):
+            return {
+                self.replace_in(name): self.replace_in(item)
+                for name, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self.replace_in(item) for item in value]
+        return value
+
+    def find_rows(
+        self, model: type[Model], alias: str
+    ) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yield the key of each row that names the person, with the naming columns.
+
+        In one walk through the table: no index can serve for it.
+        """
+        columns = COLUMNS[model]
+        rows = model._default_manager.using(alias).order_by("pk")
+        yield from self._match_rows(rows, columns)
+
+    def find_admin_log(self, alias: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yield the same of Django's own record of the admin."""
+        if apps.is_installed("django.contrib.admin"):
+            from django.contrib.admin.models import LogEntry
+
+            rows = LogEntry._default_manager.using(alias).order_by("pk")
+            yield from self._match_rows(rows, ADMIN_COLUMNS)
+
+    def _match_rows(
+        self, rows: QuerySet[Any], columns: tuple[str, ...]
+    ) -> Iterator[tuple[Any, dict[str, Any]]]:
+        named = Q()
+        casts: dict[str, Any] = {}
+        for name in columns:
+            path = name
+            if isinstance(rows.model._meta.get_field(name), JSONField):
+                path = f"{name}_as_text"
+                casts[path] = Cast(name, TextField())
+            for token in self.tokens:
+                named |= Q(**{f"{path}__icontains": token})
+        found = rows.annotate(**casts).filter(named)
+        part = found.values_list("pk", *columns)
+        # Part by part: MariaDB's client holds all rows of one statement.
+        while chunk := list(part[:_CHUNK]):
+            for pk, *values in chunk:
+                pairs = dict(zip(columns, values, strict=True))
+                naming = {n: v for n, v in pairs.items() if self.is_named_in(v)}
+                if naming:
+                    yield pk, naming
+            part = found.filter(pk__gt=chunk[-1][0]).values_list("pk", *columns)
+
+
+_CHUNK = 200
+
+
+def list_unclassified_columns() -> list[str]:
+    """Return the columns of text that neither table lists, as ``Model.field``."""
+    kinds = {
+        *("CharField", "TextField", "JSONField", "BinaryField", "FileField"),
+        *("EmailField", "SlugField", "URLField"),
+    }
+    return [
+        f"{model.__name__}.{field.name}"
+        for model in apps.get_app_config("turbosmtp").get_models()
+        for field in model._meta.concrete_fields
+        if not field.is_relation
+        and (field.get_internal_type() in kinds or isinstance(field, BinaryField))
+        and field.name not in COLUMNS.get(model, ())
+        and field.name not in WITHOUT_PERSONS.get(model, {})
+    ]
+
+
+def _build_pattern(spellings: list[str]) -> re.Pattern[str]:
+    """Return the pattern that finds an address in a text, and no longer address."""
+    either = "|".join(map(re.escape, spellings))
+    return re.compile(rf"(?<![\w.+-])(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
+
+
+def list_texts(value: Any) -> Iterator[str]:
+    """Yield the texts of a JSON value, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield str(name)
+            yield from list_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from list_texts(item)
+
+
+def _decode(text: str) -> str:
+    """Return a text with one layer of each encoding removed."""
+    text = _ZERO_WIDTH.sub("", text)
+    text = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+    text = _ESCAPED_SPACE.sub(" ", text).replace('\\"', '"')
+    if "=?" in text:
+        with contextlib.suppress(ValueError, LookupError):
+            text = str(make_header(decode_header(text)))
+    text = _QUOTED_PRINTABLE.sub(_read_quoted_printable, text)
+    return html.unescape(unquote(text))
+
+
+def _read_quoted_printable(found: re.Match[str]) -> str:
+    return bytes.fromhex("".join(found[0].strip().split("="))).decode(errors="replace")
+
+
+def _list_base64(content: bytes) -> list[str]:
+    """Return what is the same in every base64 text that contains these bytes."""
+    found = []
+    for shift in range(3):
+        whole = b64encode(b"\0" * shift + content).decode()
+        # The first and the last group may hold bits of other bytes.
+        start = 4 if shift else 0
+        end = len(whole) - (4 if (shift + len(content)) % 3 else 0)
+        found.append(whole[start:end])
+    return [text for text in found if len(text) >= 8]
+
+
+def _read_base64(text: str) -> str:
+    return _read_base64_bytes(text).decode(errors="replace")
+
+
+def _read_base64_bytes(text: str) -> bytes:
+    text = text.strip().rstrip("=")
+    text += "=" * (-len(text) % 4)
+    try:
+        if "-" in text or "_" in text:
+            return urlsafe_b64decode(text)
+        return b64decode(text)
+    except ValueError:
+        return b""
+
+
+def _read_mime(content: bytes) -> list[bytes]:
+    """Return the headers and the decoded parts of a MIME message."""
+    try:
+        message = message_from_bytes(content, policy=policy.compat32)
+        parts = [str(message.items()).encode(errors="replace")]
+        for part in message.walk():
+            decoded = part.get_payload(decode=True)
+            parts.append(str(part.items()).encode(errors="replace"))
+            if isinstance(decoded, bytes):
+                parts.append(decoded)
+    except (ValueError, LookupError, AttributeError):
+        return [content]
+    return parts
