@@ -1,7 +1,8 @@
 """System checks: what is wrong with the settings, each with a stable id.
 
 Errors (``turbosmtp.E...``) come from the same table that a backend is built by
-(`conf.problems.find_problems`); a mail could not leave with any of them.
+(`conf.problems.find_problems`); a mail could not leave with any of them. Two of them
+(E003, no credentials; E034, no WEBHOOK_SECRET) are warnings without --deploy.
 
 ========  ==================================================================
 W001      API v1 was retired by the vendor on 2024-06-30 (docs/wire.rst)
@@ -52,6 +53,11 @@ if TYPE_CHECKING:
 
 TAG = "turbosmtp"
 
+#: A machine without the environment variable, such as one of CI, still migrates and
+#: tests: what is merely missing is a warning, and with --deploy an error.
+_NO_CREDENTIALS = "turbosmtp.E003"
+_CLOSED_WEBHOOK = "turbosmtp.E034"
+
 #: Missing credentials matter only to a mailer that sends (`_find_senders`).
 _ONLY_FOR_SENDERS = {"turbosmtp.E003", "turbosmtp.E004"}
 
@@ -95,7 +101,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
             if problem.id in _ONLY_FOR_SENDERS and alias not in senders:
                 continue
             text = f"{where}{problem.text}"
-            found[text] = Error(text, hint=problem.hint or None, id=problem.id)
+            level = Warning if problem.id == _NO_CREDENTIALS else Error
+            found[text] = level(text, hint=problem.hint or None, id=problem.id)
         if not problems:
             found |= {str(m.msg): m for m in _check_values(merge_options(own))}
         for name in options.keys() - OPTION_NAMES - {"fail_silently"}:
@@ -206,12 +213,12 @@ def check_webhook(**kwargs: Any) -> Iterator[CheckMessage]:
         return
     if not (address and is_closed):
         return
-    yield Error(
+    yield Warning(
         f"The event webhook is at {address}, and there is no WEBHOOK_SECRET: it"
-        " turns away whatever turboSMTP tells.",
+        " refuses every event.",
         hint="Set TURBOSMTP['WEBHOOK_SECRET'] to \"user:password\", and the same in"
         " turboSMTP's dashboard.",
-        id="turbosmtp.E034",
+        id=_CLOSED_WEBHOOK,
     )
 
 
@@ -236,6 +243,9 @@ def check_deployment(**kwargs: Any) -> Iterator[CheckMessage]:
             )
     if not mailers and chooses_mailer():
         yield _report_no_mailer()
+    for message in (*check_settings(), *check_webhook()):
+        if message.id in {_NO_CREDENTIALS, _CLOSED_WEBHOOK}:
+            yield Error(message.msg, hint=message.hint, id=message.id)
 
 
 def _report_no_mailer() -> CheckMessage:

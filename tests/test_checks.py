@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from io import StringIO
 from pathlib import Path
@@ -122,6 +123,25 @@ def found(**kwargs: Any) -> dict[str, str]:
     }
 
 
+def levels(**kwargs: Any) -> set[tuple[str, str]]:
+    return {
+        (str(m.id).removeprefix("turbosmtp."), logging.getLevelName(m.level))
+        for m in run_checks(tags=["turbosmtp"], **kwargs)
+    }
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_missing_credentials_stop_only_a_deployment(sending: Any, version: int) -> None:
+    """CI has no credentials, and migrates and tests all the same."""
+    sending.TURBOSMTP = {"API_VERSION": version, "CONSUMER_KEY": None}
+    assert ("E003", "WARNING") in levels()
+    assert "ERROR" not in {level for _, level in levels()}
+    assert ("E003", "ERROR") in levels(include_deployment_checks=True)
+    call_command("check")
+    with pytest.raises(SystemCheckError, match="E003"):
+        call_command("check", deploy=True)
+
+
 @pytest.mark.parametrize("label", WRONG)
 def test_wrong_settings(label: str, sending: Any) -> None:
     settings, words = WRONG[label]
@@ -231,6 +251,8 @@ def test_a_webhook_that_is_closed(sending: Any, secret: Any) -> None:
     assert found() == {}
     sending.ROOT_URLCONF = "tests.urls"
     assert "/turbosmtp/webhook/" in found()["E034"]
+    assert levels() == {("E034", "WARNING")}
+    assert ("E034", "ERROR") in levels(include_deployment_checks=True)
     sending.TURBOSMTP = {**GOOD, "WEBHOOK_SECRET": "hunter2:password"}
     assert found() == {}
 

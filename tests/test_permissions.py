@@ -122,7 +122,11 @@ def test_no_url_is_forgotten(user: Any) -> None:
     # Django's own, from an older form of URL to the page itself.
     assert str(found.pop("None").pattern) == "<path:object_id>/"
     # For turboSMTP, with a password of its own: see tests/log/test_webhook_access.py.
-    webhooks = {"webhook", "webhook_at_root"}
+    webhooks = {
+        f"webhook{place}{slash}"
+        for place in ("", "_at_root")
+        for slash in ("", "_without_slash")
+    }
     suppressions = {f"turbosmtp_suppression_{name}" for name in SUPPRESSIONS}
     assert set(found) == set(PAGES) | webhooks | suppressions
     assert user().get(f"{LIST}1/")["Location"] == f"{LIST}1/change/"

@@ -29,6 +29,7 @@ PACKAGE = Path(django_turbosmtp.__file__).parent
 OTHER_VOCABULARIES = {
     "statuses.py": "the table itself",
     "tracking/refusals.py": "reasons and kinds of bounces",
+    "management/suppression_file.py": "words of other services' exports",
     "testing/outcomes.py": "names of failures that a test asks for",
 }
 

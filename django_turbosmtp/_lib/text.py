@@ -122,3 +122,46 @@ def _decode_word(charset: str, encoding: str, encoded: str) -> str:
 def shorten(text: str) -> str:
     """Return what an error shows of a text: a body given by mistake is not shown."""
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+#: A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection").
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+#: Not shown by a spreadsheet, which then reads what follows: spaces of any kind, line
+#: breaks, byte order marks, and characters without a width.
+_UNSEEN = (
+    " \t\r\n\v\f\0\x1c\x1d\x1e\x1f\x85\xa0\xad\u034f\u061c\u115f\u1160\u1680\u180e"
+    "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d"
+    "\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u202f\u205f\u2060\u2061\u2062"
+    "\u2063\u2064\u2066\u2067\u2068\u2069\u3000\u3164\ufe0f\ufeff\uffa0"
+)
+#: Separators of cells where a comma is the decimal sign, and of pasted text: what
+#: follows one may become a cell of its own.
+_SEPARATOR = re.compile(r"([;\t\r\n|])")
+
+
+def write_cell(text: str) -> str:
+    """Return a text for a cell of a CSV file that no spreadsheet takes for a formula.
+
+    An apostrophe, which spreadsheets do not show, precedes what would be one.
+    """
+    first, *others = _SEPARATOR.split(text)
+    if _is_formula(text):
+        first = f"'{first}"
+    others = [f"'{piece}" if _is_formula(piece) else piece for piece in others]
+    return "".join([first, *others])
+
+
+def read_cell(text: str) -> str:
+    """Return the text of which `write_cell` made this one."""
+    first, *others = _SEPARATOR.split(text)
+    if first[:1] == "'" and _is_formula(text[1:]):
+        first = first[1:]
+    others = [
+        piece[1:] if piece[:1] == "'" and _is_formula(piece[1:]) else piece
+        for piece in others
+    ]
+    return "".join([first, *others])
+
+
+def _is_formula(piece: str) -> bool:
+    return piece.lstrip("\"'" + _UNSEEN).startswith(_FORMULA)

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp._lib.text import write_cell
 from django_turbosmtp._lib.times import make_aware
 from django_turbosmtp.log.querysets import read_payload, read_related
 from django_turbosmtp.models import Attachment, Content, Message
@@ -45,21 +46,6 @@ COLUMNS = (
     "mid",
     "attempts",
     "error",
-)
-
-#: A spreadsheet takes a value that begins so for a formula (OWASP, "CSV Injection").
-_FORMULA = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "\n",
-    "\uff1d",
-    "\uff0b",
-    "\uff0d",
-    "\uff20",
 )
 
 #: A token (RFC 5322, "field-name"; RFC 2045, "token"), and no sign that parts others.
@@ -130,10 +116,7 @@ def _write_cell(value: Any) -> str:
         return make_aware(value).isoformat()
     if isinstance(value, (list, dict)):
         value = ", ".join(map(str, value))
-    text = str(value)
-    if isinstance(value, int) or not text.lstrip(" ").startswith(_FORMULA):
-        return text
-    return f"'{text}"
+    return str(value) if isinstance(value, int) else write_cell(str(value))
 
 
 @raise_as_it_was

@@ -166,7 +166,7 @@ def read_body(body: bytes) -> list[TrackingEvent]:
     try:
         value = _read_json(text)
     except ValueError:
-        raise MalformedBody("The body is not JSON.") from None
+        value = _read_lines(text)
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
@@ -232,6 +232,22 @@ def _read_json(text: str) -> Any:
     except RecursionError:
         # One part that is nested too deep, and others beside it.
         return json.loads(_cut_depth(text), **how)
+
+
+def _read_lines(text: str) -> list[Any]:
+    """Return the objects of a body with one on each line (NDJSON)."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) > MAX_EVENTS:
+        raise TooManyEvents(
+            f"The body has {len(lines)} lines; at most {MAX_EVENTS} events are read."
+        )
+    try:
+        values = [_read_json(line) for line in lines]
+    except ValueError:
+        values = []
+    if len(values) < 2 or not all(isinstance(value, dict) for value in values):
+        raise MalformedBody("The body is not JSON.")
+    return values
 
 
 def _cut_depth(text: str) -> str:

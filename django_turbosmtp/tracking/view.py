@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import zlib
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.decorators import login_not_required
@@ -49,15 +50,19 @@ class _Answer(Exception):  # noqa: N818 - an answer, not a failure
 @login_not_required
 @raise_as_it_was
 def webhook(request: HttpRequest) -> HttpResponse:
-    """Take events in. A GET is told that the address is right, and nothing else."""
-    if request.method in {"GET", "HEAD"}:
-        return _answer(200, "This is the event webhook. turboSMTP posts here.")
-    if request.method != "POST":
+    """Store the events of a POST. A GET answers whether address and password are right.
+
+    Both are authorized in the same way, so that opening the address in a browser is a
+    test of what turboSMTP will get.
+    """
+    if request.method not in {"GET", "HEAD", "POST"}:
         response = _answer(405, "POST only.")
         response["Allow"] = "GET, HEAD, POST"
         return response
     try:
         _authorize(request, read_webhook_secrets())
+        if request.method != "POST":
+            return _answer(200, "This is the event webhook. turboSMTP posts here.")
         stored = _store(_read(request))
     except _Answer as answer:
         logger.warning("A webhook request was refused: %s", answer)
@@ -104,8 +109,7 @@ def _read(request: HttpRequest) -> bytes:
     if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
         raise _Answer(413, "The body is too large.")
     try:
-        # Not request.body, which DATA_UPLOAD_MAX_MEMORY_SIZE would bound.
-        body = request.read(MAX_BODY_BYTES + 1)
+        body = _read_stream(request)
     except OSError as error:
         raise_interrupt(error)
         raise _Answer(400, "The body broke off.") from None
@@ -114,7 +118,44 @@ def _read(request: HttpRequest) -> bytes:
     request._body = body
     if len(body) > MAX_BODY_BYTES:
         raise _Answer(413, "The body is too large.")
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in {"", "identity"}:
+        return body
+    if encoding not in {"gzip", "x-gzip"}:
+        raise _Answer(
+            415, f"The body is compressed as {encoding[:20]!r}; only gzip is read."
+        )
+    return _decompress(body)
+
+
+def _read_stream(request: HttpRequest) -> bytes:
+    """Return the body, or its first bytes if it is too large.
+
+    Not ``request.body``, which DATA_UPLOAD_MAX_MEMORY_SIZE would bound.
+    """
+    is_chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
+    environ = getattr(request, "environ", None)
+    if not is_chunked or environ is None:
+        return request.read(MAX_BODY_BYTES + 1)
+    # Without a length, Django's WSGIRequest reads nothing. A server that sets this
+    # flag, as gunicorn does, ends the stream after the last chunk.
+    if not environ.get("wsgi.input_terminated"):
+        raise _Answer(411, "This server reads no chunked body: send Content-Length.")
+    body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
     return body
+
+
+def _decompress(body: bytes) -> bytes:
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        plain = decompressor.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error:
+        raise _Answer(400, "The body is not gzip.") from None
+    if len(plain) > MAX_BODY_BYTES:
+        raise _Answer(413, "The body is too large.")
+    if not decompressor.eof:
+        raise _Answer(400, "The body broke off.")
+    return plain
 
 
 def _store(body: bytes) -> int:

@@ -24,6 +24,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import number_format
 
+from django_turbosmtp._lib.text import read_cell, write_cell
 from django_turbosmtp._lib.times import make_aware
 from django_turbosmtp.admin.dashboard import label_intervals, list_intervals
 from django_turbosmtp.log.statistics import Rate
@@ -187,12 +188,32 @@ def test_csv(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
         "\r=1",
         "  =1",
         "=1\n+2",
+        "\xa0=1",
+        "\ufeff=1",
+        "\u200b=1",
+        "\u2060 \u3000=1",
+        '"=1',
+        "a;=1",
+        "a\t=1",
+        "a\t \u200b@SUM(A1)",
+        ";;+1",
+        "\uff1d1",
     ],
 )
 def test_no_cell_is_a_formula(admin_client: Client, subject: str) -> None:
     add(subject)
     [line] = read_csv(admin_client)
-    assert line["subject"] == f"'{subject}"
+    unseen = ' \n\r\xa0\ufeff\u200b\u2060\u3000"'
+    for separators in (",", ";", "\t", ";\t\n"):
+        for cell in re.split(f"[{separators}]", line["subject"]):
+            assert not cell.strip(unseen).startswith(tuple("=+-@\uff1d"))
+    assert read_cell(line["subject"]) == subject
+    assert line["subject"].replace("'", "") == subject
+
+
+@pytest.mark.parametrize("text", ["Hello", "a;b", "it's", "'quoted'", "1=1", "a-b", ""])
+def test_other_cells_stay_as_they_are(text: str) -> None:
+    assert write_cell(text) == read_cell(text) == text
 
 
 @pytest.mark.parametrize("order", [None, "3", "-3"])

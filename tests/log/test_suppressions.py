@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import re
 import time
@@ -481,6 +482,83 @@ class TestCommand:
         assert "yesterday" in str(caught.value)
         found = set(Suppression.objects.values_list("address", flat=True))
         assert found == {"a@x.org", "c@x.org"}
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "\ufeffaddress,reason\na@x.org,COMPLAINED\nb@x.org,Bounced\n",
+            "address;reason\na@x.org;complained\nb@x.org;bounced\n",
+            "address\treason\na@x.org\tcomplained\nb@x.org\tbounced\n",
+            # Amazon SES, Mailgun, SendGrid, SparkPost, turboSMTP.
+            (
+                "EmailAddress,Reason,LastUpdateTime\n"
+                "a@x.org,COMPLAINT,2026-01-02T03:04:05Z\nb@x.org,BOUNCE,\n"
+            ),
+            (
+                "address,code,error,created_at,type\n"
+                'a@x.org,,,"Fri, 21 Oct 2011 11:02:55 UTC",complaints\n'
+                "b@x.org,550,no such user,,bounces\n"
+            ),
+            (
+                "email,created,reason,status\na@x.org,1700000000,x,Spam Report\n"
+                "b@x.org,1700000000,550 5.1.1 No such user,5.1.1\n"
+            ),
+            (
+                "recipient,type,description\na@x.org,spam_complaint,\n"
+                "b@x.org,Hard Bounce,550\n"
+            ),
+            (
+                "Status;Subject;From;To;Date;Reason\n"
+                "spam;Hi;s@x.com;a@x.org;2026-01-02 03:04:05;reported\n"
+                "bounce;Hi;s@x.com;b@x.org;2026-01-02 03:04:05;550 unknown\n"
+            ),
+        ],
+    )
+    def test_import_from_other_services(
+        self, text: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "list.csv"
+        path.write_text(text, "utf-8")
+        assert "2 were added" in self.run("import", str(path))
+        rows = Suppression.objects.order_by("address")
+        expected = [("a@x.org", "complained"), ("b@x.org", "bounced")]
+        assert list(rows.values_list("address", "reason")) == expected
+        Suppression.objects.all().delete()
+        # The same on standard input.
+        stdin = io.TextIOWrapper(io.BytesIO(path.read_bytes()), "latin-1")
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert "2 were added" in self.run("import", "-")
+
+    def test_each_bad_line_is_named_and_the_others_are_kept(
+        self, tmp_path: Any
+    ) -> None:
+        lines = [f"p{number}@x.org".encode() for number in range(3_000)]
+        lines[10] = b"nobody"
+        lines[20] = b'"Jane <p20@x.org'
+        lines[30] = b"\xff\xfe@x.org"
+        lines[40] = b"a\0b@x.org"
+        lines[2_999] = b'"'
+        path = tmp_path / "list.txt"
+        path.write_bytes(b"\n".join(lines))
+        with pytest.raises(CommandError, match="3 could not be read") as caught:
+            self.run("import", str(path))
+        numbers = [int(n) for n in re.findall(r"Line (\d+):", str(caught.value))]
+        # The marks that are never closed hold neither the address nor the other lines.
+        assert numbers == [11, 31, 41]
+        assert Suppression.objects.count() == 2_996
+
+    def test_an_export_has_no_formulas(self, tmp_path: Any) -> None:
+        Suppression.objects.create(
+            address="+jane@x.org", source="=cmd", note="a;=1\n@SUM(A1)"
+        )
+        path = tmp_path / "list.csv"
+        self.run("export", str(path))
+        assert "'+jane@x.org" in path.read_text()
+        assert "'=cmd" in path.read_text()
+        before = Suppression.objects.values("address", "source", "note").get()
+        Suppression.objects.all().delete()
+        assert "1 were added" in self.run("import", str(path))
+        assert Suppression.objects.values("address", "source", "note").get() == before
 
     def test_no_such_file(self, tmp_path: Any) -> None:
         with pytest.raises(CommandError, match="cannot be read"):

@@ -75,14 +75,36 @@ class TestWhoGetsIn:
         assert "hunter2" not in caplog.text
 
     @pytest.mark.parametrize("method", ["get", "head"])
-    def test_a_person_is_told_that_the_address_is_right(
-        self, method: str, tracked: Any
+    @pytest.mark.parametrize(
+        ("login", "status"),
+        [(build_login(), 200), (build_login("hunter2:wrong"), 401), (None, 401)],
+    )
+    def test_a_browser_gets_what_turbosmtp_gets(
+        self, login: str | None, status: int, method: str, tracked: Any
     ) -> None:
-        del tracked.TURBOSMTP["WEBHOOK_SECRET"]
-        answer = getattr(Client(), method)(URL)
-        assert answer.status_code == 200
-        if method == "get":
+        headers = {"Authorization": login} if login else {}
+        answer = getattr(Client(), method)(URL, headers=headers)
+        assert answer.status_code == status
+        assert ("WWW-Authenticate" in answer) == (status == 401)
+        if method == "get" and status == 200:
             assert answer.text == "This is the event webhook. turboSMTP posts here.\n"
+        del tracked.TURBOSMTP["WEBHOOK_SECRET"]
+        assert getattr(Client(), method)(URL, headers=headers).status_code == 403
+
+    @pytest.mark.parametrize("url", [URL, URL.rstrip("/")])
+    def test_the_last_slash_does_not_matter(self, url: str, tracked: Any) -> None:
+        tracked.MIDDLEWARE = [
+            "django.middleware.common.CommonMiddleware",
+            *tracked.MIDDLEWARE,
+        ]
+        answer = Client().post(
+            url,
+            json.dumps(build("OPENED")),
+            content_type="application/json",
+            headers={"Authorization": build_login()},
+        )
+        assert answer.status_code == 200
+        assert Event.objects.count() == 1
 
     @pytest.mark.parametrize("method", ["put", "patch", "delete", "options"])
     def test_nothing_else(self, method: str, tracked: Any) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import random
 from typing import Any
 
 import pytest
+from django.core.handlers.wsgi import WSGIRequest
 from django.db import DatabaseError
-from django.test import override_settings
+from django.test import Client, RequestFactory, override_settings
 
 from django_turbosmtp.models import (
     Event,
@@ -18,10 +21,12 @@ from django_turbosmtp.models import (
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import tracking
 from django_turbosmtp.tracking.events import EVENT_TYPES
-from django_turbosmtp.tracking.view import MAX_BODY_BYTES
+from django_turbosmtp.tracking.view import MAX_BODY_BYTES, webhook
 from tests.log.narrowing import narrow
 from tests.log.posting import (
+    URL,
     build,
+    build_login,
     is_json,
     post,
     send,
@@ -232,3 +237,69 @@ def test_middleware_may_read_the_body_after_the_view(
     assert (answer.status_code, answer["X-Length"]) == (200, str(len(body)))
     assert Event.objects.count() == 1
     assert post(body, "").status_code == 401
+
+
+class TestEncodings:
+    """How a body may arrive besides plain JSON with a length."""
+
+    def post(self, body: bytes, **headers: str) -> Any:
+        return Client().post(
+            URL,
+            body,
+            content_type="application/json",
+            headers={"Authorization": build_login(), **headers},
+        )
+
+    @pytest.mark.parametrize("name", ["gzip", "GZIP", "x-gzip"])
+    def test_gzip(self, name: str, tracked: Any) -> None:
+        body = gzip.compress(json.dumps([build("OPENED"), build("SENT")]).encode())
+        assert self.post(body, **{"Content-Encoding": name}).status_code == 200
+        assert Event.objects.count() == 2
+
+    @pytest.mark.parametrize(
+        ("body", "name", "status", "words"),
+        [
+            (b"[{}]", "br", 415, "'br'; only gzip is read"),
+            (b"[{}]", "gzip", 400, "not gzip"),
+            (gzip.compress(b"[{}]", mtime=0)[:-9], "gzip", 400, "broke off"),
+            (gzip.compress(b" " * 6 * 2**20, mtime=0), "gzip", 413, "too large"),
+            (b"[{}]", "identity", 200, "1 events"),
+        ],
+    )
+    def test_others(
+        self, body: bytes, name: str, status: int, words: str, tracked: Any
+    ) -> None:
+        answer = self.post(body, **{"Content-Encoding": name})
+        assert answer.status_code == status
+        assert words in answer.text
+
+    def test_one_event_on_each_line(self, tracked: Any) -> None:
+        lines = [json.dumps(build("OPENED")), "", json.dumps(build("SENT")), ""]
+        assert self.post("\r\n".join(lines).encode()).status_code == 200
+        assert Event.objects.count() == 2
+
+    @pytest.mark.parametrize("body", [b"{}\n{", b"1\n2", b"{}\n[]", b"x\ny", b"{"])
+    def test_lines_that_are_no_events(self, body: bytes, tracked: Any) -> None:
+        answer = self.post(body)
+        assert answer.status_code == 400
+        assert "not JSON" in answer.text
+
+    def test_too_many_lines(self, tracked: Any) -> None:
+        assert self.post(b"{}\n" * 10_001).status_code == 413
+
+    @pytest.mark.parametrize(("ends", "status"), [(True, 200), (False, 411)])
+    def test_chunked(self, ends: bool, status: int, tracked: Any) -> None:
+        """As gunicorn passes it on; wsgiref does not end the stream."""
+        body = json.dumps(build("OPENED")).encode()
+        request = RequestFactory().post(
+            URL,
+            headers={"Authorization": build_login(), "Transfer-Encoding": "chunked"},
+        )
+        del request.environ["CONTENT_LENGTH"]
+        request.environ["wsgi.input"] = io.BytesIO(body)
+        request.environ["wsgi.input_terminated"] = ends
+        answer = webhook(WSGIRequest(request.environ))
+        assert answer.status_code == status, answer.content
+        assert Event.objects.count() == ends
+        if not ends:
+            assert b"send Content-Length" in answer.content

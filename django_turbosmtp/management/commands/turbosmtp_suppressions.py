@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
-from django_turbosmtp._lib.hashes import is_hash
-from django_turbosmtp._lib.limits import MAX_ADDRESS_LENGTH, MAX_SOURCE_LENGTH
-from django_turbosmtp._lib.text import shorten
-from django_turbosmtp._lib.times import make_aware, make_storable
+from django_turbosmtp._lib.interrupts import raise_interrupt
+from django_turbosmtp._lib.text import write_cell
+from django_turbosmtp._lib.times import make_aware
 from django_turbosmtp.conf.log import choose_log_database
-from django_turbosmtp.exceptions import InvalidAddress
-from django_turbosmtp.log.storable import Cleaner
 from django_turbosmtp.log.suppressions import lift
+from django_turbosmtp.management.suppression_file import (
+    COLUMNS,
+    BadLine,
+    build_suppression,
+    read_address,
+    read_suppressions,
+)
 from django_turbosmtp.models import Suppression
-from django_turbosmtp.payload.addresses import parse
 from django_turbosmtp.statuses import Reason
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-COLUMNS = ("address", "reason", "source", "since", "note")
 _CHUNK = 1_000
-
-#: No suppression is older.
-_EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
 
 class Command(BaseCommand):
@@ -74,21 +70,38 @@ class Command(BaseCommand):
     def _add(
         self, *, address: list[str], reason: str, note: str, **_options: Any
     ) -> None:
-        self._keep({"address": a, "reason": reason, "note": note} for a in address)
+        found: list[Suppression | BadLine] = []
+        for number, text in enumerate(address, 1):
+            try:
+                found.append(build_suppression(text, reason, note))
+            except ValueError as error:
+                found.append(BadLine(number=number, problem=str(error)))
+        self._keep(found)
 
     def _remove(self, *, address: list[str], **_options: Any) -> None:
-        names = {_read_address(one) for one in address}
+        try:
+            names = {read_address(one) for one in address}
+        except ValueError as error:
+            raise CommandError(str(error)) from None
         removed = lift(names, self._rows.db)
         self.stdout.write(f"{removed} of {len(names)} were removed from the list.")
 
     def _import(self, *, path: str, reason: str, **_options: Any) -> None:
-        if path == "-":
-            self._keep(_read_rows(sys.stdin, reason))
-            return
         try:
-            with Path(path).open(encoding="utf-8-sig", newline="") as file:
-                self._keep(_read_rows(file, reason))
-        except (OSError, UnicodeDecodeError) as error:
+            # A byte that is no UTF-8 spoils its line, not the file.
+            if path == "-":
+                binary = getattr(sys.stdin, "buffer", None)
+                lines: Iterable[str] = sys.stdin
+                if binary is not None:
+                    lines = io.TextIOWrapper(binary, "utf-8-sig", "replace", "")
+                self._keep(read_suppressions(lines, reason))
+                return
+            with Path(path).open(
+                encoding="utf-8-sig", errors="replace", newline=""
+            ) as file:
+                self._keep(read_suppressions(file, reason))
+        except OSError as error:
+            raise_interrupt(error)
             raise CommandError(f"{path} cannot be read: {error}") from None
 
     def _export(self, *, path: str, **_options: Any) -> None:
@@ -111,88 +124,26 @@ class Command(BaseCommand):
                 row.source,
                 make_aware(row.since).isoformat(),
             ]
-            writer.writerow([*values, row.note])
+            writer.writerow([write_cell(value) for value in (*values, row.note)])
 
-    def _keep(self, entries: Iterable[dict[str, str]]) -> None:
-        """Add what is right, and then tell of what is not."""
+    def _keep(self, found: Iterable[Suppression | BadLine]) -> None:
+        """Add the rows, and then report the lines that are wrong."""
         before = self._rows.count()
         chunk: list[Suppression] = []
-        wrong: list[str] = []
+        wrong: list[BadLine] = []
         read = 0
-        for entry in entries:
+        for item in found:
+            if isinstance(item, BadLine):
+                wrong.append(item)
+                continue
             read += 1
-            try:
-                chunk.append(_build_row(entry))
-            except (CommandError, ValueError) as error:
-                wrong.append(str(error))
+            chunk.append(item)
             if len(chunk) == _CHUNK:
                 self._rows.bulk_create(chunk, ignore_conflicts=True)
                 chunk = []
         self._rows.bulk_create(chunk, ignore_conflicts=True)
         added = self._rows.count() - before
-        self.stdout.write(
-            f"{added} were added; {read - len(wrong) - added} were there already."
-        )
+        self.stdout.write(f"{added} were added; {read - added} were there already.")
         if wrong:
-            shown = "\n".join(wrong[:20])
+            shown = "\n".join(map(str, wrong))
             raise CommandError(f"{len(wrong)} could not be read:\n{shown}")
-
-
-def _read_rows(file: TextIO, reason: str) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file with a heading, or of one with addresses alone."""
-    lines = csv.reader(file)
-    head: list[str] | None = None
-    for line in lines:
-        cells = [cell.strip() for cell in line]
-        if not any(cells):
-            continue
-        if head is None:
-            names = [cell.lower() for cell in cells]
-            head = names if "address" in names or "email" in names else []
-            if head:
-                continue
-        entry = dict(zip(head, cells, strict=False)) if head else {"address": cells[0]}
-        entry.setdefault("address", entry.get("email", ""))
-        if entry.get("reason") not in set(Reason):
-            entry["reason"] = reason
-        yield entry
-
-
-def _build_row(entry: dict[str, str]) -> Suppression:
-    clean = Cleaner().clean_text
-    row = Suppression(
-        address=_read_address(entry["address"]),
-        reason=entry["reason"],
-        source=clean(entry.get("source") or "command")[:MAX_SOURCE_LENGTH],
-        note=clean(entry.get("note", "")),
-    )
-    if since := entry.get("since"):
-        try:
-            moment = parse_datetime(since)
-        except ValueError:  # the 31st of February
-            moment = None
-        if moment is None or (timezone.is_naive(moment) and settings.USE_TZ):
-            raise ValueError(
-                f"{since!r} is no time with a zone, such as 2026-01-31T12:00Z."
-            )
-        # PostgreSQL stores such a time, and Django can then not read the row.
-        if not _EARLIEST < make_aware(moment) < datetime.now(UTC) + timedelta(days=1):
-            raise ValueError(f"{since!r} is not between 1990 and today.")
-        row.since = make_storable(make_aware(moment))
-    return row
-
-
-def _read_address(text: str) -> str:
-    # An export has the hash of an erased address.
-    if is_hash(text):
-        return text
-    try:
-        address = parse(text, "address").addr_spec.lower()
-    except InvalidAddress as error:
-        raise CommandError(str(error)) from None
-    if len(address) > MAX_ADDRESS_LENGTH:
-        raise CommandError(
-            f"{shorten(address)!r} has {len(address)} characters; an address has at"
-            f" most {MAX_ADDRESS_LENGTH}."
-        )
-    return address
