@@ -26,7 +26,8 @@ from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.versions import MODERN_ADMIN
 from django_turbosmtp.admin.dashboard import describe_period, is_open
 from django_turbosmtp.admin.detail import Reader
-from django_turbosmtp.admin.export import build_eml, iterate_in_thread, write_csv
+from django_turbosmtp.admin.eml import build_eml
+from django_turbosmtp.admin.export import iterate_in_thread, write_csv
 from django_turbosmtp.admin.people import describe_person
 from django_turbosmtp.admin.preview import build_preview, show_own_pictures
 from django_turbosmtp.log.person_export import write_export

@@ -95,7 +95,7 @@ def build_rows(
         campaign=clean.text("campaign", entry.attributes.campaign, MAX_TAG_LENGTH),
         tags=clean.json("tags", entry.attributes.tags),
         metadata=clean.json("metadata", entry.attributes.metadata),
-        headers=clean.headers("headers", entry.attributes.headers),
+        headers=clean.headers("headers", _list_headers(entry)),
         why_mime=clean.text("why_mime", entry.translation.why_mime),
         error=describe_error(entry.error, width),
         error_class=name_class(entry.error),
@@ -121,6 +121,15 @@ def build_rows(
     if redact is not None and "mime_raw" in entry.fields:
         rows.stores_payload = False
     return rows
+
+
+def _list_headers(entry: Entry) -> dict[str, Any]:
+    """Return the headers that the caller set, Reply-To as one of them."""
+    headers = dict(entry.attributes.headers)
+    reply_to = getattr(entry.message, "reply_to", None)
+    if reply_to and "reply-to" not in map(str.lower, headers):
+        headers["Reply-To"] = ", ".join(map(str, reply_to))
+    return headers
 
 
 def build_rows_safely(
