@@ -20,8 +20,11 @@ _POLICY = (
 )
 _LOCAL_IMAGES = "'self' data:"
 _REFERENCE = re.compile(r"cid:([^\s\"'<>()\\]+)", re.IGNORECASE)
-# The hints that no content security policy stops: they open connections.
-_LINK = re.compile(r"<(/?)link\b", re.IGNORECASE)
+# A browser connects to the hosts of hints and frames, whatever the policy.
+_CONNECTING = re.compile(
+    r"<(/?)(link|i?frame|frameset|fencedframe|portal|object|embed|applet)\b",
+    re.IGNORECASE,
+)
 # SVG is left out: opened by itself it is a document with scripts.
 _IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 
@@ -40,7 +43,7 @@ def names_remote_pictures(text: str) -> bool:
 def show_document(received: Received, *, remote: bool) -> Reply:
     """Return the HTML under a policy that lets nothing out."""
     images = f"{_LOCAL_IMAGES} https: http:" if remote else _LOCAL_IMAGES
-    text = _LINK.sub(r"<\1x-link", received.details.html)
+    text = _CONNECTING.sub(r"<\1x-\2", received.details.html)
     response = render.render_html(
         link_pictures(received, text), policy=_POLICY.format(images=images)
     )
