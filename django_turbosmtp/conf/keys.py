@@ -8,7 +8,7 @@ place, too.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -35,6 +35,46 @@ def describe_value(value: object) -> str:
     ):
         return f"({', '.join(map(describe_value, value))})"
     return f"a {type(value).__name__}"
+
+
+#: Words of other packages' settings. A name that is made of these is no secret.
+# fmt: off
+_ORDINARY = frozenset({
+    "access", "account", "address", "alias", "api", "apikey", "auth",
+    "authentication", "backend", "base", "bcc", "body", "cache", "cc", "client",
+    "config", "connection", "connections", "consumer", "credentials", "database",
+    "db", "debug", "default", "defaults", "domain", "email", "emails", "enabled",
+    "endpoint", "env", "fail", "from", "header", "headers", "host", "html", "id",
+    "ignore", "key", "keys", "level", "limit", "log", "login", "mail", "mailer",
+    "max", "message", "metadata", "mode", "name", "options", "password", "path",
+    "port", "private", "public", "queue", "rate", "region", "reply", "retries",
+    "retry", "secret", "secrets", "send", "sender", "server", "service", "settings",
+    "silently", "site", "smtp", "ssl", "subject", "tag", "tags", "test", "text",
+    "timeout", "timezone", "tls", "to", "token", "tracking", "type", "url", "use",
+    "user", "username", "using", "version", "webhook",
+})
+# fmt: on
+
+
+def show_name(name: object, known: Collection[str]) -> str:
+    """Return an unknown name of a setting as an error may show it.
+
+    A secret may have been pasted in its place, and can look like anything. So a name is
+    shown only if it is almost a known one, or made of ordinary words.
+    """
+    text = str(name)
+    words = re.split("[_ -]", text.lower())
+    if all(word in _ORDINARY for word in words) or _is_almost(text, known):
+        return repr(name)
+    return f"(not shown: {len(text)} characters, perhaps a credential)"
+
+
+def _is_almost(text: str, known: Collection[str]) -> bool:
+    from difflib import get_close_matches
+
+    by_fold = {name.upper(): name for name in known}
+    near = get_close_matches(text.upper(), by_fold, n=1, cutoff=0.88)
+    return bool(near) and abs(len(near[0]) - len(text)) <= 2
 
 
 def describe_url(url: str) -> str:
@@ -142,7 +182,10 @@ def _check_send_defaults(value: Any) -> str:
         return f"is a {type(value).__name__}, not a dict."
     for key, part in value.items():
         if key not in kinds:
-            return f"has the unknown key {key!r}; known: {', '.join(sorted(kinds))}."
+            return (
+                f"has the unknown key {show_name(key, kinds)}; known:"
+                f" {', '.join(sorted(kinds))}."
+            )
         if not isinstance(part, kinds[key]):
             return f"has a {type(part).__name__} as {key!r}."
     return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp.conf.keys import CREDENTIALS, KEYS
+from django_turbosmtp.conf.keys import CREDENTIALS, KEYS, show_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,23 +72,9 @@ def _name_place(key: str, options: Mapping[str, Any], alias: str | None) -> str:
 def _report_unknown_key(key: object) -> Problem:
     return Problem(
         id="turbosmtp.E002",
-        text=f"TURBOSMTP has the unknown key {_show_key(key)}.",
+        text=f"TURBOSMTP has the unknown key {show_name(key, KEYS)}.",
         hint=_suggest_key(key),
     )
-
-
-def _show_key(key: object) -> str:
-    """Return an unknown key as an error may show it.
-
-    A credential may have been pasted in its place: what has a digit, as no key of ours
-    has, or is longer than any, is shown only where it is much like one of them.
-    """
-    text = str(key)
-    longest = max(map(len, KEYS))
-    is_name = len(text) <= longest and not any(map(str.isdigit, text))
-    if is_name or _find_near(key):
-        return repr(key)
-    return f"(not shown: {len(text)} characters, perhaps a credential)"
 
 
 def _suggest_key(key: object, *, option: bool = False) -> str:
@@ -150,4 +136,4 @@ def _find_combined_problems(
 
 def describe_unknown_option(name: str) -> tuple[str, str]:
     """Return the text about a backend option that is none of ours, and a hint."""
-    return f"Unknown option {_show_key(name)}.", _suggest_key(name, option=True)
+    return f"Unknown option {show_name(name, KEYS)}.", _suggest_key(name, option=True)
