@@ -143,7 +143,7 @@ def _read_clock() -> datetime:
 
 def _count(messages: QuerySet[Message], intervals: list[Interval]) -> dict[str, Any]:
     since = intervals[0].start
-    known = list_known(messages.db)
+    known = list_known(messages)
     tags = count_by_tag(messages, known["tags"], since)
     most = sorted(tags.items(), key=lambda item: -sum(item[1].values()))
     return {

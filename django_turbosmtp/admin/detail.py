@@ -166,14 +166,17 @@ def describe_attachments(message: Message, reader: Reader) -> list[dict[str, Any
     ]
 
 
-def describe_resends(message: Message) -> list[dict[str, Any]]:
-    """Return the messages that repeat this one, the newest first."""
+def describe_resends(
+    message: Message, visible: QuerySet[Message]
+) -> list[dict[str, Any]]:
+    """Return the messages that repeat this one, the newest first.
+
+    ``visible``: the messages that the user may see.
+    """
     if not getattr(message, "has_resends", True):
         return []
-    found: Any = read_related(message.resends).select_related("message").order_by()[:20]
-    rows = sorted(
-        (link.message for link in found), key=lambda row: row.created_at, reverse=True
-    )
+    links = read_related(message.resends).order_by().values("message_id")
+    rows = visible.filter(pk__in=links).order_by("-created_at", "-id")[:20]
     return [
         {
             "pk": row.pk,
@@ -184,9 +187,14 @@ def describe_resends(message: Message) -> list[dict[str, Any]]:
     ]
 
 
-def describe_message(message: Message) -> dict[str, Any]:
-    """Return what the page says first."""
+def describe_message(message: Message, visible: QuerySet[Message]) -> dict[str, Any]:
+    """Return what the page says first.
+
+    ``visible``: the messages that the user may see.
+    """
     link = getattr(message, "resend_of", None)
+    if link and not visible.filter(pk=link.original_id).exists():
+        link = None
     if message.concluded_at:
         took = (message.concluded_at - message.created_at).total_seconds()
     return {

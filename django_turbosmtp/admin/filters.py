@@ -132,6 +132,6 @@ def list_known_once(request: Any, model_admin: Any) -> dict[str, list[str]]:
     """Return the mailers and tags there are, asked for once in a request."""
     known: dict[str, list[str]] | None = getattr(request, "turbosmtp_known", None)
     if known is None:
-        known = list_known(model_admin.get_queryset(request).db)
+        known = list_known(model_admin.get_queryset(request))
         request.turbosmtp_known = known
     return known

@@ -131,12 +131,13 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
         message = self._find(request, unquote(object_id))
         if request.method not in {"GET", "HEAD"}:
             raise PermissionDenied
+        visible = self.get_queryset(request)
         reader = self._build_reader(request)
         tools, no_resend = self._list_tools(request, message)
         pictures = request.GET.get("pictures") == "1"
         page = read_page(request.GET.get("r"))
         context = {
-            **detail.describe_message(message),
+            **detail.describe_message(message, visible),
             **detail.describe_recipients(message, page, reader),
             **detail.describe_content(
                 message, request.GET.get("tab"), pictures=pictures, reader=reader
@@ -146,7 +147,7 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
             ),
             "attempts": detail.describe_history(message, may_read=reader.may_read),
             "attachments": detail.describe_attachments(message, reader),
-            "resends": detail.describe_resends(message),
+            "resends": detail.describe_resends(message, visible),
             "fieldsets": list(
                 detail.describe_fieldsets(
                     message, self.get_fieldsets(request, message), self

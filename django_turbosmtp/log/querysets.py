@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models import BooleanField, Exists, Model, OuterRef, Q, Value
 from django.db.models.expressions import RawSQL
@@ -215,6 +216,10 @@ def add_relations(queryset: QuerySet[Message]) -> QuerySet[Message]:
     )
 
 
+#: Ask for this many values by one statement.
+_PARTS = 40
+
+
 def count_each_up_to(querysets: Sequence[QuerySet[Any]], limit: int) -> list[int]:
     """Return the number of rows of each, at most ``limit + 1``, by one statement."""
     alias = querysets[0].db
@@ -222,7 +227,11 @@ def count_each_up_to(querysets: Sequence[QuerySet[Any]], limit: int) -> list[int
     values: list[Any] = []
     for number, queryset in enumerate(querysets):
         rows = queryset.order_by().values("pk")[: limit + 1]
-        sql, parameters = rows.query.get_compiler(alias).as_sql()
+        try:
+            sql, parameters = rows.query.get_compiler(alias).as_sql()
+        except EmptyResultSet:
+            counts.append("0")
+            continue
         counts.append(f"(SELECT COUNT(*) FROM ({sql}) AS n{number})")  # noqa: S608
         values += parameters
     with connections[alias].cursor() as cursor:
@@ -230,8 +239,39 @@ def count_each_up_to(querysets: Sequence[QuerySet[Any]], limit: int) -> list[int
         return list(cursor.fetchone())
 
 
-def list_known(alias: str) -> dict[str, list[str]]:
+def list_known(messages: QuerySet[Message]) -> dict[str, list[str]]:
     """Return the ``mailers`` and ``tags`` that messages have, at most `MAX_KNOWN` each.
+
+    Of a restricted queryset, such as one of a site's own admin, only the values that
+    its messages have.
+    """
+    known = _list_all_known(messages.db)
+    query: Any = messages.query
+    if not (query.where or query.combinator or query.is_sliced):
+        return known
+    tags = Tag.objects.using(messages.db).filter(message__in=messages.order_by())
+    return {
+        "mailers": _keep_found(known["mailers"], [("mailer", messages)]),
+        "tags": _keep_found(known["tags"], [("campaign", messages), ("name", tags)]),
+    }
+
+
+def _keep_found(
+    values: Sequence[str], sources: Sequence[tuple[str, QuerySet[Any]]]
+) -> list[str]:
+    """Return the values that a row of any of the querysets has in its column."""
+    kept: list[str] = []
+    for start in range(0, len(values), _PARTS):
+        part = values[start : start + _PARTS]
+        parts = [rows.filter(**{name: v}) for v in part for name, rows in sources]
+        counts = count_each_up_to(parts, 0)
+        by_value = zip(*[iter(counts)] * len(sources), strict=True)
+        kept += [v for v, found in zip(part, by_value, strict=True) if any(found)]
+    return kept
+
+
+def _list_all_known(alias: str) -> dict[str, list[str]]:
+    """Return the mailers and tags in the whole log.
 
     One statement that jumps from one value to the next in an index. For a DISTINCT the
     databases would walk over every row, MariaDB aside, which walks for anything else.
