@@ -19,7 +19,7 @@ from django.utils.functional import LazyObject
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from django_turbosmtp._lib.hashes import HASH_LENGTH, hash_address
+from django_turbosmtp._lib.hashes import HASH_LENGTH, hash_address, show_address
 from django_turbosmtp._lib.limits import (
     MAX_ADDRESS_LENGTH,
     MAX_REFERENCE_LENGTH,
@@ -314,7 +314,7 @@ class Suppression(models.Model):
         ordering: ClassVar = ["-since", "-id"]
 
     def __str__(self) -> str:
-        return self.address
+        return show_address(self.address)
 
 
 @receiver(post_delete, sender=Suppression)

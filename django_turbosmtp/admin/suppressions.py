@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from django_turbosmtp._lib.hashes import list_hashes
+from django_turbosmtp._lib.hashes import list_hashes, show_address
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.exceptions import InvalidAddress
 from django_turbosmtp.models import Suppression
@@ -55,7 +55,7 @@ class SuppressionAdmin(_ModelAdmin):
     """Deleting lifts: the address is written to again. Nothing is changed by hand."""
 
     form = SuppressionForm
-    list_display = ("address", "reason", "source", "since", "short_note")
+    list_display = ("shown_address", "reason", "source", "since", "short_note")
     list_filter = ("reason",)
     search_fields = ("address__exact",)
     search_help_text = _("A whole address.")
@@ -100,6 +100,11 @@ class SuppressionAdmin(_ModelAdmin):
     def delete_model(self, request: HttpRequest, obj: Suppression) -> None:
         """Delete from the log's database."""
         obj.delete(using=choose_log_database())
+
+    @admin.display(description=_("address"), ordering="address")
+    def shown_address(self, suppression: Suppression) -> str:
+        """Return the address; of an erased person, no more than that."""
+        return show_address(suppression.address)
 
     @admin.display(description=_("note"))
     def short_note(self, suppression: Suppression) -> str:

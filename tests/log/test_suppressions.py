@@ -393,6 +393,8 @@ def test_an_erased_person_can_be_allowed_again(
         row = Suppression.objects.get()
         found = admin_client.get(ADMIN, {"q": "jane@x.org"})
         assert f"{ADMIN}{row.pk}/change/" in found.text
+        assert "(erased) " in found.text
+        assert row.address not in found.text
         admin_client.post(f"{ADMIN}{row.pk}/delete/", {"post": "yes"})
     assert not Suppression.objects.exists()
     assert send(new(to=["jane@x.org"])) == 1
