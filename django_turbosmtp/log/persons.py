@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from django.apps import apps
-from django.db.models import BinaryField, JSONField, Q, TextField
-from django.db.models.functions import Cast
+from django.db.models import BinaryField, Q, TextField
+from django.db.models.functions import Cast, Lower
 
 from django_turbosmtp._lib.hashes import list_hashes
 from django_turbosmtp.models import (
@@ -160,6 +160,8 @@ class Person:
         )
 
     def _is_named_in_bytes(self, content: bytes) -> bool:
+        # Without NUL, UTF-16 is as ASCII.
+        content = content.replace(b"\0", b"")
         lower = content.lower()
         if not any(token.lower().encode() in lower for token in self.tokens):
             return False
@@ -223,16 +225,15 @@ class Person:
     def _match_rows(
         self, rows: QuerySet[Any], columns: tuple[str, ...]
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
+        # In lower case: some columns, and some databases, compare letter by letter.
+        lower = {
+            f"{name}_in_lower_case": Lower(Cast(name, TextField())) for name in columns
+        }
         named = Q()
-        casts: dict[str, Any] = {}
-        for name in columns:
-            path = name
-            if isinstance(rows.model._meta.get_field(name), JSONField):
-                path = f"{name}_as_text"
-                casts[path] = Cast(name, TextField())
+        for path in lower:
             for token in self.tokens:
-                named |= Q(**{f"{path}__icontains": token})
-        found = rows.annotate(**casts).filter(named)
+                named |= Q(**{f"{path}__contains": token.lower()})
+        found = rows.annotate(**lower).filter(named)
         part = found.values_list("pk", *columns)
         # Part by part: MariaDB's client holds all rows of one statement.
         while chunk := list(part[:_CHUNK]):
