@@ -16,8 +16,13 @@ from django_turbosmtp.models import Message, Recipient
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.test_detail import send
 from tests.messages import new
+from tests.worlds import WORLDS
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.django_db,
+    # Writing headers depends on no setting of the site.
+    pytest.mark.except_in(*WORLDS.keys() - {"plain"}),
+]
 
 #: Texts that end a header, and begin others and a body.
 INJECTION = "Hello\r\nBcc: evil@example.org\r\nX-Evil: 1\r\n\r\nEvil body"
