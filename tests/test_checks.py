@@ -137,9 +137,10 @@ def test_missing_credentials_stop_only_a_deployment(sending: Any, version: int) 
     assert ("E003", "WARNING") in levels()
     assert "ERROR" not in {level for _, level in levels()}
     assert ("E003", "ERROR") in levels(include_deployment_checks=True)
-    call_command("check")
+    # Only ours: Django's own ask the databases for their features.
+    call_command("check", tags=["turbosmtp"])
     with pytest.raises(SystemCheckError, match="E003"):
-        call_command("check", deploy=True)
+        call_command("check", tags=["turbosmtp"], deploy=True)
 
 
 @pytest.mark.parametrize("label", WRONG)
