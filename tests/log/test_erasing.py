@@ -299,7 +299,7 @@ class TestFiles:
             name="list.csv",
             size=len(content),
             sha256=file.sha256,
-            stored=file,
+            stored_id=file.pk,
         )
         return file
 

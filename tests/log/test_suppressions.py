@@ -536,7 +536,7 @@ class TestCommand:
     ) -> None:
         lines = [f"p{number}@x.org".encode() for number in range(3_000)]
         lines[10] = b"nobody"
-        lines[20] = b'"Jane <p20@x.org'
+        lines[20] = b'"p20@x.org'
         lines[30] = b"\xff\xfe@x.org"
         lines[40] = b"a\0b@x.org"
         lines[2_999] = b'"'
