@@ -46,7 +46,7 @@ def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str] | 
         return {}
     try:
         alias = choose_log_database()
-        return run_statements(lambda: dict(_find(sorted(addresses), alias)), alias)
+        found = run_statements(lambda: list(_find(sorted(addresses), alias)), alias)
     except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
         raise_interrupt(error)
         logger.error(  # noqa: TRY400 - a traceback may hold addresses
@@ -57,10 +57,12 @@ def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str] | 
             describe_error(error),
         )
         return None
+    _rewrite_hashes({stored: address for stored, address, _ in found}, alias)
+    return {address: reason for _, address, reason in found}
 
 
-def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
-    """Yield those of ``addresses`` that are suppressed, and the reason of each."""
+def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the suppressed ones: as stored, the address, and the reason."""
     from django_turbosmtp.models import Suppression
 
     rows = Suppression.objects.using(alias).order_by()
@@ -73,21 +75,41 @@ def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str]]:
         with begin(alias, writes=False):
             pairs = list(matching)
         # A database may compare less exactly than Python, in tables of its own making.
-        pairs = [(found, reason) for found, reason in pairs if found in names]
-        yield from ((names[found], reason) for found, reason in pairs)
-        _rewrite_hashes({found: names[found] for found, _ in pairs}, alias)
+        yield from (
+            (stored, names[stored], reason)
+            for stored, reason in pairs
+            if stored in names
+        )
 
 
 def _rewrite_hashes(found: dict[str, str], alias: str) -> None:
-    """Replace hashes under an old SECRET_KEY: it will be removed some day."""
+    """Replace hashes under an old SECRET_KEY, which will be removed some day.
+
+    ``found``: the address of each stored name. If it fails, the error is logged: the
+    hash stays as it is, and its person suppressed.
+    """
+    new = {old: hash_address(a) for old, a in found.items() if is_hash(old)}
+    new = {old: name for old, name in new.items() if old != name}
+    if not new:
+        return
+    try:
+        run_statements(lambda: _rename(new, alias), alias)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
+        raise_interrupt(error)
+        logger.error(  # noqa: TRY400 - a traceback may hold addresses
+            "The hashes of suppressed addresses could not be rewritten under the new"
+            " SECRET_KEY. Keep the old one in SECRET_KEY_FALLBACKS. %s: %s",
+            type(error).__name__,
+            describe_error(error),
+        )
+
+
+def _rename(names: dict[str, str], alias: str) -> None:
     from django_turbosmtp.models import Suppression
 
-    for old, address in found.items():
-        new = hash_address(address)
-        if not is_hash(old) or old == new:
-            continue
-        rows = Suppression.objects.using(alias)
-        with begin(alias):
+    rows = Suppression.objects.using(alias)
+    with begin(alias):
+        for old, new in names.items():
             if rows.filter(address=new).exists():
                 remove_rows(rows.filter(address=old))
             else:

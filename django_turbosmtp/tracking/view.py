@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gzip
 import hmac
+import io
 import zlib
 from typing import TYPE_CHECKING
 
@@ -146,15 +148,15 @@ def _read_stream(request: HttpRequest) -> bytes:
 
 
 def _decompress(body: bytes) -> bytes:
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    """Return the content of a gzip file, of all its members (RFC 1952, 2.2)."""
     try:
-        plain = decompressor.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error:
+        plain = gzip.GzipFile(fileobj=io.BytesIO(body)).read(MAX_BODY_BYTES + 1)
+    except (gzip.BadGzipFile, zlib.error):
         raise _Answer(400, "The body is not gzip.") from None
+    except EOFError:
+        raise _Answer(400, "The body broke off.") from None
     if len(plain) > MAX_BODY_BYTES:
         raise _Answer(413, "The body is too large.")
-    if not decompressor.eof:
-        raise _Answer(400, "The body broke off.")
     return plain
 
 

@@ -14,7 +14,7 @@ import pytest
 from django.core.mail import EmailMessage
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -412,6 +412,37 @@ def test_hashes_are_rewritten_under_the_new_key(
             send(new(to=["jane@x.org"]))
         # Some day, the old key is removed.
         suppressing.SECRET_KEY_FALLBACKS = []
+
+
+def test_a_hash_that_cannot_be_rewritten_suppresses_all_the_same(
+    suppressing: Any, sandbox: Sandbox, caplog: Any
+) -> None:
+    suppress("jane@x.org", reason="complained")
+    call_command("turbosmtp_erase", "jane@x.org", no_input=True)
+    suppressing.SECRET_KEY_FALLBACKS = [suppressing.SECRET_KEY]
+    suppressing.SECRET_KEY = "another secret key, of fifty letters, or even more"
+
+    def refuse(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith("UPDATE"):
+            raise OperationalError("read only")
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(refuse), pytest.raises(RecipientsRefused):
+        send(new(to=["jane@x.org"]))
+    assert sandbox.requests == []
+    assert "could not be rewritten" in caplog.text
+    assert "could not be looked up" not in caplog.text
+
+
+def test_without_a_secret_key(suppressing: Any, sandbox: Sandbox) -> None:
+    suppress("jane@x.org")
+    suppressing.SECRET_KEY = ""
+    suppressing.SECRET_KEY_FALLBACKS = []
+    suppressing.TURBOSMTP |= {"LOG": False}
+    with pytest.raises(RecipientsRefused):
+        send(new(to=["jane@x.org"]))
+    Suppression.objects.all().delete()
+    assert send(new(to=["jane@x.org"])) == 1
 
 
 def test_nobody_suppressed_is_sent_to_again(

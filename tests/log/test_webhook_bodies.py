@@ -256,6 +256,16 @@ class TestEncodings:
         assert self.post(body, **{"Content-Encoding": name}).status_code == 200
         assert Event.objects.count() == 2
 
+    def test_gzip_in_several_members(self, tracked: Any) -> None:
+        parts = [b"[", json.dumps(build("OPENED")).encode(), b","]
+        parts += [json.dumps(build("SENT")).encode(), b"]"]
+        body = b"".join(gzip.compress(part) for part in parts)
+        assert self.post(body, **{"Content-Encoding": "gzip"}).status_code == 200
+        assert Event.objects.count() == 2
+        too_large = b"".join(gzip.compress(b" " * 2**20) for _ in range(6))
+        answer = self.post(too_large, **{"Content-Encoding": "gzip"})
+        assert answer.status_code == 413
+
     @pytest.mark.parametrize(
         ("body", "name", "status", "words"),
         [
