@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 from django.http import HttpResponse
 
-from django_turbosmtp._lib.interrupts import raise_as_it_was, raise_interrupt
-from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp.log.files import read_bytes
 from django_turbosmtp.log.querysets import read_related
 from django_turbosmtp.payload.inline import replace_references
 
 if TYPE_CHECKING:
     from django_turbosmtp.models import Attachment, Message
-
-logger = get_logger("django_turbosmtp.admin")
 
 #: ``sandbox``: without scripts, forms and an origin, also where it is opened by itself.
 _POLICY = (
@@ -83,20 +80,15 @@ def show_own_pictures(html: str, message: Message) -> str:
     return replace_references(html, find)
 
 
-@raise_as_it_was
 def _read_as_url(picture: Attachment) -> str | None:
     """Return a ``data:`` URL, None for no picture, or one that is not to be had."""
     kind = picture.type.lower()
     if picture.stored is None or not _PICTURE.fullmatch(kind):
         return None
-    try:
-        with picture.stored.file.open("rb") as file:
-            data = base64.b64encode(file.read()).decode()
-    except Exception as error:
-        raise_interrupt(error)
-        logger.exception("A picture of %s could not be read.", picture.message_id)
+    content = read_bytes(picture.stored)
+    if content is None:
         return None
-    return f"data:{kind};base64,{data}"
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def build_preview(html: str, *, pictures: bool) -> HttpResponse:

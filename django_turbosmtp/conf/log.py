@@ -9,12 +9,9 @@ from django.apps import apps
 from django.db import router
 from django.utils.module_loading import import_string
 
-from django_turbosmtp._lib.versions import (
-    build_configuration_error,
-    list_mailer_options,
-)
+from django_turbosmtp._lib.versions import build_configuration_error
 from django_turbosmtp.conf.keys import KEYS
-from django_turbosmtp.conf.settings import OPTION_NAMES, Settings, merge_options
+from django_turbosmtp.conf.settings import Settings, list_values, merge_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,16 +48,8 @@ def read_redactions() -> list[Callable[[str, str], str]]:
 
     For texts of events, of which it is not known which mailer sent the message.
     """
-    found = [merge_options(options).get("LOG_REDACT") for options in _list_options()]
-    functions = [import_string(f) if isinstance(f, str) else f for f in found]
-    return list(dict.fromkeys(function for function in functions if function))
-
-
-def _list_options() -> list[dict[str, Any]]:
-    return [
-        {name: value for name, value in options.items() if name in OPTION_NAMES}
-        for options in ({}, *list_mailer_options())
-    ]
+    found = [value for value in list_values("LOG_REDACT") if value]
+    return [import_string(f) if isinstance(f, str) else f for f in dict.fromkeys(found)]
 
 
 def has_log() -> bool:

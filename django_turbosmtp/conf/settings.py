@@ -17,6 +17,7 @@ from django_turbosmtp._lib.interrupts import raise_as_it_was
 from django_turbosmtp._lib.secrets import Secret, hide, shows_no_locals
 from django_turbosmtp._lib.versions import (
     build_configuration_error,
+    list_mailer_options,
 )
 from django_turbosmtp.conf.keys import CREDENTIALS, KEYS, SECRET_KEYS
 from django_turbosmtp.conf.problems import find_problems
@@ -121,6 +122,15 @@ def merge_options(options: Mapping[str, Any]) -> dict[str, Any]:
                 merged.pop(key, None)
     merged.update(hide_secrets({key.upper(): v for key, v in options.items()}))
     return merged
+
+
+def list_values(key: str) -> list[Any]:
+    """Return the value of a key in TURBOSMTP, then in each mailer's OPTIONS, unchecked.
+
+    None for each that lacks it.
+    """
+    own = (options.get(key.lower()) for options in list_mailer_options())
+    return [merge_options({}).get(key), *own]
 
 
 def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django_turbosmtp._lib.secrets import Secret, shows_no_locals
-from django_turbosmtp._lib.versions import (
-    build_configuration_error,
-    list_mailer_options,
-)
+from django_turbosmtp._lib.versions import build_configuration_error
 from django_turbosmtp.conf.keys import KEYS
-from django_turbosmtp.conf.settings import merge_options
+from django_turbosmtp.conf.settings import list_values
 
 
 @shows_no_locals
@@ -20,7 +15,7 @@ def read_webhook_secrets() -> list[Secret]:
     Raise ImproperlyConfigured for a wrong one.
     """
     secrets: dict[Secret, None] = {}
-    for value in _list_webhook_secrets():
+    for value in list_values("WEBHOOK_SECRET"):
         if complaint := KEYS["WEBHOOK_SECRET"].complain(value):
             raise build_configuration_error(f"TURBOSMTP['WEBHOOK_SECRET'] {complaint}")
         entries = [value] if isinstance(value, str) else value or ()
@@ -30,9 +25,4 @@ def read_webhook_secrets() -> list[Secret]:
 
 def has_webhook() -> bool:
     """Tell whether the webhook takes anything, right or wrong."""
-    return any(_list_webhook_secrets())
-
-
-def _list_webhook_secrets() -> list[Any]:
-    ours = merge_options({}).get("WEBHOOK_SECRET")
-    return [ours, *(each.get("webhook_secret") for each in list_mailer_options())]
+    return any(list_values("WEBHOOK_SECRET"))

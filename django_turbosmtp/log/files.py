@@ -76,6 +76,7 @@ def _restore(file: StoredFile, content: bytes, alias: str) -> bool:
     return True
 
 
+@raise_as_it_was
 def read_bytes(file: StoredFile) -> bytes | None:
     """Return the bytes of a stored file; None, and it is logged, if that fails."""
     try:

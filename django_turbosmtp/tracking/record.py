@@ -82,9 +82,10 @@ def record_events(events: Sequence[TrackingEvent], alias: str) -> list[Match]:
         ReceivedEvent(key=uuid7(), digest=digest, event=unique[digest])
         for digest in sorted(unique)
     ]
+    redactor = Redactor(read_redactions())
     new: list[Match] = []
     for start in range(0, len(received), CHUNK):
-        new += _record_chunk(received[start : start + CHUNK], alias)
+        new += _record_chunk(received[start : start + CHUNK], redactor, alias)
     return new
 
 
@@ -128,13 +129,15 @@ class _Stored:
     waiting: list[Match]
 
 
-def _record_chunk(received: Sequence[ReceivedEvent], alias: str) -> list[Match]:
+def _record_chunk(
+    received: Sequence[ReceivedEvent], redactor: Redactor, alias: str
+) -> list[Match]:
     """Store some; with fewer letters if the database does not know all of them."""
     for width in WIDTHS:
         cleaner = Cleaner(width)
         cleaned = [replace(r, event=_clean(r.event, cleaner)) for r in received]
         try:
-            return _record(cleaned, cleaner, alias)
+            return _record(cleaned, cleaner, redactor, alias)
         except DatabaseError as error:
             if width == WIDTHS[-1] or not is_about_text(error):
                 raise
@@ -148,9 +151,9 @@ def _clean(event: TrackingEvent, cleaner: Cleaner) -> TrackingEvent:
 
 
 def _record(
-    received: Sequence[ReceivedEvent], cleaner: Cleaner, alias: str
+    received: Sequence[ReceivedEvent], cleaner: Cleaner, redactor: Redactor, alias: str
 ) -> list[Match]:
-    stored = run_statements(lambda: _store(received, cleaner, alias), alias)
+    stored = run_statements(lambda: _store(received, cleaner, redactor, alias), alias)
     # An event that waits is tried again: its message may have been committed since it
     # was looked for. Whoever commits second, here or in delivery, joins the two.
     mids = {match.mid for match in stored.waiting} - {""}
@@ -164,16 +167,18 @@ def _record(
     return stored.new
 
 
-def _store(received: Sequence[ReceivedEvent], cleaner: Cleaner, alias: str) -> _Stored:
+def _store(
+    received: Sequence[ReceivedEvent], cleaner: Cleaner, redactor: Redactor, alias: str
+) -> _Stored:
     matches = match_events(received, alias)
     with begin(alias):
         if not _lock(matches, alias):
             # Some were pruned or erased since they were found.
             matches = match_events(received, alias)
         matches = _hide_erased(matches, alias)
-        stored = _insert(matches, cleaner, alias)
+        stored = _insert(matches, cleaner, redactor, alias)
         apply_events(stored.new, alias)
-        _suppress(stored.new, alias)
+        _suppress(stored.new, redactor, alias)
     return stored
 
 
@@ -217,7 +222,7 @@ def _hide(match: Match, hashed: str) -> Match:
         click_url="",
         esp_event=kept | {"email": hashed},
     )
-    return replace(match, event=hidden, is_suppressing=event.suppresses)
+    return replace(match, event=hidden)
 
 
 def _lock(matches: Sequence[Match], alias: str) -> bool:
@@ -228,10 +233,11 @@ def _lock(matches: Sequence[Match], alias: str) -> bool:
     return keys == lock_messages(Message.objects.using(alias).filter(pk__in=keys))
 
 
-def _insert(matches: list[Match], cleaner: Cleaner, alias: str) -> _Stored:
+def _insert(
+    matches: list[Match], cleaner: Cleaner, redactor: Redactor, alias: str
+) -> _Stored:
     """Insert the events that are not stored yet."""
     now = timezone.now()
-    redactor = Redactor(read_redactions())
     built = [_build_values(match, now, cleaner, redactor) for match in matches]
     if insert_new(Event, built, alias) == len(matches):
         new = matches
@@ -314,10 +320,9 @@ def _redact_raw(raw: Any, redactor: Redactor) -> Any:
     }
 
 
-def _suppress(matches: Sequence[Match], alias: str) -> None:
+def _suppress(matches: Sequence[Match], redactor: Redactor, alias: str) -> None:
     """Suppress the recipients of events that report a reason for it."""
     now = timezone.now()
-    redactor = Redactor(read_redactions())
     rows = [
         Suppression(
             address=event.recipient,
