@@ -195,7 +195,7 @@ def _clean_admin_log(ids: list[UUID], person: Person) -> None:
     )
     for part in _chunk(map(str, ids)):
         entries.filter(object_id__in=part).update(object_repr=ERASED, change_message="")
-    _clean_rows(LogEntry, person.find_admin_log(alias), person, alias)
+    _clean_rows(LogEntry, person.find_admin_log(), person, alias)
 
 
 def _chunk(keys: Iterator[Any]) -> Iterator[list[Any]]:

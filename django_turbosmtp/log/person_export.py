@@ -6,9 +6,7 @@ import json
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
-from django.apps import apps
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import router
 from django.db.models import Prefetch
 
 from django_turbosmtp.log.erase import find_messages
@@ -63,7 +61,9 @@ def write_export(
         "messages": _describe_messages(sorted(shown), person, alias),
         "events": _describe_events(keys, person, alias, messages),
         "notes": _describe_notes(person, alias) if "notes" in parts else (),
-        "admin_log": _describe_admin_log(person) if "admin_log" in parts else (),
+        "admin_log": (columns for _, columns in person.find_admin_log())
+        if "admin_log" in parts
+        else (),
     }
     for number, (name, items) in enumerate(lists.items()):
         yield f"{',' if number else ''}\n{_dump(name)}: ["
@@ -224,12 +224,3 @@ def _describe_notes(person: Person, alias: str) -> Iterator[dict[str, Any]]:
         others = {n: v for n, v in columns.items() if n != "address"}
         if others and "address" not in columns:
             yield others
-
-
-def _describe_admin_log(person: Person) -> Iterator[dict[str, Any]]:
-    if apps.is_installed("django.contrib.admin"):
-        from django.contrib.admin.models import LogEntry
-
-        alias = router.db_for_write(LogEntry)
-        for _, columns in person.find_admin_log(alias):
-            yield columns

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from django.apps import apps
+from django.db import router
 from django.db.models import BinaryField, Q, TextField
 from django.db.models.functions import Cast, Lower
 
@@ -214,13 +215,13 @@ class Person:
         rows = model._default_manager.using(alias).order_by("pk")
         yield from self._match_rows(rows, columns)
 
-    def find_admin_log(self, alias: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Yield the same of Django's own record of the admin."""
+    def find_admin_log(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yield the same of Django's own record of the admin, if it is installed."""
         if apps.is_installed("django.contrib.admin"):
             from django.contrib.admin.models import LogEntry
 
-            rows = LogEntry._default_manager.using(alias).order_by("pk")
-            yield from self._match_rows(rows, ADMIN_COLUMNS)
+            rows = LogEntry.objects.using(router.db_for_write(LogEntry))
+            yield from self._match_rows(rows.order_by("pk"), ADMIN_COLUMNS)
 
     def _match_rows(
         self, rows: QuerySet[Any], columns: tuple[str, ...]

@@ -42,6 +42,11 @@ def suppress(*addresses: str, reason: str = "bounced") -> None:
         Suppression.objects.create(address=address, reason=reason)
 
 
+def change_secret_key(settings: Any) -> None:
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "a secret key that nobody has used before, fifty letters"
+
+
 def send(*messages: Any, **options: Any) -> int:
     return EmailBackend(**options).send_messages(messages or [new()])
 
@@ -369,8 +374,7 @@ def test_an_erased_person_is_known_after_a_new_secret_key(
 ) -> None:
     suppress("jane@x.org", reason="complained")
     call_command("turbosmtp_erase", "jane@x.org", no_input=True)
-    suppressing.SECRET_KEY_FALLBACKS = [suppressing.SECRET_KEY]
-    suppressing.SECRET_KEY = "a secret key that nobody has used before, fifty letters"
+    change_secret_key(suppressing)
     with pytest.raises(RecipientsRefused, match="complained"):
         send(new(to=["jane@x.org"]))
 
@@ -383,8 +387,7 @@ def test_an_erased_person_can_be_allowed_again(
     suppress("jane@x.org", reason="complained")
     call_command("turbosmtp_erase", "jane@x.org", no_input=True)
     if key == "new":
-        suppressing.SECRET_KEY_FALLBACKS = [suppressing.SECRET_KEY]
-        suppressing.SECRET_KEY = "another secret key, of fifty letters, or even more"
+        change_secret_key(suppressing)
     if way == "command":
         output = StringIO()
         call_command("turbosmtp_suppressions", "remove", "Jane@X.org", stdout=output)
@@ -405,8 +408,7 @@ def test_hashes_are_rewritten_under_the_new_key(
 ) -> None:
     suppress("jane@x.org", reason="complained")
     call_command("turbosmtp_erase", "jane@x.org", no_input=True)
-    suppressing.SECRET_KEY_FALLBACKS = [suppressing.SECRET_KEY]
-    suppressing.SECRET_KEY = "another secret key, of fifty letters, or even more"
+    change_secret_key(suppressing)
     for _ in range(2):
         with pytest.raises(RecipientsRefused):
             send(new(to=["jane@x.org"]))
@@ -419,8 +421,7 @@ def test_a_hash_that_cannot_be_rewritten_suppresses_all_the_same(
 ) -> None:
     suppress("jane@x.org", reason="complained")
     call_command("turbosmtp_erase", "jane@x.org", no_input=True)
-    suppressing.SECRET_KEY_FALLBACKS = [suppressing.SECRET_KEY]
-    suppressing.SECRET_KEY = "another secret key, of fifty letters, or even more"
+    change_secret_key(suppressing)
 
     def refuse(execute: Any, sql: str, *arguments: Any) -> Any:
         if sql.startswith("UPDATE"):
