@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.core.checks import Tags, register
 from django.utils.translation import gettext_lazy as _
@@ -17,10 +19,16 @@ class TurboSMTPConfig(AppConfig):
 
     def ready(self) -> None:
         from django_turbosmtp import checks
+        from django_turbosmtp.queue.engines import uses_celery
 
         register(checks.check_settings, checks.TAG)
         register(checks.check_use, checks.TAG)
         register(checks.check_webhook, checks.TAG)
         register(checks.check_deployment, checks.TAG, deploy=True)
         register(checks.check_tables, Tags.database)
+        register(checks.check_engine, checks.TAG)
         register(checks.check_events, Tags.database)
+        register(checks.check_queue, Tags.database)
+        if uses_celery():
+            # A worker then knows these tasks, however it finds the site's own.
+            import_module("django_turbosmtp.celery")

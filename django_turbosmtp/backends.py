@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.base import BaseEmailBackend
+from django.db import DatabaseError
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
@@ -25,6 +27,7 @@ from django_turbosmtp.conf.problems import describe_unknown_option
 from django_turbosmtp.conf.settings import OPTION_NAMES, hide_secrets, load
 from django_turbosmtp.delivery.engine import Engine
 from django_turbosmtp.delivery.guard import build_guard
+from django_turbosmtp.delivery.prepare import Preparer
 from django_turbosmtp.delivery.windows import send_in_windows
 from django_turbosmtp.exceptions import TurboSMTPError
 
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
     from django_turbosmtp.api.session import Session
     from django_turbosmtp.conf.settings import Credentials, Settings
     from django_turbosmtp.delivery.windows import Delivery
+    from django_turbosmtp.queue.store import QueueStore
+
+#: A worker does without these settings.
+_ONLY_FOR_CALLERS = {"queue", "webhook_secret", "login_source"}
 
 #: Keep this many connections per process and host where MAX_CONNECTIONS is less: more
 #: threads of a server than that, sending at once, make urllib3 warn.
@@ -114,16 +121,20 @@ class EmailBackend(BaseEmailBackend):
         """
         if not email_messages:
             return 0
-        delivery = send_in_windows(
-            email_messages, self.build_engine(), is_reported=self._is_reported
-        )
+        if self.settings.queue:
+            delivery = self._build_store().store(email_messages, self._is_reported)
+        else:
+            delivery = send_in_windows(
+                email_messages, self.build_engine(), is_reported=self._is_reported
+            )
         if delivery.failures or delivery.cut_short_by is not None:
             raise _build_failure(delivery)
         return delivery.accepted
 
-    def build_engine(self) -> Engine:
+    def build_engine(self, *, shares_pauses: bool = False) -> Engine:
         """Return what sends and records messages with the settings of this backend.
 
+        ``shares_pauses``: as in `delivery.engine.Engine`, for a worker of the queue.
         Raise ImproperlyConfigured if a callable returns no usable credential.
         """
         credentials = self.settings.credentials()
@@ -133,7 +144,40 @@ class EmailBackend(BaseEmailBackend):
             sender=type(self),
             account=Account(user=credentials.user),
             guard=self.guard,
+            shares_pauses=shares_pauses,
         )
+
+    def _build_store(self) -> QueueStore:
+        """Return what stores messages in the queue."""
+        # Imported late: models cannot be imported if the app is not installed.
+        from django_turbosmtp.queue.store import QueueStore
+
+        preparer = Preparer(settings=self.settings, sender=type(self), guard=self.guard)
+        account = Account(user=self.settings.credentials().user)
+        self._require_same_worker()
+        return QueueStore(self.settings, account, preparer)
+
+    def _require_same_worker(self) -> None:
+        """Raise ImproperlyConfigured if workers would send with other settings.
+
+        They build the backend of the mailer anew, and know nothing of the arguments
+        that this one got.
+        """
+        theirs = find_backend(self.settings.alias or "").settings
+        different = [
+            field.name
+            for field in fields(self.settings)
+            if field.name not in _ONLY_FOR_CALLERS
+            and getattr(theirs, field.name) != getattr(self.settings, field.name)
+        ]
+        if different:
+            raise build_configuration_error(
+                "With TURBOSMTP['QUEUE'], workers send with the settings of the mailer."
+                f" The arguments of this backend differ in {', '.join(different)}: put"
+                " them into the settings, or pass queue=False to send at once."
+                " (turbosmtp.E032)",
+                alias=self.settings.alias,
+            )
 
     def _build_client(self, credentials: Credentials) -> Client:
         from django_turbosmtp.api.client import Client
@@ -142,7 +186,11 @@ class EmailBackend(BaseEmailBackend):
         return Client(session, self.settings, credentials)
 
     def _is_reported(self, error: BaseException) -> bool:
-        return not (self.fail_silently and isinstance(error, TurboSMTPError))
+        if not self.fail_silently:
+            return True
+        if self.settings.queue and isinstance(error, DatabaseError):
+            return False
+        return not isinstance(error, TurboSMTPError)
 
 
 def import_our_backend(path: str) -> type[EmailBackend] | None:

@@ -13,6 +13,8 @@ W005      the app is installed, and no mailer uses its backend (with --deploy on
           where another one was chosen)
 W006      (--database) the log's tables are missing
 W010      (--database) mail goes out, and the webhook is told of nothing
+W011      (--database) QUEUE is set, and neither run_due nor its command has run
+W012      (--database) the queue of an account has stopped
 W007      a mailer has keys beside OPTIONS, which Django ignores
 W008      there are MAILERS, and this Django does not know them
 W009      SEND_URL has no path, and turboSMTP's API one
@@ -37,7 +39,7 @@ from django_turbosmtp._lib.versions import HAS_MAILERS, chooses_mailer, list_mai
 from django_turbosmtp.conf.keys import KEYS, describe_url
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.conf.problems import describe_unknown_option, find_problems
-from django_turbosmtp.conf.settings import OPTION_NAMES, merge_options
+from django_turbosmtp.conf.settings import OPTION_NAMES, merge_options, read_queue
 from django_turbosmtp.conf.webhook import read_webhook_secrets
 from django_turbosmtp.delivery.guard import build_guard
 from django_turbosmtp.exceptions import InvalidAddress, MessageError
@@ -46,6 +48,9 @@ from django_turbosmtp.models import Message
 from django_turbosmtp.payload.addresses import parse
 from django_turbosmtp.payload.attributes import read_attributes
 from django_turbosmtp.payload.headers import read_headers
+from django_turbosmtp.queue.accounts import find_stopped
+from django_turbosmtp.queue.due import find_overdue
+from django_turbosmtp.queue.engines import require_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -319,6 +324,50 @@ def check_events(
         " password of WEBHOOK_SECRET? Does a firewall let turboSMTP in?",
         id="turbosmtp.W010",
     )
+
+
+def check_queue(
+    databases: Sequence[str] | None = None, **kwargs: Any
+) -> Iterator[CheckMessage]:
+    """Warn if nothing looks after the queue, and if it has stopped."""
+    mailers = list(_find_our_mailers())
+    try:
+        alias = choose_log_database()
+        if alias not in (databases or ()):
+            return
+        if not any(_read_value(options, "QUEUE") for _, options in mailers):
+            return
+        overdue = find_overdue(alias)
+        stopped = find_stopped(alias)
+    except (ImproperlyConfigured, DatabaseError):
+        return
+    if overdue:
+        yield Warning(
+            f"QUEUE is set, and {overdue}: messages that wait for a later attempt, or"
+            " whose task was lost, are not sent.",
+            hint="Run the task django_turbosmtp.tasks.run_due, or manage.py"
+            " turbosmtp_run_due, every minute (docs/queue.rst).",
+            id="turbosmtp.W011",
+        )
+    for row in stopped:
+        name = f"the mailer {row.mailer!r}" if row.mailer else "EMAIL_BACKEND"
+        yield Warning(
+            f"The queue of {name} has stopped: {row.error}",
+            hint="Messages wait. One is sent from time to time, and if turboSMTP"
+            " accepts it, the queue goes on.",
+            id="turbosmtp.W012",
+        )
+
+
+def check_engine(**kwargs: Any) -> Iterator[CheckMessage]:
+    """Report a QUEUE whose task engine is not installed."""
+    engines = {read_queue(_read_value(o, "QUEUE")) for _, o in _find_our_mailers()}
+    for engine in sorted(engines & {"tasks", "celery"}):
+        try:
+            require_engine(engine)
+        except ImproperlyConfigured as error:
+            text = str(error).removesuffix(" (turbosmtp.E032)")
+            yield Error(text, id="turbosmtp.E032")
 
 
 def _find_webhook_url() -> str:

@@ -191,6 +191,7 @@ class Message(models.Model):
         permissions: ClassVar = [
             ("view_message_body", _("Can view the body of messages")),
             ("resend_message", _("Can send messages again")),
+            ("cancel_message", _("Can cancel queued messages")),
         ]
 
     def __str__(self) -> str:
@@ -488,6 +489,102 @@ class Payload(models.Model):
 
     def __str__(self) -> str:
         return f"{self.message_id}/{self.position}"
+
+
+class QueuedMessage(models.Model):
+    """A message that waits in the queue, or that a worker is sending.
+
+    Deleted when the message has its outcome. ``token``: of the worker that claimed the
+    message, None while it waits.
+    """
+
+    message = models.OneToOneField(
+        Message, models.CASCADE, primary_key=True, related_name="queued"
+    )
+    mailer = ExactCharField(max_length=100, blank=True)
+    #: The fingerprint of the account (`conf.accounts`).
+    account = models.CharField(max_length=32, editable=False)
+    priority = models.SmallIntegerField(default=0)
+    not_before = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+    recipients = models.PositiveIntegerField()
+    #: Bytes of its payload, so that a worker reads no more than its memory holds.
+    payload_size = models.PositiveBigIntegerField(default=0)
+    #: Whether the payload may stay in the log if the message is not accepted.
+    keeps_payload = models.BooleanField(default=True)
+    #: How many times it was refused and put back.
+    tries = models.PositiveIntegerField(default=0)
+    first_tried_at = models.DateTimeField(null=True)
+    token = models.UUIDField(null=True, editable=False)
+    #: When `run_due` looks at it: to enqueue it if it waits, else to release it.
+    due_at = models.DateTimeField(editable=False)
+
+    class Meta:
+        default_permissions = ()
+        indexes: ClassVar = [
+            models.Index(fields=["due_at"], name="turbosmtp_queue_due"),
+            models.Index(fields=["token"], name="turbosmtp_queue_token"),
+            # Urgent mail overtakes: few messages have a priority.
+            models.Index(
+                fields=["priority", "not_before"], name="turbosmtp_queue_priority"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class QueueAccount(models.Model):
+    """The queue of one account: whether it is paused or stopped, and why.
+
+    ``probe_at``: when one message is sent to find out whether the reason is gone.
+    """
+
+    account = models.CharField(primary_key=True, max_length=32, editable=False)
+    mailer = ExactCharField(max_length=100, blank=True)
+    paused_until = models.DateTimeField(null=True)
+    #: The pauses since a message was last accepted: each is longer than the one before.
+    pauses = models.PositiveIntegerField(default=0)
+    stopped_at = models.DateTimeField(null=True)
+    error = models.TextField(blank=True)
+    error_class = models.CharField(max_length=100, blank=True)
+    probe_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.mailer or self.account
+
+
+class RateUse(models.Model):
+    """Recipients that count towards ``RATE`` until ``counts_until``."""
+
+    account = models.CharField(max_length=32)
+    recipients = models.PositiveIntegerField()
+    counts_until = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        indexes: ClassVar = [
+            models.Index(fields=["account", "counts_until"], name="turbosmtp_rate")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account}: {self.recipients}"
+
+
+class Heartbeat(models.Model):
+    """When a task that has to run regularly ran last."""
+
+    name = ExactCharField(primary_key=True, max_length=32)
+    at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class AttachmentStorage(LazyObject):  # type: ignore[type-arg]

@@ -21,3 +21,7 @@ post_send = RobustSignal()
 
 #: Sent for every tracking event: ``event``, ``esp_name``.
 tracking = RobustSignal()
+
+#: Sent once when the queue of an account stops, because every message would be refused:
+#: ``mailer`` (its alias, "" for EMAIL_BACKEND), ``error``, ``esp_name``.
+queue_stopped = RobustSignal()

@@ -78,7 +78,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "E029": ({**GOOD, "BODY_RETENTION_DAYS": "30"}, "whole number"),
     "E030": ({**GOOD, "SUPPRESS": None}, "True or False"),
     "E031": ({**GOOD, "WEBHOOK_SECRET": "hunter2"}, "user:password"),
-    "E032": ({**GOOD, "QUEUE": True}, "no queue yet"),
+    "E032": ({**GOOD, "QUEUE": "rq"}, "'rq'; allowed: False, True, 'tasks', 'celery'"),
+    "E032 log": ({**GOOD, "QUEUE": True, "LOG": False}, "LOG'] is False"),
+    "E036": ({**GOOD, "QUEUE": True, "RATE": "100"}, "per period"),
+    "E036 queue": ({**GOOD, "RATE": "100/m"}, "without TURBOSMTP['QUEUE']"),
     "E033": ({**GOOD, "LOG_REDACT": 5}, "int, not a function"),
     "E033 path": ({**GOOD, "LOG_REDACT": "no.such"}, "cannot be imported"),
     "E033 module": ({**GOOD, "LOG_REDACT": "os.sep"}, "not a function"),
@@ -410,7 +413,8 @@ class TestLoad:
 @pytest.mark.django_db
 def test_tables_are_looked_for_in_the_databases_that_are_asked_for() -> None:
     # That the warning comes where they are missing: tests/log, "W006". And that of
-    # silence, "W010": tests/log/test_silence.py.
+    # silence, "W010": tests/log/test_silence.py. Of the queue, "W011" and "W012":
+    # tests/log/test_queue_care.py.
     assert run_checks(tags=["database"], databases=["default"]) == []
     assert run_checks(tags=["database"]) == []
 

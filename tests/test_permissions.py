@@ -34,7 +34,8 @@ USERS = {
     "resend alone": ("resend_message",),
     "view and body": ("view_message", "view_message_body"),
     "view and resend": ("view_message", "resend_message"),
-    "full": ("view_message", "view_message_body", "resend_message"),
+    "view and cancel": ("view_message", "cancel_message"),
+    "full": ("view_message", "view_message_body", "resend_message", "cancel_message"),
 }
 #: The permissions each page takes, None where nobody has any business there.
 PAGES = {

@@ -326,7 +326,6 @@ def test_refused(label: str, project: Any, sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("attribute", "value"),
     [
-        ("send_at", "2030-01-01"),
         ("template_id", "welcome"),
         ("merge_data", {"a@x.org": {}}),
         ("merge_global_data", {"a": 1}),

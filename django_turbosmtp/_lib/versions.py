@@ -7,6 +7,8 @@ import time
 import uuid
 import warnings
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from secrets import randbits
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,10 @@ MODERN_MIME = django.VERSION >= (6, 0)
 #: Django 6.1 has its breadcrumbs in a list, and its object tools beside the title.
 #: Remove when 6.0 is no longer supported (2027-04, and 5.2 in 2028-04).
 MODERN_ADMIN = django.VERSION >= (6, 1)
+
+#: Django 6.0 has ``django.tasks``; before, there is a backport of the same API.
+#: Remove when 5.2 is no longer supported (2028-04).
+HAS_TASKS = django.VERSION >= (6, 0)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,6 +137,19 @@ def get_mailer(alias: str) -> Any:
         return mailers[alias]
     except MailerDoesNotExist:
         return None
+
+
+def has_tasks() -> bool:
+    """Tell whether a tasks framework is installed.
+
+    Remove when 5.2 is no longer supported (2028-04): Django 6.0 has its own.
+    """
+    return HAS_TASKS or find_spec("django_tasks") is not None
+
+
+def load_tasks() -> Any:
+    """Return ``django.tasks``, on Django 5.2 its backport ``django_tasks``."""
+    return import_module("django.tasks" if HAS_TASKS else "django_tasks")
 
 
 def build_configuration_error(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import email.message
 import email.policy
-import json
 import re
 from email.header import decode_header, make_header
 from email.headerregistry import Address
@@ -27,6 +26,10 @@ from django_turbosmtp.log.files import read_bytes
 from django_turbosmtp.log.querysets import read_payload, read_related
 from django_turbosmtp.models import Content
 from django_turbosmtp.payload.addresses import Mailbox, parse_list
+from django_turbosmtp.payload.stored import (
+    UnreadablePayloadError,
+    read_raw_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,10 +80,8 @@ def build_eml(message: Message) -> bytes | None:
 
 def _read_mime(message: Message) -> bytes | None:
     try:
-        mime = json.loads(read_payload(message) or "{}")["mime_raw"]
-        return str(mime).encode()
-    except (ValueError, LookupError, TypeError):
-        # A payload that is damaged, or of an earlier form.
+        return str(read_raw_fields(read_payload(message))["mime_raw"]).encode()
+    except (UnreadablePayloadError, LookupError):
         return None
 
 

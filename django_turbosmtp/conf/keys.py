@@ -240,10 +240,24 @@ def _check_webhook_secret(value: Any) -> str:
     return 'is not "user:password", or a list of such while rotating.'
 
 
-def _check_queue(value: Any) -> str:
-    if value is True:
-        return "is True, and this release has no queue yet: nothing would be sent."
-    return _check_bool(value)
+def _check_rate(value: Any) -> str:
+    if value is None or (isinstance(value, str) and read_rate(value)):
+        return ""
+    return (
+        f'is {describe_value(value)}, not a number of recipients per period: "10/s",'
+        ' "100/m", "5000/h" or "20000/d".'
+    )
+
+
+#: The seconds of each unit of ``RATE``.
+_PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_RATE = re.compile(r"\s*([1-9]\d*)\s*/\s*([smhd])[a-z]*\s*", re.ASCII)
+
+
+def read_rate(value: str) -> tuple[int, int] | None:
+    """Return the recipients and the seconds of ``"100/m"``; None if it is no rate."""
+    found = _RATE.fullmatch(value.lower())
+    return (int(found[1]), _PERIODS[found[2]]) if found else None
 
 
 def _build_choice_check(*allowed: object) -> Callable[[Any], str]:
@@ -288,7 +302,8 @@ KEYS: dict[str, Key] = {
     "BODY_RETENTION_DAYS": Key("turbosmtp.E029", _check_days),
     "SUPPRESS": Key("turbosmtp.E030", _check_bool),
     "WEBHOOK_SECRET": Key("turbosmtp.E031", _check_webhook_secret),
-    "QUEUE": Key("turbosmtp.E032", _check_queue),
+    "QUEUE": Key("turbosmtp.E032", _build_choice_check(False, True, "tasks", "celery")),
+    "RATE": Key("turbosmtp.E036", _check_rate),
 }
 
 #: The pair of keys with which each API version logs in (docs/wire.rst, "Login").

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django_turbosmtp.conf.keys import CREDENTIALS, KEYS, show_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 #: Of these keys None means the same as leaving them out.
 _NONE_IS_UNSET = {key for pair in CREDENTIALS.values() for key in pair} | {
@@ -108,6 +108,7 @@ def _find_combined_problems(
                 hint="Use API_VERSION 2, or REGION 'global'.",
             )
         )
+    problems += _find_queue_problems(raw)
     pair = CREDENTIALS[version]
     missing = [key for key in pair if raw.get(key) is None]
     if len(missing) == 1 and any(options.get(key.lower()) for key in pair):
@@ -132,6 +133,23 @@ def _find_combined_problems(
             )
         )
     return problems
+
+
+def _find_queue_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    if raw.get("QUEUE") and raw.get("LOG") is False:
+        yield Problem(
+            id="turbosmtp.E032",
+            text="TURBOSMTP['QUEUE'] is set and TURBOSMTP['LOG'] is False: messages"
+            " wait in the tables of the log.",
+            hint="Remove LOG, or set QUEUE to False.",
+        )
+    if raw.get("RATE") is not None and not raw.get("QUEUE"):
+        yield Problem(
+            id="turbosmtp.E036",
+            text="TURBOSMTP['RATE'] is set without TURBOSMTP['QUEUE']: only the queue"
+            " limits the rate.",
+            hint="Set QUEUE to True, or remove RATE.",
+        )
 
 
 def describe_unknown_option(name: str) -> tuple[str, str]:

@@ -18,8 +18,9 @@ from django_turbosmtp._lib.secrets import Secret, hide, shows_no_locals
 from django_turbosmtp._lib.versions import (
     build_configuration_error,
     list_mailer_options,
+    list_mailers,
 )
-from django_turbosmtp.conf.keys import CREDENTIALS, KEYS, SECRET_KEYS
+from django_turbosmtp.conf.keys import CREDENTIALS, KEYS, SECRET_KEYS, read_rate
 from django_turbosmtp.conf.problems import find_problems
 
 SEND_HOSTS: Final = {
@@ -68,7 +69,10 @@ class Settings:
     retention_days: int | None = 365
     body_retention_days: int | None = 30
     suppress: bool = True
-    queue: bool = False
+    #: False, "tasks" or "celery".
+    queue: str | bool = False
+    #: Recipients and seconds.
+    rate: tuple[int, int] | None = None
     webhook_secret: Any = field(default=None, repr=False)
     consumer_key: Credential = field(default=None, repr=False)
     consumer_secret: Credential = field(default=None, repr=False)
@@ -133,6 +137,17 @@ def list_values(key: str) -> list[Any]:
     return [merge_options({}).get(key), *own]
 
 
+def read_mailer(alias: str) -> dict[str, Any]:
+    """Return the settings of a mailer, unchecked; "" is that of EMAIL_BACKEND."""
+    config = list_mailers().get(alias or None, {})
+    return merge_options(config.get("OPTIONS") or {})
+
+
+def read_queue(value: object) -> str:
+    """Return the task engine that a value of ``QUEUE`` names, "" for no queue."""
+    return "tasks" if value is True else str(value or "")
+
+
 def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings, with what is secret as strings that no repr shows.
 
@@ -178,6 +193,8 @@ def load(
             values[key.lower()] = raw[key]
     if isinstance(redact := values.get("log_redact"), str):
         values["log_redact"] = import_string(redact)
+    values["queue"] = read_queue(values.get("queue")) or False
+    values["rate"] = read_rate(values.get("rate") or "")
     version, region = values.get("api_version", 2), values.get("region", "global")
     timeout = values.get("timeout", Settings.timeout)
     connect, read = timeout if isinstance(timeout, (tuple, list)) else (timeout,) * 2

@@ -1,12 +1,12 @@
 """The one engine: sends prepared jobs and records their outcomes.
 
-``send_messages()`` and sending again use it; all but the requests happens in the
-caller's thread.
+``send_messages()``, sending again and the queue use it; all but the requests happens in
+the caller's thread.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from django_turbosmtp.delivery.outcomes import (
     announce,
@@ -25,11 +25,74 @@ if TYPE_CHECKING:
     from django_turbosmtp.conf.accounts import Account
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.jobs import Job
+    from django_turbosmtp.exceptions import TurboSMTPError
     from django_turbosmtp.payload import Guard
 
 #: Write, send and record this many messages at a time: a killed process leaves about
 #: as many without their outcome.
 PART = 80
+
+
+class Source(Protocol):
+    """Provides jobs to the engine, part by part, and records their outcomes."""
+
+    def take(self) -> Sequence[Job] | None:
+        """Return the next jobs, whose rows are in the log; None if there are no more.
+
+        Called while the part before is being sent.
+        """
+
+    def record(self, jobs: Sequence[Job]) -> None:
+        """Record the outcomes of jobs that were taken and are settled."""
+
+    def record_rest(self) -> None:
+        """Record all jobs that were not recorded: the call ends or was interrupted."""
+
+    def watch(self) -> None:
+        """Look whether another process has paused the account. Called each second."""
+
+
+class PreparedJobs:
+    """The source of a call that has all its jobs at hand."""
+
+    def __init__(
+        self, jobs: Sequence[Job], recorder: Recorder, *, are_written: bool
+    ) -> None:
+        """``are_written``: the rows of the jobs are in the log already."""
+        parts = [jobs[n : n + PART] for n in range(0, len(jobs), PART)]
+        self._open = parts
+        self._ahead = list(parts)
+        self._unwritten = [] if are_written else list(parts)
+        self._recorder = recorder
+
+    def take(self) -> Sequence[Job] | None:
+        """Write the rows of the next part, and return it."""
+        if not self._ahead:
+            return None
+        part = self._ahead.pop(0)
+        self._write(part)
+        return part
+
+    def record(self, jobs: Sequence[Job]) -> None:
+        """Set and write the outcomes of a part."""
+        set_outcomes(jobs)
+        self._recorder.write_outcomes(jobs)
+        self._open = [part for part in self._open if part is not jobs]
+
+    def record_rest(self) -> None:
+        """Write the rows that were not written, then all outcomes."""
+        for part in list(self._unwritten):
+            self._write(part)
+        for part in self._open:
+            self.record(part)
+
+    def watch(self) -> None:
+        """Do nothing: without the queue, processes know nothing of each other."""
+
+    def _write(self, part: Sequence[Job]) -> None:
+        if any(part is unwritten for unwritten in self._unwritten):
+            self._recorder.write_rows(part)
+            self._unwritten = [p for p in self._unwritten if p is not part]
 
 
 class Engine:
@@ -43,10 +106,13 @@ class Engine:
         sender: type,
         account: Account,
         guard: Guard | None = None,
+        shares_pauses: bool = False,
     ) -> None:
         """``sender``: of the signals. ``account``: the one that ``client`` logs in to.
 
         ``guard``: decides on each recipient (see `delivery.guard.build_guard`).
+        ``shares_pauses``: if turboSMTP asks to go slower, stop instead of waiting,
+        because the source makes all processes wait.
         """
         self.settings = settings
         self.sender = sender
@@ -55,32 +121,54 @@ class Engine:
         self.recorder = Recorder(settings, account)
         self._client = client
         # Of the whole call: brakes and the stop apply to all of its windows.
-        self._pace = Pace(settings.max_connections)
+        self._pace = Pace(settings.max_connections, shares_pauses=shares_pauses)
+
+    @property
+    def stopped_by(self) -> TurboSMTPError | None:
+        """The error after which no further request begins, None if there was none."""
+        return self._pace.stopped_by
+
+    def stop(self, error: TurboSMTPError) -> None:
+        """Begin no further request; ``error`` is that of the requests not tried."""
+        self._pace.stop(error)
 
     def run(self, jobs: Sequence[Job], *, are_written: bool = False) -> None:
         """Send jobs; set their statuses, record their outcomes, announce them.
 
-        ``are_written``: their rows are in the log already. The rows of a part are
-        written while the part before it is being sent, and the outcomes of a part as
-        soon as it ends. Only an interrupt raises, as `Interrupted` or by itself:
-        nothing further begins, and what is known by then is recorded.
+        ``are_written``: their rows are in the log already. Only an interrupt raises, as
+        `Interrupted` or by itself: nothing further begins, and what is known by then is
+        recorded.
         """
         mark_unknown(jobs)
-        ahead = [Part(jobs[n : n + PART]) for n in range(0, len(jobs), PART)]
-        requests = sum(len(part.requests) for part in ahead)
-        flight = Flight(self._client, self.settings, self._pace, requests)
+        source = PreparedJobs(jobs, self.recorder, are_written=are_written)
         try:
-            while ahead or flight.parts:
-                flight.wait(until_low=bool(ahead))
-                self._record_settled(flight)
-                if ahead and flight.wants_more:
-                    if not are_written:
-                        self.recorder.write_rows(ahead[0].jobs)
+            self.run_source(source, sum(len(job.requests) for job in jobs))
+        finally:
+            report_untried(jobs)
+        announce(jobs, self.sender)
+
+    def run_source(self, source: Source, requests: int) -> None:
+        """Send all jobs of a source, about ``requests`` requests.
+
+        The next part is taken while the part before it is being sent, and a part is
+        recorded as soon as it ends. Only an interrupt raises, as in `run`, and the
+        exceptions of the source.
+        """
+        flight = Flight(self._client, self.settings, self._pace, requests, source.watch)
+        is_empty = False
+        try:
+            while not is_empty or flight.parts:
+                flight.wait(until_low=not is_empty)
+                self._record_settled(flight, source)
+                if not is_empty and flight.wants_more:
+                    jobs = source.take()
                     # Before more is sent: a kill must leave few outcomes unknown.
-                    self._record_settled(flight)
-                    flight.add(ahead[0])
-                    del ahead[0]
-                if not ahead:
+                    self._record_settled(flight, source)
+                    if jobs is None:
+                        is_empty = True
+                    else:
+                        flight.add(Part(jobs))
+                if is_empty:
                     flight.close()
             flight.land()
         except BaseException:
@@ -88,19 +176,9 @@ class Engine:
             flight.stop()
             raise
         finally:
-            rest = [part for part in ahead if part not in flight.parts]
-            for part in rest if not are_written else ():
-                self.recorder.write_rows(part.jobs)
-            for part in (*flight.parts, *rest):
-                self._record(part.jobs)
-            report_untried(jobs)
-        announce(jobs, self.sender)
+            source.record_rest()
 
-    def _record_settled(self, flight: Flight) -> None:
+    def _record_settled(self, flight: Flight, source: Source) -> None:
         for part in flight.list_settled():
-            self._record(part.jobs)
+            source.record(part.jobs)
             flight.parts.remove(part)
-
-    def _record(self, jobs: Sequence[Job]) -> None:
-        set_outcomes(jobs)
-        self.recorder.write_outcomes(jobs)

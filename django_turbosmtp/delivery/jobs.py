@@ -34,6 +34,8 @@ class SendRequest:
     attempts: int = 0
     result: SendResult | None = None
     error: TurboSMTPError | None = None
+    #: Whether it is sent again later, after this error.
+    is_queued: bool = False
     history: list[AttemptEntry] = field(default_factory=list)
     # Holds one item unless somebody has the turn. A list, because pop() is atomic.
     _turn: list[None] = field(default_factory=lambda: [None], repr=False)
@@ -67,6 +69,8 @@ class SendRequest:
         """The status of the request's recipients."""
         if self.result is not None:
             return Status.SENT
+        if self.is_queued:
+            return Status.QUEUED
         return Status.UNKNOWN if self.is_unknown else Status.FAILED
 
     @property
@@ -83,13 +87,28 @@ class SendRequest:
         return isinstance(self.error, OutcomeUnknown)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What the log has about a queued message that is sent now.
+
+    ``positions``: of the recipients that the requests go to, in their order.
+    ``states``: of the other recipients. ``attempts``: made so far.
+    ``keeps_payload``: the payload stays in the log if the message is not accepted.
+    """
+
+    positions: Sequence[int]
+    states: Sequence[Status] = ()
+    attempts: int = 0
+    keeps_payload: bool = True
+
+
 @dataclass(kw_only=True)
 class Job:
     """One message on its way, and the requests it takes.
 
     ``id``: the key of its row in the log. ``attributes``, ``translation``: None if it
     was cancelled or refused before. ``original``: the key of the row that is sent
-    again; its payload is stored already.
+    again. ``earlier``: how it was sent before, if it was queued and tried before.
     """
 
     message: Any
@@ -101,6 +120,7 @@ class Job:
     error: BaseException | None = None
     has_outcome: bool = False
     original: UUID | None = None
+    earlier: Earlier | None = None
     #: Whether the suppressed addresses could not be looked up.
     is_unchecked: bool = False
     #: Addresses that are suppressed, in lower case, with the reason of each.

@@ -33,7 +33,9 @@ class Pace:
     the whole call, not one connection: all wait, then half as many send at once.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, shares_pauses: bool = False) -> None:
+        """``shares_pauses``: stop where this process alone would wait and go on."""
+        self._shares_pauses = shares_pauses
         self.stopped_by: TurboSMTPError | None = None
         self.accepted = 0
         self._limit = workers
@@ -76,6 +78,12 @@ class Pace:
                 if self._unknown_in_a_row >= MAX_UNKNOWN_IN_A_ROW:
                     self.stopped_by = self.stopped_by or error
             self._changed.notify_all()
+
+    def choose_wait(self, attempt: int, error: TurboSMTPError) -> float | None:
+        """Return the seconds to wait after ``error``; None to stop instead."""
+        if self._shares_pauses and slows_all(error):
+            return None
+        return choose_wait(attempt, error)
 
     def brake(self, seconds: float) -> None:
         """Make all workers wait, and go on with half as many."""

@@ -108,6 +108,7 @@ class Preparer:
             api_version=self.settings.api_version,
             ignore_unsupported=self.settings.ignore_unsupported_features,
             default_reference_id=str(job.id),
+            is_queued=bool(self.settings.queue),
         )
         job.attributes = attributes
         job.status.reference_id = attributes.reference_id

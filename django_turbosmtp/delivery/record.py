@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from django_turbosmtp._lib.interrupts import raise_interrupt
@@ -24,15 +25,17 @@ from django_turbosmtp.log.entries import (
 from django_turbosmtp.log.writer import open_log, report_failure
 from django_turbosmtp.payload import Translation
 from django_turbosmtp.payload.attributes import Attributes
+from django_turbosmtp.payload.stored import PayloadToStore
 from django_turbosmtp.statuses import COMBINED_ORDER, Outcome, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from django_turbosmtp.conf.accounts import Account
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.jobs import Job
+    from django_turbosmtp.log.writer import LogWriter
     from django_turbosmtp.payload import EnvelopeRecipient
 
 #: Store at most this many attempts of a message: it may have a thousand blind copies.
@@ -69,16 +72,50 @@ class Recorder:
         """Tell whether the row of this message is in the log."""
         return self._writer is not None and self._writer.has_written(job.id)
 
-    def write_outcomes(self, jobs: Sequence[Job]) -> None:
-        """Write the outcomes of those that were about to be sent."""
+    def store_queued(self, jobs: Sequence[Job], also: Callable[[str], None]) -> None:
+        """Write the rows of messages that are queued, or will not be sent.
+
+        ``also`` writes in the same transaction, given the alias. Raise DatabaseError if
+        nothing was written.
+        """
+        writer = self._require_writer()
+        fingerprint = self._account.fingerprint
+        entries = [build_entry(job, self._settings, fingerprint) for job in jobs]
+        writer.insert_or_raise(entries, also)
+
+    def adopt(self, jobs: Sequence[Job]) -> None:
+        """Take the rows of queued messages for ones that this call wrote."""
+        writer = self._require_writer()
+        for job in jobs:
+            entry = build_entry(job, self._settings, self._account.fingerprint)
+            self._entries[job.id] = entry
+            keeps = job.earlier is None or job.earlier.keeps_payload
+            writer.adopt(job.id, stores_payload=keeps)
+
+    def _require_writer(self) -> LogWriter:
+        if self._writer is None:
+            raise ImproperlyConfigured(
+                "TURBOSMTP['QUEUE'] needs the log: add 'django_turbosmtp' to"
+                " INSTALLED_APPS."
+            )
+        return self._writer
+
+    def write_outcomes(
+        self, jobs: Sequence[Job], also: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Write the outcomes of those that were about to be sent.
+
+        ``also`` writes in the same transaction, given the alias.
+        """
         if self._writer is None:
             return
         self._writer.update(
             [
                 build_outcome_entry(job, self._entries[job.id])
                 for job in jobs
-                if job.requests and job.id in self._entries
-            ]
+                if (job.requests or job.earlier) and job.id in self._entries
+            ],
+            also,
         )
         for job in jobs:
             self._entries.pop(job.id, None)
@@ -96,7 +133,10 @@ def build_entry(job: Job, settings: Settings, account: str) -> Entry:
 
     ``account``: the fingerprint of the account.
     """
-    outcome = "" if job.requests else job.status.outcome or ""
+    outcome = job.status.outcome or ""
+    if job.requests and outcome != Outcome.QUEUED:
+        # It is about to be sent.
+        outcome = ""
     return Entry(
         id=job.id,
         created_at=timezone.now(),
@@ -119,31 +159,53 @@ def build_entry(job: Job, settings: Settings, account: str) -> Entry:
 
 def build_outcome_entry(job: Job, entry: Entry) -> OutcomeEntry:
     """Return the outcome of a message as the log stores it."""
+    earlier = job.earlier
     by_position = [request for request in job.requests for _ in request.recipients]
-    results = [
-        RecipientOutcome(position=n, status=request.state, mid=request.message_id or "")
-        for n, request in enumerate(by_position)
-    ]
+    positions = earlier.positions if earlier else range(len(by_position))
+    if job.requests:
+        results = [
+            RecipientOutcome(
+                position=n, status=request.state, mid=request.message_id or ""
+            )
+            for n, request in zip(positions, by_position, strict=True)
+        ]
+    else:
+        # It could not be read, for example, or its turn came too late.
+        state = _choose_status(job)
+        results = [
+            RecipientOutcome(position=n, status=state, mid="") for n in positions
+        ]
     ids = {result.mid for result in results}
-    failed = any(request.error for request in job.requests)
+    before = earlier.attempts if earlier else 0
+    failed = job.error is not None or any(request.error for request in job.requests)
+    is_queued = job.status.outcome == Outcome.QUEUED
+    is_stored = job.original is not None or earlier is not None
     return OutcomeEntry(
         entry=entry,
-        concluded_at=timezone.now(),
+        concluded_at=None if is_queued else timezone.now(),
         outcome=job.status.outcome or "",
         status=_choose_status(job),
-        mid=ids.pop() if len(ids) == 1 else "",
-        attempts=job.status.attempts,
+        mid=ids.pop() if len(ids) == 1 and not (earlier and earlier.states) else "",
+        attempts=before + job.status.attempts,
         error=job.status.error,
         results=results,
-        payload=_build_payload(job) if failed and not job.original else None,
-        drops_payload=bool(job.original) and not failed,
+        payload=build_payload(job) if failed and not is_stored else None,
+        drops_payload=is_stored and not (is_queued or (failed and _keeps_payload(job))),
         history=_build_history(job),
+        first_position=before,
     )
+
+
+def _keeps_payload(job: Job) -> bool:
+    return job.earlier is None or job.earlier.keeps_payload
 
 
 def _build_history(job: Job) -> list[AttemptEntry]:
     """Return the attempts, none if each request was accepted at the first."""
-    if not any(request.error or len(request.history) > 1 for request in job.requests):
+    tried_before = job.earlier is not None and job.earlier.attempts
+    if not tried_before and not any(
+        request.error or len(request.history) > 1 for request in job.requests
+    ):
         return []
     several = len(job.requests) > 1
     return [
@@ -153,11 +215,14 @@ def _build_history(job: Job) -> list[AttemptEntry]:
     ][:_MAX_ATTEMPTS]
 
 
-def _build_payload(job: Job) -> Body | None:
+def build_payload(job: Job) -> PayloadToStore | None:
+    """Return what the log stores of the first request, None if it cannot be sent."""
     try:
-        return Body(job.requests[0].fields)
+        body = Body(job.requests[0].fields)
     except MessageError:  # which is why it was refused, then
         return None
+    ignores = bool(getattr(job.message, "ignore_suppressions", False))
+    return PayloadToStore(fields=body, ignore_suppressions=ignores)
 
 
 def _choose_status(job: Job) -> Status:
@@ -166,6 +231,7 @@ def _choose_status(job: Job) -> Status:
     if job.status.outcome == Outcome.ACCEPTED:
         # A problem of one recipient of several: someone has to look.
         states = {request.state for request in job.requests}
+        states.update(job.earlier.states if job.earlier else ())
         return next(status for status in COMBINED_ORDER if status in states)
     return (job.status.outcome or Outcome.UNKNOWN).status
 
@@ -184,8 +250,10 @@ def _list_recipients(job: Job) -> list[RecipientEntry]:
             for kind, address in list_addresses(job.message)
         ]
     sent = [r for request in job.requests for r in request.recipients]
+    is_queued = job.status.outcome == Outcome.QUEUED
+    status = Status.QUEUED if is_queued else Status.SENDING
     return [
-        *(_build_recipient(recipient, Status.SENDING) for recipient in sent),
+        *(_build_recipient(recipient, status) for recipient in sent),
         *(
             replace(
                 _build_recipient(r, Status.REJECTED),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
 from email import message_from_string, policy
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +9,10 @@ from django.core.mail import EmailMultiAlternatives
 
 from django_turbosmtp.delivery.jobs import Job, SendRequest
 from django_turbosmtp.delivery.status import TurboSMTPStatus
-from django_turbosmtp.models import Content
 from django_turbosmtp.payload import EnvelopeRecipient, Translation
 from django_turbosmtp.payload.addresses import Mailbox
-from django_turbosmtp.payload.attachments import WireAttachment
 from django_turbosmtp.payload.attributes import Attributes
+from django_turbosmtp.payload.stored import read_payload
 from django_turbosmtp.statuses import Kind
 
 if TYPE_CHECKING:
@@ -25,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def build_job(row: Message, payload: bytes, recipients: Sequence[Recipient]) -> Job:
-    """Return the job that sends a stored message to some of its recipients.
+    """Return the job that sends a stored message again, to some of its recipients.
 
     ``payload``: the stored JSON of its first request (see
     `log.querysets.read_payload`).
     """
-    fields = _read_fields(payload)
-    message = _build_message(row, fields, recipients)
+    fields = read_payload(payload).fields
+    message = build_message(row, fields, recipients)
     status = message.turbosmtp_status = TurboSMTPStatus()  # type: ignore[attr-defined]
     job = Job(message=message, status=status, original=row.pk)
     reference_id = row.reference_id
@@ -41,32 +38,21 @@ def build_job(row: Message, payload: bytes, recipients: Sequence[Recipient]) -> 
     if "reference_id" in fields:
         fields = {**fields, "reference_id": reference_id}
     status.reference_id = reference_id
-    job.attributes = Attributes(
+    job.attributes = build_attributes(row, reference_id)
+    job.translation = Translation(requests=(), size=row.size, why_mime=row.why_mime)
+    job.requests = list(build_requests(row, fields, recipients, all_of=recipients))
+    return job
+
+
+def build_attributes(row: Message, reference_id: str) -> Attributes:
+    """Return the attributes of a stored message."""
+    return Attributes(
         reference_id=reference_id,
         tags=tuple(row.tags),
         campaign=row.campaign or None,
         metadata=row.metadata,
         headers=row.headers,
     )
-    job.translation = Translation(requests=(), size=row.size, why_mime=row.why_mime)
-    job.requests = list(_build_requests(row, fields, recipients))
-    return job
-
-
-def _read_fields(payload: bytes) -> dict[str, Any]:
-    """Return the wire fields, attachments as `WireAttachment`."""
-    fields: dict[str, Any] = json.loads(payload)
-    if "attachments" in fields:
-        fields["attachments"] = [
-            WireAttachment(
-                name=part["name"],
-                type=part["type"],
-                content=b64decode(part["content"]),
-                content_id=part.get("content_id", ""),
-            )
-            for part in fields["attachments"]
-        ]
-    return fields
 
 
 def are_blind_copies(recipients: Sequence[Recipient]) -> bool:
@@ -74,21 +60,31 @@ def are_blind_copies(recipients: Sequence[Recipient]) -> bool:
     return all(recipient.kind == Kind.BCC for recipient in recipients)
 
 
-def _build_requests(
-    row: Message, fields: dict[str, Any], recipients: Sequence[Recipient]
+def build_requests(
+    row: Message,
+    fields: dict[str, Any],
+    recipients: Sequence[Recipient],
+    *,
+    all_of: Sequence[Recipient],
 ) -> Iterator[SendRequest]:
+    """Yield the requests that send a stored message to ``recipients``.
+
+    ``all_of``: all recipients of the message. If they are blind copies, each recipient
+    has a request.
+    """
     envelope_recipients = [
         EnvelopeRecipient(kind=Kind(recipient.kind), mailbox=read_mailbox(recipient))
         for recipient in recipients
     ]
-    if not are_blind_copies(recipients):
+    if not are_blind_copies(all_of) and not are_blind_copies(recipients):
         yield SendRequest(fields=fields, recipients=envelope_recipients)
         return
-    # A request for each. The log stores the first one.
+    # The stored fields are those of the first one.
     for envelope_recipient in envelope_recipients:
         mailbox = envelope_recipient.mailbox
         to = mailbox.addr_spec if row.why_mime else str(mailbox)
-        yield SendRequest(fields=fields | {"to": to}, recipients=[envelope_recipient])
+        own = {name: v for name, v in fields.items() if name not in {"cc", "bcc"}}
+        yield SendRequest(fields=own | {"to": to}, recipients=[envelope_recipient])
 
 
 def read_mailbox(recipient: Recipient) -> Mailbox:
@@ -99,38 +95,55 @@ def read_mailbox(recipient: Recipient) -> Mailbox:
     return Mailbox(name="", addr_spec=recipient.shown or recipient.address)
 
 
-def _build_message(
+def build_message(
     row: Message, fields: dict[str, Any], recipients: Sequence[Recipient]
 ) -> EmailMultiAlternatives:
     """Return the message for receivers of ``post_send`` and for the log."""
-    content = Content.objects.using(row._state.db).filter(pk=row.pk).first()
     lists: dict[str, list[str]] = {"to": [], "cc": [], "bcc": []}
     for recipient in recipients:
         lists[recipient.kind].append(str(read_mailbox(recipient)))
+    text, html, attachments = _read_contents(fields)
     message = EmailMultiAlternatives(
         subject=row.subject,
-        body=content.text if content else "",
+        body=text,
         from_email=row.from_email,
         headers=dict(row.headers),
-        attachments=list(_list_attachments(fields)),
+        attachments=attachments,
         to=lists["to"],
         cc=lists["cc"],
         bcc=lists["bcc"],
     )
-    if content and content.html:
-        message.attach_alternative(content.html, "text/html")
+    if html:
+        message.attach_alternative(html, "text/html")
     message.tags = list(row.tags)  # type: ignore[attr-defined]
     message.metadata = dict(row.metadata)  # type: ignore[attr-defined]
     return message
 
 
-def _list_attachments(fields: dict[str, Any]) -> Iterator[tuple[str, bytes, str]]:
-    for part in fields.get("attachments", ()):
-        yield part.name, bytes(part.content), part.type
-    if "mime_raw" in fields:
-        whole: Any = message_from_string(fields["mime_raw"], policy=policy.default)
-        for part in whole.iter_attachments():
-            content = part.get_payload(decode=True)
-            if content is None:
-                content = part.as_bytes()
-            yield part.get_filename() or "", content, part.get_content_type()
+def _read_contents(
+    fields: dict[str, Any],
+) -> tuple[str, str, list[tuple[str, bytes, str]]]:
+    """Return the text, the HTML, and name, bytes and type of each attachment."""
+    if "mime_raw" not in fields:
+        parts = [
+            (part.name, bytes(part.content), part.type)
+            for part in fields.get("attachments", ())
+        ]
+        return fields.get("content", ""), fields.get("html_content", ""), parts
+    whole: Any = message_from_string(fields["mime_raw"], policy=policy.default)
+    attached = []
+    for part in whole.iter_attachments():
+        content = part.get_payload(decode=True)
+        if content is None:
+            content = part.as_bytes()
+        attached.append((part.get_filename() or "", content, part.get_content_type()))
+    return _read_body(whole, "plain"), _read_body(whole, "html"), attached
+
+
+def _read_body(whole: Any, subtype: str) -> str:
+    try:
+        part = whole.get_body(preferencelist=(subtype,))
+        return str(part.get_content()) if part is not None else ""
+    except (LookupError, ValueError, AttributeError, TypeError):
+        # A charset that Python does not know, or MIME that it cannot read.
+        return ""

@@ -18,12 +18,12 @@ from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.interrupts import raise_interrupt, runs_signal_handlers
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.delivery.jobs import SendRequest, build_not_tried
-from django_turbosmtp.delivery.pace import Pace, choose_wait, fails_for_all, slows_all
+from django_turbosmtp.delivery.pace import Pace, fails_for_all, slows_all
 from django_turbosmtp.exceptions import APIError, OutcomeUnknown, TurboSMTPError
 from django_turbosmtp.log.entries import AttemptEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from django_turbosmtp.api.client import Client
     from django_turbosmtp.conf.settings import Settings
@@ -34,6 +34,9 @@ logger = get_logger("django_turbosmtp.delivery")
 #: Start a further thread after this many seconds, unless the others keep up; check them
 #: less and less often, up to the second number.
 _RAMP_SECONDS, _LONGEST_RAMP = 0.001, 0.032
+
+#: Call `Source.watch` about this often.
+WATCH_SECONDS = 1.0
 
 #: Send fewer requests than this one after another: threads would gain little.
 _WORTH_THREADS = 4
@@ -83,9 +86,17 @@ class Flight:
     """
 
     def __init__(
-        self, client: Client, settings: Settings, pace: Pace, requests: int
+        self,
+        client: Client,
+        settings: Settings,
+        pace: Pace,
+        requests: int,
+        watch: Callable[[], None],
     ) -> None:
-        """Prepare to send about this many requests at the pace of the whole call."""
+        """Prepare to send about this many requests at the pace of the whole call.
+
+        ``watch``: called about every `WATCH_SECONDS`, in the caller's thread.
+        """
         self.parts: list[Part] = []
         self._client = client
         self._max_retries = settings.max_retries
@@ -101,6 +112,8 @@ class Flight:
         self._low = 0
         self._is_low_reported = True
         self._is_closed = False
+        self._watch = watch
+        self._watch_at = Clock.monotonic() + WATCH_SECONDS
 
     def add(self, part: Part) -> None:
         """Send the requests of a part, after those that were added before."""
@@ -168,7 +181,10 @@ class Flight:
         """Wait for a change; start one more thread unless the others keep up."""
         waiting, threads = self._waiting, len(self._threads)
         may_grow = waiting > 0 and threads < self._workers and not self._is_inline
-        woken = self._see_wake(self._ramp if may_grow else None)
+        woken = self._see_wake(self._ramp if may_grow else WATCH_SECONDS)
+        if Clock.monotonic() >= self._watch_at:
+            self._watch_at = Clock.monotonic() + WATCH_SECONDS
+            self._watch()
         if woken or not may_grow:
             return
         if self._waiting > waiting - threads:
@@ -302,7 +318,7 @@ def _send_once(request: SendRequest, client: Client, pace: Pace) -> Failure | No
     try:
         request.result = client.send(client.prepare(request.fields))
     except TurboSMTPError as error:
-        failure = Failure(error=error, wait=choose_wait(request.attempts, error))
+        failure = Failure(error=error, wait=pace.choose_wait(request.attempts, error))
     except Exception as error:
         raise_interrupt(error)
         logger.exception("An internal error while a message was being sent.")

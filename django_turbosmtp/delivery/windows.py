@@ -48,7 +48,7 @@ def send_in_windows(
     messages. If the iterable raises, the messages that it gave before are sent.
     """
     delivery = Delivery()
-    iterator = _draw(messages, delivery)
+    iterator = draw(messages, delivery)
     preparer = Preparer(
         settings=engine.settings, sender=engine.sender, guard=engine.guard
     )
@@ -78,7 +78,7 @@ def _send_window(
     return bool(jobs)
 
 
-def _draw(messages: Iterable[Any], delivery: Delivery) -> Iterator[Any]:
+def draw(messages: Iterable[Any], delivery: Delivery) -> Iterator[Any]:
     """Yield the messages; end where they raise, and note the exception."""
     try:
         yield from messages

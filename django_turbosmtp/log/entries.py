@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp.exceptions import APIError, OutcomeUnknown
+from django_turbosmtp.statuses import Outcome
 
 if TYPE_CHECKING:
     import datetime
@@ -54,6 +55,11 @@ class Entry:
     fields: Mapping[str, Any] = field(default_factory=dict)
     is_unchecked: bool = False
 
+    @property
+    def is_concluded(self) -> bool:
+        """Whether nothing further is going to happen to the message."""
+        return self.outcome not in {"", Outcome.QUEUED}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecipientOutcome:
@@ -94,10 +100,11 @@ class OutcomeEntry:
     store, None for nothing.
     ``drops_payload``: the payload that is stored already is no longer needed.
     ``history``: the attempts, unless each request was accepted at the first.
+    ``first_position``: of ``history``, the number of attempts that are stored already.
     """
 
     entry: Entry
-    concluded_at: datetime.datetime
+    concluded_at: datetime.datetime | None
     outcome: str
     status: str
     mid: str
@@ -107,8 +114,10 @@ class OutcomeEntry:
     payload: Iterable[bytes] | None = None
     drops_payload: bool = False
     history: Sequence[AttemptEntry] = ()
+    first_position: int = 0
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all recipients of requests have the same status and id."""
-        return len({(result.status, result.mid) for result in self.results}) <= 1
+        """Whether all recipients of requests have the same status, and the same id."""
+        found = {(result.status, result.mid) for result in self.results}
+        return len(found) == 1 and self.mid in {mid for _, mid in found}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import json
 import re
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from email import message_from_bytes, policy
@@ -30,8 +29,12 @@ from django_turbosmtp.models import (
     Content,
     Event,
     HashedAddress,
+    Heartbeat,
     Message,
     Payload,
+    QueueAccount,
+    QueuedMessage,
+    RateUse,
     Recipient,
     Resend,
     StoredFile,
@@ -40,6 +43,10 @@ from django_turbosmtp.models import (
     Unmatched,
 )
 from django_turbosmtp.payload.addresses import normalize_address
+from django_turbosmtp.payload.stored import (
+    UnreadablePayloadError,
+    read_raw_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +102,18 @@ WITHOUT_PERSONS: Final[dict[type[Model], dict[str, str]]] = {
     Suppression: {"reason": "a word of `statuses`"},
     HashedAddress: {"hash": "a keyed hash"},
     Resend: {},
+    QueuedMessage: {
+        "mailer": "an alias of the settings",
+        "account": "a fingerprint",
+    },
+    QueueAccount: {
+        "account": "a fingerprint",
+        "mailer": "an alias of the settings",
+        "error": "of the account: it names no recipient",
+        "error_class": "a class name",
+    },
+    RateUse: {"account": "a fingerprint"},
+    Heartbeat: {"name": "of a task"},
 }
 
 #: Columns of Django's own record of what staff did in the admin: an object's name is a
@@ -174,13 +193,11 @@ class Person:
         Its MIME and its attachments are decoded.
         """
         try:
-            fields = json.loads(payload)
-        except ValueError:
+            fields = read_raw_fields(payload)
+        except UnreadablePayloadError:
             return self.is_named_in(payload)
         if self.is_named_in(fields):
             return True
-        if not isinstance(fields, dict):
-            return False
         contents = [
             _read_base64_bytes(str(part.get("content", "")))
             for part in fields.get("attachments") or ()

@@ -78,7 +78,7 @@ def build_rows(
     row = Message(
         id=entry.id,
         created_at=entry.created_at,
-        concluded_at=entry.created_at if entry.outcome else None,
+        concluded_at=entry.created_at if entry.is_concluded else None,
         status=entry.status,
         outcome=entry.outcome,
         reference_id=clean.text(

@@ -31,6 +31,7 @@ from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from uuid import UUID
 
     from django_turbosmtp.log.entries import OutcomeEntry
     from django_turbosmtp.log.rows import Rows
@@ -48,6 +49,10 @@ PIECE_BYTES = 2**20
 
 #: Write those accepted by a statement for each number of attempts, up to this many.
 _MAX_GROUPS = 3
+
+#: The outcome of a send replaces these. A message that took too long was marked as
+#: unknown by another process (`queue.due`).
+_OPEN = [Status.SENDING, Status.UNKNOWN]
 
 _OUTCOME_FIELDS = [
     "status",
@@ -92,16 +97,19 @@ def update_messages(outcomes: Sequence[OutcomeEntry], alias: str, width: int) ->
             messages.filter(pk__in=[c.entry.id for c in part]).update(
                 # An event of the webhook may have come first, and told more.
                 status=Case(
-                    When(status=Status.SENDING, then=Value(part[0].status)),
+                    When(status__in=_OPEN, then=Value(part[0].status)),
                     default=F("status"),
                 ),
                 outcome=part[0].outcome,
                 attempts=part[0].attempts,
                 concluded_at=part[0].concluded_at,
+                # A queued message has the error of an earlier attempt.
+                error="",
+                error_class="",
                 mid=_choose_mid(part, alias),
             )
     if others:
-        messages.filter(status=Status.SENDING).bulk_update(
+        messages.filter(status__in=_OPEN).bulk_update(
             [_build_outcome(c, width) for c in others], _OUTCOME_FIELDS
         )
 
@@ -128,9 +136,9 @@ def _choose_mid(outcomes: Sequence[OutcomeEntry], alias: str) -> RawSQL:
 def _cut_by_values(
     outcomes: list[OutcomeEntry], alias: str
 ) -> Iterator[list[OutcomeEntry]]:
-    """Yield parts that one statement can bind: three values each, and four in all."""
+    """Yield parts that one statement can bind: three values each, and ten in all."""
     limit = connections[alias].features.max_query_params
-    size = (limit - 4) // 3 if limit else len(outcomes)
+    size = (limit - 10) // 3 if limit else len(outcomes)
     for start in range(0, len(outcomes), size):
         yield outcomes[start : start + size]
 
@@ -150,7 +158,7 @@ def _build_outcome(outcome_entry: OutcomeEntry, width: int) -> Message:
 
 def update_recipients(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
     """Write what became of each recipient that a request went to."""
-    waiting = Recipient.objects.using(alias).filter(status=Status.SENDING)
+    waiting = Recipient.objects.using(alias).filter(status__in=_OPEN)
     uniform, mixed = _split(outcomes, lambda c: c.is_uniform)
     by_status: dict[str, list[OutcomeEntry]] = defaultdict(list)
     for outcome_entry in uniform:
@@ -171,7 +179,7 @@ def _update_one_by_one(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
         for outcome_entry in outcomes
         for result in outcome_entry.results
     }
-    recipients = Recipient.objects.using(alias).filter(status=Status.SENDING)
+    recipients = Recipient.objects.using(alias).filter(status__in=_OPEN)
     rows = []
     ids = [outcome_entry.entry.id for outcome_entry in outcomes]
     for row in recipients.filter(message__in=ids).only("message_id", "position"):
@@ -181,13 +189,14 @@ def _update_one_by_one(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
     recipients.bulk_update(rows, ["status", "mid"])
 
 
-def insert_payloads(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
-    """Store the whole payload of messages that were not accepted by all."""
+def insert_payloads(
+    payloads: Iterable[tuple[UUID, Iterable[bytes]]], alias: str
+) -> None:
+    """Store whole payloads: pairs of a message's key and the pieces of its JSON."""
     rows = (
-        Payload(message_id=outcome_entry.entry.id, position=position, data=data)
-        for outcome_entry in outcomes
-        if outcome_entry.payload is not None
-        for position, data in enumerate(_cut(outcome_entry.payload))
+        Payload(message_id=key, position=position, data=data)
+        for key, payload in payloads
+        for position, data in enumerate(_cut(payload))
     )
     for group in _group_by_bytes(rows, lambda row: len(row.data)):
         insert_models(group, alias)
@@ -225,7 +234,9 @@ def insert_attempts(
             answer=clean(made.answer) if outcome_entry.entry.id in may_store else "",
         )
         for outcome_entry in outcomes
-        for position, made in enumerate(outcome_entry.history)
+        for position, made in enumerate(
+            outcome_entry.history, outcome_entry.first_position
+        )
     ]
     insert_models(rows, alias)
 

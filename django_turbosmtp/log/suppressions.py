@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.db import connections
+
 from django_turbosmtp._lib.hashes import (
     hash_address,
     is_hash,
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.log")
 
-#: Bind at most this many values by one statement: SQLite binds 999.
-_VALUES = 800
+#: Bind at most this many values by one statement, unless the database binds fewer
+#: (SQLite under Django 5.2: 999).
+_VALUES = 20_000
 
 
 def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str] | None:
@@ -66,7 +69,8 @@ def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str, str]
     from django_turbosmtp.models import Suppression
 
     rows = Suppression.objects.using(alias).order_by()
-    chunk = _VALUES // (1 + len(list_hash_keys()))
+    limit = connections[alias].features.max_query_params or _VALUES
+    chunk = min(limit, _VALUES) // (1 + len(list_hash_keys()))
     for start in range(0, len(addresses), chunk):
         part = addresses[start : start + chunk]
         names = map_hashes(part) | {address: address for address in part}

@@ -75,10 +75,39 @@ class LogWriter:
         """Tell whether `insert` wrote the row with this key."""
         return key in self._written
 
-    def update(self, outcomes: Sequence[OutcomeEntry]) -> None:
-        """Write the outcomes of messages that `insert` wrote as about to leave."""
+    def insert_or_raise(
+        self, entries: Sequence[Entry], also: Callable[[str], None]
+    ) -> None:
+        """Write the rows of messages, and what ``also`` writes, in one transaction.
+
+        ``also`` is called with the alias of the database. Raise its errors and those of
+        the database; nothing is written then.
+        """
+
+        def write() -> None:
+            with begin(self._alias):
+                self._insert(entries)
+                also(self._alias)
+
+        run_statements(lambda: self._write_narrower(write), self._alias)
+
+    def adopt(self, key: UUID, *, stores_payload: bool) -> None:
+        """Take a row that another process wrote for one that `insert` wrote."""
+        self._written[key] = stores_payload
+
+    def update(
+        self,
+        outcomes: Sequence[OutcomeEntry],
+        also: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Write the outcomes of messages that `insert` wrote as about to leave.
+
+        ``also`` writes in the same transaction (see `insert_or_raise`).
+        """
         if outcomes:
-            self._write_or_report(lambda: self._update(outcomes), "after the send")
+            self._write_or_report(
+                lambda: self._update(outcomes, also), "after the send"
+            )
         for outcome_entry in outcomes:
             self._written.pop(outcome_entry.entry.id, None)
 
@@ -127,7 +156,9 @@ class LogWriter:
             statements.insert_rows(built, self._alias)
         self._written |= {r.message.id: r.stores_payload for r in built}
 
-    def _update(self, outcomes: Sequence[OutcomeEntry]) -> None:
+    def _update(
+        self, outcomes: Sequence[OutcomeEntry], also: Callable[[str], None]
+    ) -> None:
         from django_turbosmtp.log import statements
 
         failure = self._insert_missing(outcomes)
@@ -137,9 +168,11 @@ class LogWriter:
             with begin(self._alias):
                 statements.update_messages(there, self._alias, self._width)
                 statements.update_recipients(there, self._alias)
-                statements.insert_payloads(storing, self._alias)
+                payloads = [(c.entry.id, c.payload) for c in storing if c.payload]
+                statements.insert_payloads(payloads, self._alias)
                 statements.delete_payloads(there, self._alias)
                 statements.insert_attempts(there, storing, self._alias, self._width)
+                also(self._alias)
         # Of all mailers, for there is one webhook.
         join = self._join_events
         if join and there and (self._settings.webhook_secret or has_webhook()):

@@ -10,6 +10,7 @@ from django_turbosmtp._lib.limits import MAX_REFERENCE_LENGTH
 from django_turbosmtp._lib.text import has_control
 from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
 from django_turbosmtp.payload.wire import (
+    QUEUE_ATTRIBUTES,
     SHOWN_HEADERS,
     UNSUPPORTED_ATTRIBUTES,
     WIRE_FIELDS,
@@ -38,17 +39,21 @@ def read_attributes(
     api_version: int = 2,
     ignore_unsupported: bool = False,
     default_reference_id: str = "",
+    is_queued: bool = False,
 ) -> Attributes:
     """Return what ``message`` says beyond Django's own, over ``SEND_DEFAULTS``.
 
     Tags are the message's and then the defaults'; dicts are merged key by key and the
     message wins (header names in any casing). ``default_reference_id`` stands where
     nothing names one. Raise `UnsupportedFeature` for an
-    attribute turboSMTP has no field for, unless ``ignore_unsupported``, and for an
-    ``esp_extra`` that is not a field of its own.
+    attribute turboSMTP has no field for, unless ``ignore_unsupported``, for one that
+    only the queue supports unless ``is_queued``, and for an ``esp_extra`` that is not a
+    field of its own.
     """
     if not ignore_unsupported:
         _refuse_unsupported(message)
+        if not is_queued:
+            _refuse_queue_attributes(message)
     extra = {**defaults.get("esp_extra", {}), **_read_mapping(message, "esp_extra")}
     _check_esp_extra(extra, api_version)
     tags = tuple(dict.fromkeys([*_read_tags(message), *defaults.get("tags", ())]))
@@ -135,7 +140,7 @@ def _require_one_line(name: str, value: Any) -> str:
     return text
 
 
-def _read(message: Any, name: str) -> Any:
+def read_attribute(message: Any, name: str) -> Any:
     """Return an attribute, None where it is not set, in django-anymail's words too."""
     value = getattr(message, name, None)
     if value is None:
@@ -149,7 +154,7 @@ def _refuse_unsupported(message: Any) -> None:
         name
         for name in UNSUPPORTED_ATTRIBUTES
         # False, 0 and what is empty ask for nothing.
-        if _read(message, name)
+        if read_attribute(message, name)
     ]
     if found:
         raise UnsupportedFeature(
@@ -159,22 +164,31 @@ def _refuse_unsupported(message: Any) -> None:
         )
 
 
+def _refuse_queue_attributes(message: Any) -> None:
+    found = [name for name in QUEUE_ATTRIBUTES if read_attribute(message, name)]
+    if found:
+        raise UnsupportedFeature(
+            f"The message sets {', '.join(found)}, and only the queue supports that."
+            " Set TURBOSMTP['QUEUE'] to True, or remove the attribute."
+        )
+
+
 def _read_tags(message: Any) -> list[str]:
-    tags = _read(message, "tags") or ()
+    tags = read_attribute(message, "tags") or ()
     if isinstance(tags, (str, Mapping)):
         raise MessageError(f"tags is a {type(tags).__name__}, not a list of strings.")
     return [_require_one_line("tags", tag) for tag in tags]
 
 
 def _read_mapping(message: Any, name: str) -> Mapping[str, Any]:
-    value = _read(message, name) or {}
+    value = read_attribute(message, name) or {}
     if not isinstance(value, Mapping):
         raise MessageError(f"{name} is a {type(value).__name__}, not a dict.")
     return value
 
 
 def _read_reference_id(message: Any, extra: Mapping[str, Any]) -> str:
-    value = _read(message, "reference_id") or extra.get("reference_id")
+    value = read_attribute(message, "reference_id") or extra.get("reference_id")
     if not value:
         return ""
     text = _require_one_line("reference_id", value)

@@ -26,8 +26,9 @@ from django_turbosmtp.payload.sevenbit import SEVEN_BIT, encode_seven_bit, flatt
 from django_turbosmtp.statuses import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from django_turbosmtp.payload.addresses import Mailbox
     from django_turbosmtp.payload.headers import Headers
 
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
@@ -124,10 +125,7 @@ def _render_shown(
     raw = _write(clone, customised=customised)
     if customised:
         # It may show addresses that the lists above do not know of.
-        texts = {
-            name: join(boxes).replace(", ", ",\r\n ") for name, boxes in shown.items()
-        }
-        raw = _replace_headers(raw, texts)
+        raw = show_recipients(raw, *shown.values())
     return raw
 
 
@@ -183,6 +181,13 @@ def _flatten(mime: Any) -> bytes:
         return flatten(mime, policy)
     raw: bytes = mime.as_bytes()
     return _BARE_LINE_FEED.sub(b"\r\n", raw)
+
+
+def show_recipients(raw: str, to: Sequence[Mailbox], cc: Sequence[Mailbox]) -> str:
+    """Return the MIME with these recipients in To and Cc; an empty list removes one."""
+    lists = {"To": to, "Cc": cc}
+    shown = {name: join(boxes).replace(", ", ",\r\n ") for name, boxes in lists.items()}
+    return _replace_headers(raw, shown | dict.fromkeys(_RESENT, ""))
 
 
 def read_subject(raw: str) -> str:

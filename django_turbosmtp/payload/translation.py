@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.payload.attributes import Attributes
 
+#: Why a signed message, for example, is sent as MIME. Its headers are never changed.
+OWN_MIME = "a message that builds its own MIME"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RequestFields:
@@ -168,7 +171,7 @@ def as_fields(source: ParsedMessage) -> WireContent:
     """Return the message in JSON fields; raise `NotExact` where they cannot say it."""
     message = source.message
     if source.customised:
-        raise NotExact("a message that builds its own MIME")
+        raise NotExact(OWN_MIME)
     custom = source.headers.as_custom_headers()
     if needs_mime(source.subject) or "=?" in source.subject:
         raise NotExact("control characters or encoded words in the subject")

@@ -46,11 +46,13 @@ UNSUPPORTED_ATTRIBUTES: Final = (
     "merge_global_data",
     "merge_headers",
     "merge_metadata",
-    "send_at",
     "template_id",
     "track_clicks",
     "track_opens",
 )
+
+#: Attributes that only the queue supports (docs/queue.rst).
+QUEUE_ATTRIBUTES: Final = ("send_at", "priority", "expires_at")
 
 
 class NotExact(Exception):  # noqa: N818 - a reason, not an error

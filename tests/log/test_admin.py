@@ -45,7 +45,8 @@ def test_the_permissions_exist() -> None:
     found = Permission.objects.filter(content_type__app_label="turbosmtp")
     names = set(found.values_list("codename", flat=True))
     suppressions = {"add", "view", "change", "delete"}
-    assert names == {"view_message", "view_message_body", "resend_message"} | {
+    messages = {"view_message", "view_message_body", "resend_message"}
+    assert names == messages | {"cancel_message"} | {
         f"{action}_suppression" for action in suppressions
     }
 

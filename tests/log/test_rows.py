@@ -156,7 +156,9 @@ def test_refused_and_unknown_keep_their_payload(
     assert [r[2] for r in recipients(row)] == [status]
     pieces = [bytes(piece.data) for piece in row.payload.all()]
     assert len(pieces) == 2
-    kept = json.loads(b"".join(pieces))
+    stored = json.loads(b"".join(pieces))
+    assert (stored["version"], stored["ignore_suppressions"]) == (1, False)
+    kept = stored["fields"]
     assert kept["content"] == "Body"
     assert kept["attachments"][0]["content"].startswith("AAEAAQ")
     assert not {"authuser", "consumerKey"} & kept.keys()

@@ -1,0 +1,86 @@
+"""Cancelling messages that wait in the queue, and handing them to another key."""
+
+from __future__ import annotations
+
+import uuid
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from django.utils import timezone
+
+from django_turbosmtp.conf.log import choose_log_database
+from django_turbosmtp.log.connection import run_statements
+from django_turbosmtp.log.locks import begin, lock_messages
+from django_turbosmtp.models import (
+    Message,
+    Payload,
+    QueueAccount,
+    QueuedMessage,
+    Recipient,
+)
+from django_turbosmtp.statuses import Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from uuid import UUID
+
+#: Cancel this many messages in one transaction.
+_CHUNK: Final = 500
+
+
+def cancel(messages: Iterable[Any]) -> int:
+    """Cancel the messages that still wait in the queue; return how many these were.
+
+    ``messages``: rows of the log (a query set of `Message`, for example), or their
+    keys. Messages that a worker is sending, and messages that are not in the queue,
+    are left as they are.
+    """
+    alias = choose_log_database()
+    keys = (getattr(message, "pk", message) for message in messages)
+    return sum(
+        run_statements(lambda part=part: _cancel(part, alias), alias)  # type: ignore[misc]
+        for part in _chunk(iter(keys))
+    )
+
+
+def _chunk(keys: Iterator[Any]) -> Iterator[list[Any]]:
+    while part := list(islice(keys, _CHUNK)):
+        yield part
+
+
+def _cancel(keys: list[UUID], alias: str) -> int:
+    with begin(alias, limits_wait=False):
+        messages = Message.objects.using(alias)
+        lock_messages(messages.filter(pk__in=keys))
+        rows = QueuedMessage.objects.using(alias)
+        # A claim, as that of a worker: whoever comes second finds a token.
+        token = uuid.uuid4()
+        if not rows.filter(pk__in=keys, token=None).update(token=token):
+            return 0
+        own = list(rows.filter(token=token).values_list("pk", flat=True))
+        now = timezone.now()
+        cancelled = messages.filter(pk__in=own, status=Status.QUEUED)
+        cancelled.update(
+            status=Status.CANCELLED, outcome=Outcome.CANCELLED, concluded_at=now
+        )
+        recipients = Recipient.objects.using(alias).filter(message__in=own)
+        recipients.filter(status=Status.QUEUED).update(status=Status.CANCELLED)
+        Payload.objects.using(alias).filter(message__in=own).delete()
+        rows.filter(token=token).delete()
+        return len(own)
+
+
+def adopt(mailer: str, fingerprint: str, alias: str) -> int:
+    """Let a mailer's messages be sent with its present key; return how many.
+
+    ``fingerprint``: of the account that the key belongs to. For a person who knows that
+    both keys are the site's.
+    """
+    rows = QueuedMessage.objects.using(alias).filter(mailer=mailer, token=None)
+    foreign = rows.exclude(account=fingerprint)
+    accounts = list(foreign.order_by().values_list("account", flat=True).distinct())
+    messages = Message.objects.using(alias).filter(queued__in=foreign.values("pk"))
+    messages.update(account=fingerprint)
+    adopted = foreign.update(account=fingerprint, due_at=timezone.now())
+    QueueAccount.objects.using(alias).filter(pk__in=accounts).delete()
+    return adopted

@@ -1,0 +1,202 @@
+"""Claims: which worker may send a message, and when a message may be sent again.
+
+A claim is one conditional UPDATE with a token. Whatever happens twice (a task, a
+worker, a sweep), only one of them finds the message without a token.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db.models import DateTimeField, F, Value
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from django_turbosmtp.log.connection import run_statements
+from django_turbosmtp.log.locks import begin
+from django_turbosmtp.models import Message, QueuedMessage, Recipient
+from django_turbosmtp.queue.accounts import read_budget, reserve
+from django_turbosmtp.statuses import Status
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+#: A message that a worker claimed and did not conclude for this long is stuck: its
+#: worker was killed.
+LEASE: Final = timedelta(minutes=15)
+
+#: `run_due` enqueues a message again after this time: its task may be lost.
+TASK_LIFETIME: Final = timedelta(minutes=10)
+
+#: Claim no more payload than this at a time, unless one message is larger.
+_MAX_BYTES: Final = 32 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """Messages that this worker, and no other, may send.
+
+    ``reservation``: of the rate, None without a rate or without messages. ``wait``:
+    seconds until the rate allows more messages, 0 if it does not limit them now.
+    """
+
+    token: UUID
+    rows: Sequence[QueuedMessage]
+    reservation: int | None = None
+    wait: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a worker may claim: the messages of a mailer's account.
+
+    ``keys``: of the task. ``accounts``: the fingerprints that the account has.
+    ``rate``: recipients and seconds.
+    """
+
+    keys: Sequence[UUID]
+    mailer: str
+    account: str
+    accounts: Sequence[str]
+    rate: tuple[int, int] | None
+
+
+def claim(selection: Selection, limit: int, alias: str) -> Claim:
+    """Claim at most ``limit`` messages that are due, the most urgent first.
+
+    Messages of a higher priority than those of the task overtake them, whichever task
+    they belong to.
+    """
+
+    def work() -> Claim:
+        with begin(alias, limits_wait=False):
+            return _claim(selection, limit, alias)
+
+    return run_statements(work, alias)
+
+
+def _claim(selection: Selection, limit: int, alias: str) -> Claim:
+    token = uuid.uuid4()
+    rows = QueuedMessage.objects.using(alias)
+    now = timezone.now()
+    due = rows.filter(
+        token=None, not_before__lte=now, account__in=selection.accounts
+    ).order_by("-priority", "not_before", "pk")
+    own = list(due.filter(pk__in=selection.keys)[:limit])
+    lowest = min((row.priority for row in own), default=0)
+    if own:
+        urgent = due.filter(priority__gt=max(lowest, 0), mailer=selection.mailer)
+        own = _merge(list(urgent[:limit]), own)[:limit]
+    wait, budget = 0.0, None
+    if selection.rate:
+        budget = read_budget(selection.account, selection.mailer, selection.rate, alias)
+    chosen: list[UUID] = []
+    size = recipients = 0
+    for row in own:
+        size += row.payload_size
+        if chosen and size > _MAX_BYTES:
+            break
+        is_over = budget and recipients + row.recipients > budget.recipients
+        # A message with more recipients than the limit is sent by itself.
+        if budget and is_over and (chosen or not budget.is_empty):
+            wait = max(budget.wait, 0.05)
+            break
+        chosen.append(row.pk)
+        recipients += row.recipients
+    if not chosen:
+        return Claim(token=token, rows=[], wait=wait)
+    count = rows.filter(pk__in=chosen, token=None, not_before__lte=now).update(
+        token=token, due_at=now + LEASE
+    )
+    if not count:
+        return Claim(token=token, rows=[])
+    claimed = list(rows.filter(token=token).order_by("-priority", "not_before", "pk"))
+    keys = [row.pk for row in claimed]
+    for model, name in ((Message, "pk__in"), (Recipient, "message__in")):
+        found = model._default_manager.using(alias).filter(**{name: keys})
+        found.filter(status=Status.QUEUED).update(status=Status.SENDING)
+    reservation = None
+    if selection.rate:
+        total = sum(row.recipients for row in claimed)
+        reservation = reserve(selection.account, total, selection.rate, alias)
+    return Claim(token=token, rows=claimed, reservation=reservation, wait=wait)
+
+
+def _merge(
+    first: Sequence[QueuedMessage], second: Sequence[QueuedMessage]
+) -> list[QueuedMessage]:
+    found = {row.pk: row for row in (*first, *second)}
+    return sorted(
+        found.values(), key=lambda row: (-row.priority, row.not_before, row.pk)
+    )
+
+
+def has_due(selection: Selection, alias: str) -> bool:
+    """Return whether a message of the selection may be sent now."""
+    rows = QueuedMessage.objects.using(alias).filter(
+        token=None, not_before__lte=timezone.now(), account__in=selection.accounts
+    )
+    return rows.filter(pk__in=selection.keys).exists()
+
+
+def undo_claim(keys: Sequence[UUID], token: UUID, alias: str) -> None:
+    """Let messages wait again that were claimed, and certainly not sent."""
+    now = timezone.now()
+
+    def work() -> None:
+        with begin(alias, limits_wait=False):
+            rows = QueuedMessage.objects.using(alias).filter(token=token)
+            own = list(rows.filter(pk__in=keys).values_list("pk", flat=True))
+            put_back(dict.fromkeys(own, now), token, alias, counts=False)
+            for model, name in ((Message, "pk__in"), (Recipient, "message__in")):
+                found = model._default_manager.using(alias).filter(**{name: own})
+                found.filter(status=Status.SENDING).update(status=Status.QUEUED)
+
+    run_statements(work, alias)
+
+
+def delete_claimed(keys: Sequence[UUID], token: UUID, alias: str) -> None:
+    """Remove messages from the queue that have their outcome."""
+    if keys:
+        rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=token)
+        rows._raw_delete(alias)
+
+
+def put_back(
+    times: Mapping[UUID, datetime.datetime],
+    token: UUID,
+    alias: str,
+    *,
+    counts: bool,
+) -> None:
+    """Let messages wait again until these times.
+
+    ``counts``: they were refused, which may happen a limited number of times.
+    """
+    rows = QueuedMessage.objects.using(alias)
+    now = timezone.now()
+    changes: dict[str, Any] = {}
+    if counts:
+        first = Coalesce(F("first_tried_at"), Value(now, DateTimeField()))
+        changes = {"tries": F("tries") + 1, "first_tried_at": first}
+    by_time: dict[datetime.datetime, list[UUID]] = {}
+    for key, not_before in times.items():
+        by_time.setdefault(not_before, []).append(key)
+    for not_before, keys in by_time.items():
+        rows.filter(pk__in=keys, token=token).update(
+            token=None, not_before=not_before, due_at=not_before, **changes
+        )
+
+
+def note_enqueued(
+    keys: Sequence[UUID], run_after: datetime.datetime | None, alias: str
+) -> None:
+    """Let `run_due` enqueue these messages again only after a while."""
+    due_at = max(filter(None, [timezone.now(), run_after])) + TASK_LIFETIME
+    rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
+    rows.update(due_at=due_at)

@@ -1,0 +1,300 @@
+"""The engine's source of queued messages: claims them, and records what happened."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from django.utils import timezone
+
+from django_turbosmtp._lib.clocks import Clock
+from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp._lib.times import make_aware
+from django_turbosmtp.delivery.engine import PART
+from django_turbosmtp.delivery.outcomes import announce, mark_unknown, set_outcomes
+from django_turbosmtp.delivery.pace import fails_for_all
+from django_turbosmtp.exceptions import (
+    AuthenticationError,
+    NoCredit,
+    OutcomeUnknown,
+    RateLimited,
+    ServerError,
+    TurboSMTPError,
+)
+from django_turbosmtp.log.connection import run_statements
+from django_turbosmtp.queue import accounts, engines
+from django_turbosmtp.queue.claim import (
+    LEASE,
+    Claim,
+    Selection,
+    claim,
+    delete_claimed,
+    has_due,
+    note_enqueued,
+    put_back,
+    undo_claim,
+)
+from django_turbosmtp.queue.load import QueuedJob, load_jobs
+from django_turbosmtp.statuses import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from django_turbosmtp.delivery.engine import Engine
+    from django_turbosmtp.delivery.jobs import Job, SendRequest
+
+logger = get_logger("django_turbosmtp.queue")
+
+#: A message that is refused again and again fails after so many times, or this long
+#: after the first. With the waits below, the first comes after about 15 hours.
+MAX_TRIES: Final = 20
+MAX_AGE: Final = timedelta(hours=24)
+
+#: Wait this long after the first refusal, then twice as long each time (seconds).
+FIRST_WAIT, LONGEST_WAIT = 60.0, 3600.0
+
+#: A worker that cannot read a message leaves it to a newer one for this long.
+_NEWER_WAIT: Final = timedelta(minutes=1)
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """Messages that were claimed together, until all are recorded."""
+
+    claimed: Claim
+    deadline: float
+    queued: list[QueuedJob] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class _Decision:
+    """What happens to the messages of a part."""
+
+    final: list[QueuedJob] = field(default_factory=list)
+    #: When a refused message is tried again, and when one that was not tried.
+    refused: dict[UUID, datetime] = field(default_factory=dict)
+    untried: dict[UUID, datetime] = field(default_factory=dict)
+
+
+class QueueSource:
+    """Claims the messages of a task, part by part."""
+
+    def __init__(self, selection: Selection, engine: Engine, alias: str) -> None:
+        self.wait_until: datetime | None = None
+        self._selection = selection
+        self._engine = engine
+        self._alias = alias
+        self._open: list[_Part] = []
+        self._brakes = accounts.Brakes()
+        self._was_probed = False
+
+    def take(self) -> Sequence[Job] | None:
+        """Claim and load the next messages; None if there are none, or not now."""
+        if self._engine.stopped_by is not None or self._was_probed:
+            return None
+        limit = self._read_limit()
+        if not limit:
+            return None
+        claimed = claim(self._selection, limit, self._alias)
+        if claimed.wait:
+            self.wait_until = timezone.now() + timedelta(seconds=claimed.wait)
+        if not claimed.rows:
+            return None
+        # Before they are loaded: whatever happens now, they are recorded.
+        part = _Part(claimed=claimed, deadline=self._find_deadline())
+        self._open.append(part)
+        part.queued = run_statements(
+            lambda: load_jobs(
+                claimed.rows, self._engine.settings, self._engine.guard, self._alias
+            ),
+            self._alias,
+        )
+        part.jobs = [queued.job for queued in part.queued]
+        mark_unknown(part.jobs)
+        self._engine.recorder.adopt(part.jobs)
+        return part.jobs
+
+    def _find_deadline(self) -> float:
+        """Return until when attempts of a part may begin.
+
+        Well before `run_due` takes its messages for stuck.
+        """
+        return Clock.monotonic() + LEASE.total_seconds() / 2
+
+    def _read_limit(self) -> int:
+        """Return how many messages may be claimed; 0 if the account may not send."""
+        account = self._selection.account
+        brakes = self._brakes = accounts.read_brakes(account, self._alias)
+        self.wait_until = brakes.wait_until
+        if brakes.is_stopped:
+            if not (
+                brakes.may_probe
+                and has_due(self._selection, self._alias)
+                and accounts.take_probe(account, self._alias)
+            ):
+                return 0
+            self._was_probed = True
+            self.wait_until = None
+            return 1
+        return 0 if brakes.wait_until else PART
+
+    def watch(self) -> None:
+        """Stop if another worker paused or stopped the account, or time is over."""
+        brakes = accounts.read_brakes(self._selection.account, self._alias)
+        if brakes.wait_until is not None and not self._was_probed:
+            self.wait_until = brakes.wait_until
+            self._engine.stop(RateLimited("Not tried: the account's queue is paused."))
+        if any(part.deadline < Clock.monotonic() for part in self._open):
+            self._engine.stop(RateLimited("Not tried: the worker took too long."))
+
+    def record(self, jobs: Sequence[Job]) -> None:
+        """Record the outcomes of a part, and put back what is sent later."""
+        for part in self._open:
+            if part.jobs is jobs:
+                self._record(part)
+                return
+
+    def record_rest(self) -> None:
+        """Record what is known, and put back what was not tried."""
+        for part in list(self._open):
+            self._record(part)
+
+    def _record(self, part: _Part) -> None:
+        set_outcomes(part.jobs)
+        self._brake(part.jobs)
+        decision = self._decide(part)
+        token = part.claimed.token
+
+        def also(alias: str) -> None:
+            delete_claimed([queued.row.pk for queued in decision.final], token, alias)
+            put_back(decision.refused, token, alias, counts=True)
+            put_back(decision.untried, token, alias, counts=False)
+
+        self._engine.recorder.write_outcomes(part.jobs, also)
+        loaded = {queued.row.pk for queued in part.queued}
+        if lost := [row.pk for row in part.claimed.rows if row.pk not in loaded]:
+            # Claimed, and then the database failed before they were read.
+            undo_claim(lost, token, self._alias)
+        self._open = [one for one in self._open if one is not part]
+        self._settle_rate(part)
+        self._enqueue_again(decision)
+        announce([queued.job for queued in decision.final], self._engine.sender)
+
+    def _decide(self, part: _Part) -> _Decision:
+        decision = _Decision()
+        for queued in part.queued:
+            later = self._find_later(queued)
+            if later is None:
+                decision.final.append(queued)
+                continue
+            when, counts = later
+            _requeue(queued.job)
+            times = decision.refused if counts else decision.untried
+            times[queued.row.pk] = when
+        return decision
+
+    def _find_later(self, queued: QueuedJob) -> tuple[datetime, bool] | None:
+        """Return when a message is sent again, and whether that counts as a refusal.
+
+        None if it has its outcome.
+        """
+        job, row = queued.job, queued.row
+        if queued.is_newer:
+            return timezone.now() + _NEWER_WAIT, False
+        failed = [request for request in job.requests if request.result is None]
+        if not failed or any(request.is_unknown for request in failed):
+            return None
+        errors = [request.error for request in failed if request.attempts]
+        if not errors:
+            # Nothing of it was sent: the whole batch had stopped.
+            return timezone.now(), False
+        if any(map(_stops_account, errors)):
+            return timezone.now(), False
+        if not all(error is not None and error.retryable for error in errors):
+            return None
+        started = make_aware(row.first_tried_at or timezone.now())
+        too_old = make_aware(timezone.now()) - started >= MAX_AGE
+        if row.tries + 1 >= MAX_TRIES or too_old:
+            return None
+        asked = [getattr(error, "retry_after", None) or 0.0 for error in errors]
+        return timezone.now() + choose_delay(row.tries, max(asked)), True
+
+    def _brake(self, jobs: Sequence[Job]) -> None:
+        """Pause or stop the account's queue if the answers ask for it, or let it go."""
+        requests = [request for job in jobs for request in job.requests]
+        account, mailer = self._selection.account, self._selection.mailer
+        tried = [request for request in requests if request.attempts]
+        stopping = next((r.error for r in tried if _stops_account(r.error)), None)
+        if stopping is not None:
+            accounts.stop(account, mailer, stopping, self._alias)
+            self.wait_until = timezone.now() + accounts.PROBE_INTERVAL
+            return
+        pausing = next((r.error for r in tried if _pauses_account(r.error)), None)
+        if pausing is None and isinstance(self._engine.stopped_by, OutcomeUnknown):
+            pausing = self._engine.stopped_by
+        if pausing is not None:
+            seconds = getattr(pausing, "retry_after", None)
+            self.wait_until = accounts.pause(account, mailer, seconds, self._alias)
+            return
+        accepted = any(request.result is not None for request in tried)
+        if accepted and self._brakes.was_braked:
+            self._brakes = accounts.Brakes()
+            if accounts.release(account, self._alias):
+                engines.enqueue_run_due(engines.find_engine(mailer))
+
+    def _settle_rate(self, part: _Part) -> None:
+        reservation, rate = part.claimed.reservation, self._selection.rate
+        if reservation is None or rate is None:
+            return
+        sent = sum(_count_recipients(job.requests) for job in part.jobs)
+        accounts.settle(reservation, sent, rate, self._alias)
+
+    def _enqueue_again(self, decision: _Decision) -> None:
+        """Enqueue tasks for the messages that were refused, one for each wait."""
+        if not decision.refused:
+            return
+        engine = engines.find_engine(self._selection.mailer)
+        keys = sorted(decision.refused, key=decision.refused.__getitem__)
+        latest = decision.refused[keys[-1]]
+        for part in engines.split(keys):
+            if engines.enqueue(engine, part, run_after=make_aware(latest)):
+                note_enqueued(part, latest, self._alias)
+
+
+def _requeue(job: Job) -> None:
+    for request in job.requests:
+        if request.result is None:
+            request.is_queued = True
+            addresses = request.addresses
+            job.status.set_recipients(addresses, request.state, None)
+    job.status.outcome = Outcome.QUEUED
+
+
+def _count_recipients(requests: Sequence[SendRequest]) -> int:
+    return sum(len(request.recipients) for request in requests if request.attempts)
+
+
+def _stops_account(error: TurboSMTPError | None) -> bool:
+    """Return whether turboSMTP refuses every message of the account for now."""
+    return isinstance(error, (AuthenticationError, NoCredit))
+
+
+def _pauses_account(error: TurboSMTPError | None) -> bool:
+    if isinstance(error, (RateLimited, ServerError)):
+        return True
+    return error is not None and fails_for_all(error)
+
+
+def choose_delay(tries: int, asked: float) -> timedelta:
+    """Return how long a message waits that was refused ``tries`` times before.
+
+    ``asked``: the seconds that turboSMTP asked for, 0 for none. With jitter, so that
+    messages refused together do not come back together.
+    """
+    grown = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(tries, 10))
+    seconds = max(grown, asked) * random.uniform(1.0, 1.25)  # noqa: S311
+    return timedelta(seconds=seconds)

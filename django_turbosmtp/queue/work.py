@@ -1,0 +1,128 @@
+"""A worker's task: send queued messages, as long as their account may send."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
+
+from django_turbosmtp._lib.interrupts import raise_as_it_was
+from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp._lib.times import make_aware
+from django_turbosmtp.conf.log import choose_log_database
+from django_turbosmtp.delivery.engine import PART
+from django_turbosmtp.log.connection import run_statements
+from django_turbosmtp.models import QueuedMessage
+from django_turbosmtp.queue import accounts, engines
+from django_turbosmtp.queue.claim import Selection, note_enqueued
+from django_turbosmtp.queue.source import QueueSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from django_turbosmtp.delivery.engine import Engine
+
+    #: Returns the backend of a mailer (`backends.find_backend`).
+    FindBackend = Callable[[str], Any]
+
+logger = get_logger("django_turbosmtp.queue")
+
+#: Wait at most this many seconds within a task; for longer, a later task goes on.
+_MAX_NAP: Final = 5.0
+
+
+@raise_as_it_was
+def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
+    """Send those of these messages that wait in the queue and are due.
+
+    ``ids``: keys of messages. Messages that another worker has, that are not due or
+    that were cancelled are skipped, so the task may be delivered any number of times.
+    """
+    alias = choose_log_database()
+    keys = [UUID(str(key)) for key in ids]
+    rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
+    found = run_statements(
+        lambda: list(rows.order_by().values_list("mailer", "account").distinct()), alias
+    )
+    by_mailer: dict[str, list[str]] = {}
+    for mailer, account in sorted(found):
+        by_mailer.setdefault(mailer, []).append(account)
+    for mailer, fingerprints in by_mailer.items():
+        _Task(keys, mailer, fingerprints, alias).run(find_backend)
+
+
+@dataclass
+class _Task:
+    """The messages of one mailer in a task."""
+
+    keys: list[UUID]
+    mailer: str
+    fingerprints: list[str]
+    alias: str
+
+    def run(self, find_backend: FindBackend) -> None:
+        try:
+            backend = find_backend(self.mailer)
+            engine = backend.build_engine(shares_pauses=True)
+        except ImproperlyConfigured as error:
+            # The mailer is gone, or its settings are wrong.
+            for fingerprint in self.fingerprints:
+                accounts.stop(fingerprint, self.mailer, error, self.alias)
+            return
+        own = [f for f in self.fingerprints if engine.account.has_fingerprint(f)]
+        for fingerprint in set(self.fingerprints) - set(own):
+            accounts.stop(
+                fingerprint, self.mailer, build_other_key(self.mailer), self.alias
+            )
+        if own:
+            self._send(engine, own)
+
+    def _send(self, engine: Engine, own: Sequence[str]) -> None:
+        selection = Selection(
+            keys=self.keys,
+            mailer=self.mailer,
+            account=engine.account.fingerprint,
+            accounts=own,
+            rate=engine.settings.rate,
+        )
+        while True:
+            source = QueueSource(selection, engine, self.alias)
+            engine.run_source(source, min(len(self.keys), PART))
+            later = source.wait_until
+            if later is None:
+                return
+            seconds = (later - timezone.now()).total_seconds()
+            task_engine = engines.find_engine(self.mailer)
+            may_nap = engines.can_defer(task_engine)
+            if seconds > _MAX_NAP or not may_nap or engine.stopped_by is not None:
+                self._go_on_later(task_engine, later)
+                return
+            time.sleep(max(0.0, seconds))
+
+    def _go_on_later(self, task_engine: str, later: datetime) -> None:
+        """Let another task send what is left of this one's messages."""
+        rows = QueuedMessage.objects.using(self.alias)
+        left = rows.filter(pk__in=self.keys, token=None, mailer=self.mailer)
+        until = later + timedelta(milliseconds=10)
+        waiting = list(left.filter(not_before__lte=until).values_list("pk", flat=True))
+        if not waiting:
+            return
+        if engines.enqueue(task_engine, waiting, run_after=make_aware(until)):
+            note_enqueued(waiting, until, self.alias)
+        else:
+            rows.filter(pk__in=waiting, token=None).update(due_at=until)
+
+
+def build_other_key(mailer: str) -> ImproperlyConfigured:
+    """Return why messages wait whose account the mailer does not have any more."""
+    name = f"the mailer {mailer!r}" if mailer else "EMAIL_BACKEND"
+    return ImproperlyConfigured(
+        f"The credentials of {name} are other ones than when these messages were"
+        " queued. Restore them, or send the messages with the new ones: manage.py"
+        " turbosmtp_run_due --adopt"
+    )

@@ -1,0 +1,156 @@
+"""What a site does about its queue: run_due, cancelling, checks, a new key."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import call_command
+
+from django_turbosmtp.models import (
+    Message,
+    Payload,
+    QueueAccount,
+    QueuedMessage,
+    Recipient,
+)
+from django_turbosmtp.queue.cancel import cancel
+from django_turbosmtp.sandbox import Sandbox
+from tests.log.queueing import (
+    DUMMY,
+    list_ids,
+    pass_time,
+    read_statuses,
+    run_due,
+    send,
+    work_off,
+)
+from tests.messages import new
+from tests.worlds import WORLD
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("short_waits"),
+]
+
+
+@pytest.fixture
+def queued(logged: Any) -> Any:
+    """A project with a queue, whose tasks are only collected."""
+    logged.TURBOSMTP = {**logged.TURBOSMTP, "QUEUE": True}
+    logged.TASKS = DUMMY
+    return logged
+
+
+def call(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("turbosmtp_run_due", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def check() -> dict[str, str]:
+    found = run_checks(tags=["database"], databases=[WORLD.alias])
+    return {str(message.id): str(message.msg) for message in found}
+
+
+# Cancelling
+
+
+def test_what_waits_is_cancelled(queued: Any, sandbox: Sandbox) -> None:
+    send(*(new(to=[f"a{n}@x.org"]) for n in range(3)))
+    first, second, third = Message.objects.order_by("id")
+    QueuedMessage.objects.filter(pk=third.pk).update(token=third.pk)
+    assert cancel([first.pk]) == 1
+    assert cancel(Message.objects.all()) == 1
+    assert cancel([first.pk, second.pk]) == 0
+    work_off()
+    assert not sandbox.messages
+    assert read_statuses() == [("cancelled", "cancelled")] * 2 + [("queued", "queued")]
+    states = Recipient.objects.order_by("message_id").values_list("status", flat=True)
+    assert list(states) == ["cancelled", "cancelled", "queued"]
+    assert [p.message_id for p in Payload.objects.all()] == [third.pk]
+    assert Message.objects.get(pk=first.pk).concluded_at
+    assert [row.pk for row in QueuedMessage.objects.all()] == [third.pk]
+
+
+# run_due
+
+
+def test_the_command_enqueues_what_has_lost_its_task(
+    queued: Any, sandbox: Sandbox
+) -> None:
+    send(new())
+    assert call() == "0 messages enqueued, 0 marked as unknown, 0 put back.\n"
+    pass_time(minutes=11)
+    assert call().startswith("1 messages enqueued")
+    assert len(list_ids()) == 2
+    assert call().startswith("0 messages enqueued")
+    for ids in list_ids():
+        work_off(*ids)
+    assert len(sandbox.messages) == 1
+
+
+def test_without_the_queue_what_waits_is_sent_by_run_due(
+    queued: Any, sandbox: Sandbox
+) -> None:
+    send(new())
+    queued.TURBOSMTP |= {"QUEUE": False}
+    pass_time(minutes=11)
+    run_due()
+    assert len(sandbox.messages) == 1
+    assert read_statuses() == [("sent", "accepted")]
+
+
+def test_a_message_that_was_put_back_before_a_kill_is_released(
+    queued: Any, sandbox: Sandbox
+) -> None:
+    send(new())
+    QueuedMessage.objects.update(token=Message.objects.get().pk)
+    pass_time(hours=1)
+    result = run_due()
+    assert (result.released, result.unknown) == (1, 0)
+    work_off()
+    assert len(sandbox.messages) == 1
+
+
+# Checks
+
+
+def test_a_queue_that_nobody_looks_after_is_reported(queued: Any) -> None:
+    assert "has never run" in check()["turbosmtp.W011"]
+    run_due()
+    assert "turbosmtp.W011" not in check()
+    pass_time(hours=5)
+    assert "for 5 hours" in check()["turbosmtp.W011"]
+    queued.TURBOSMTP |= {"QUEUE": False}
+    assert check() == {}
+
+
+def test_a_stopped_queue_is_reported(queued: Any, sandbox: Sandbox) -> None:
+    run_due()
+    sandbox.add_fault("nocredit")
+    send(new())
+    work_off()
+    assert "nocredit" in check()["turbosmtp.W012"]
+    assert "turbosmtp.W011" not in check()
+
+
+# Another key
+
+
+def test_what_was_queued_with_another_key_is_adopted(
+    queued: Any, sandbox: Sandbox
+) -> None:
+    send(new())
+    QueuedMessage.objects.update(account="of another key")
+    work_off()
+    assert not sandbox.messages
+    assert "--adopt" in QueueAccount.objects.get().error
+    mailer = Message.objects.get().mailer
+    assert call("--adopt", *filter(None, [mailer])).startswith("1 messages will")
+    for ids in list_ids():
+        work_off(*ids)
+    assert len(sandbox.messages) == 1
+    assert not QueueAccount.objects.exists()
