@@ -6,6 +6,7 @@ import uuid
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from django_turbosmtp.conf.log import choose_log_database
@@ -36,6 +37,9 @@ def cancel(messages: Iterable[Any]) -> int:
     are left as they are.
     """
     alias = choose_log_database()
+    if isinstance(messages, QuerySet):
+        # From where it is written: the router may name a replica for reading.
+        messages = messages.using(alias).values_list("pk", flat=True)
     keys = (getattr(message, "pk", message) for message in messages)
     return sum(
         run_statements(lambda part=part: _cancel(part, alias), alias)  # type: ignore[misc]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.mail import get_connection
 from django.utils import timezone
 
-from django_turbosmtp._lib.versions import load_tasks
-from django_turbosmtp.backends import find_backend
+from django_turbosmtp._lib.versions import HAS_MAILERS, get_mailer, load_tasks
+from django_turbosmtp.backends import EmailBackend, find_backend
 from django_turbosmtp.models import Heartbeat, Message, QueueAccount, QueuedMessage
 from django_turbosmtp.queue import due, work
 
@@ -19,7 +18,9 @@ IMMEDIATE = {"default": {"BACKEND": f"{TASKS}.backends.immediate.ImmediateBacken
 
 
 def send(*messages: Any, **options: Any) -> int:
-    return int(get_connection(**options).send_messages(messages) or 0)
+    """Send in one call, through the site's mailer unless there are options."""
+    backend = get_mailer("default") if HAS_MAILERS and not options else None
+    return int((backend or EmailBackend(**options)).send_messages(messages) or 0)
 
 
 def list_tasks() -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.core.mail import get_connection, send_mail
+from django.core.mail import send_mail
 from django.db import DatabaseError, connections, transaction
 
 from django_turbosmtp._lib.versions import HAS_MAILERS
@@ -39,7 +39,6 @@ from tests.log.queueing import (
     work_off,
 )
 from tests.messages import MESSAGES, new
-from tests.reading import read
 from tests.serving import hang_up, say
 from tests.worlds import WORLD
 
@@ -164,23 +163,6 @@ def test_a_broker_that_is_down_loses_nothing(
     assert len(list_ids()) == 1
     # It has a task now.
     assert run_due().enqueued == 0
-
-
-@pytest.mark.parametrize("name", MESSAGES)
-def test_what_arrives_is_what_was_written(
-    name: str, queued: Any, sandbox: Sandbox
-) -> None:
-    message = MESSAGES[name]()
-    send(message)
-    work_off()
-    through_queue = list(sandbox.messages)
-    sandbox.clear()
-    send(message, queue=False)
-    directly = sandbox.messages
-    assert [m.recipients for m in through_queue] == [m.recipients for m in directly]
-    for one, other in zip(through_queue, directly, strict=True):
-        assert read(one.raw) == read(other.raw)
-    assert read_statuses()[0] == ("sent", "accepted")
 
 
 def test_a_class_that_builds_its_own_mime_is_kept_byte_by_byte(wire: Any) -> None:
@@ -517,7 +499,7 @@ def test_another_key_stops_the_queue(queued: Any, sandbox: Sandbox) -> None:
 
 def test_arguments_that_no_worker_knows_are_refused(queued: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"consumer_key.*queue=False"):
-        get_connection(consumer_key="a", consumer_secret="b").send_messages([new()])
+        send(new(), consumer_key="a", consumer_secret="b")
     assert not Message.objects.exists()
 
 
