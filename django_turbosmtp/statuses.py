@@ -167,7 +167,7 @@ class Status(_Word):
         _("It waits to be sent."))
     CANCELLED = "cancelled", _Row(
         _("cancelled"), Group.CANCELLED, "⊖", "plain",
-        _("The site cancelled it (a receiver of pre_send)."),
+        _("It was cancelled before it was sent."),
         is_final=True)
     SENT = "sent", _Row(
         _("sent"), Group.ACCEPTED, "✓", "good",

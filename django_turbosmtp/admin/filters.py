@@ -9,13 +9,14 @@ from django.contrib import admin
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from django_turbosmtp.conf.settings import uses_queue
 from django_turbosmtp.log.querysets import (
     filter_attention,
     filter_group,
     filter_tag,
     list_known,
 )
-from django_turbosmtp.statuses import Group
+from django_turbosmtp.statuses import Group, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +48,26 @@ class StatusFilter(admin.SimpleListFilter):
     ) -> QuerySet[Message]:
         name = self.value()
         return filter_group(queryset, name) if name else queryset
+
+
+class QueueFilter(admin.SimpleListFilter):
+    """What waits in the queue, if the site has one."""
+
+    title = _("queue")
+    parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[Any]:
+        return [("waiting", _("Waiting to be sent"))]
+
+    def has_output(self) -> bool:
+        return uses_queue() or self.value() is not None
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Message]
+    ) -> QuerySet[Message]:
+        if self.value() != "waiting":
+            return queryset
+        return queryset.filter(status=Status.QUEUED)
 
 
 class AttentionFilter(admin.SimpleListFilter):

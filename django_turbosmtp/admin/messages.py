@@ -17,13 +17,14 @@ from django_turbosmtp.admin.filters import (
     AttentionFilter,
     MailerFilter,
     PeriodFilter,
+    QueueFilter,
     StatusFilter,
     TagFilter,
     list_known_once,
 )
 from django_turbosmtp.admin.pages import read_page
 from django_turbosmtp.admin.paginator import LogPaginator
-from django_turbosmtp.admin.sending import SendingPages
+from django_turbosmtp.admin.queueing import QueuePages
 from django_turbosmtp.admin.show import show_error, show_labels, show_status, show_time
 from django_turbosmtp.admin.story import describe_events
 from django_turbosmtp.conf.log import choose_log_database
@@ -57,7 +58,7 @@ class _ReadOnly:
 
 
 @admin.register(Message)
-class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
+class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
     """The log of messages."""
 
     list_display = (
@@ -72,6 +73,7 @@ class MessageAdmin(SendingPages, _ReadOnly, _ModelAdmin):
     list_filter = (
         AttentionFilter,
         StatusFilter,
+        QueueFilter,
         PeriodFilter,
         TagFilter,
         MailerFilter,

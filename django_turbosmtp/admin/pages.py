@@ -30,6 +30,8 @@ from django_turbosmtp.admin.eml import build_eml
 from django_turbosmtp.admin.export import iterate_in_thread, write_csv
 from django_turbosmtp.admin.people import describe_person
 from django_turbosmtp.admin.preview import build_preview, show_own_pictures
+from django_turbosmtp.admin.waiting import describe_queue
+from django_turbosmtp.conf.settings import uses_queue
 from django_turbosmtp.log.person_export import write_export
 from django_turbosmtp.log.querysets import add_relations, lacks_events, read_related
 from django_turbosmtp.models import Content, Message
@@ -152,6 +154,8 @@ class ReadingPages(_Base):
         context = {
             "title": _("Dashboard"),
             "lacks_events": is_open() and lacks_events(messages.db),
+            "queue": describe_queue(messages) if uses_queue() else None,
+            "queue_url": self._build_url("changelist", query={"queue": "waiting"}),
             **describe_period(name, messages, self._build_url),
         }
         return self._render(request, "dashboard", context)

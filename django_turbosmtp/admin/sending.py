@@ -134,6 +134,8 @@ class SendingPages(ReadingPages):
             self.message_user(request, text, messages.ERROR)
         else:
             text = _("The test mail: turboSMTP accepted it.")
+            if find_backend(data.get("mailer", "")).settings.queue:
+                text = _("The test mail waits in the queue.")
             self.message_user(request, text, messages.SUCCESS)
         status = getattr(message, "turbosmtp_status", None)
         key = getattr(status, "reference_id", None)

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_turbosmtp._lib.times import measure_age
-from django_turbosmtp.log.querysets import STUCK
+from django_turbosmtp.log.querysets import STUCK, is_queued
 from django_turbosmtp.statuses import Outcome, Reason, Status
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ def describe_fate(message: Message) -> str:
             return str(Outcome(outcome).status.sentence)
 
 
+def describe_refusal(error_class: str) -> str:
+    """Return what an error means, by the name of its class; "" for any other."""
+    return str(_REFUSALS.get(error_class, ""))
+
+
 def describe_left_out(why: str) -> str:
     """Return why a recipient was left out, by `Recipient.why`; "" if it was not."""
     if why == "guard":
@@ -105,7 +110,7 @@ def describe_fate_for(recipient: Recipient, message: Message) -> str:
 
 
 def _describe_sending(message: Message) -> str:
-    if measure_age(message.created_at) < STUCK.total_seconds():
+    if measure_age(message.created_at) < STUCK.total_seconds() or is_queued(message):
         return str(Status.SENDING.sentence)
     stuck = _("The process that sent it ended before it wrote what became of it.")
     return f"{stuck} {Status.UNKNOWN.sentence}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was
@@ -146,6 +147,15 @@ def read_mailer(alias: str) -> dict[str, Any]:
 def read_queue(value: object) -> str:
     """Return the task engine that a value of ``QUEUE`` names, "" for no queue."""
     return "tasks" if value is True else str(value or "")
+
+
+def uses_queue() -> bool:
+    """Tell whether any mailer of the site has a queue."""
+    try:
+        return any(list_values("QUEUE"))
+    except ImproperlyConfigured:
+        # TURBOSMTP is no dict: a system check reports it.
+        return False
 
 
 def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.times import measure_age
 from django_turbosmtp.delivery.stored import are_blind_copies, read_mailbox
-from django_turbosmtp.log.querysets import STUCK, read_related
+from django_turbosmtp.log.querysets import STUCK, is_queued, read_related
 from django_turbosmtp.log.suppressions import look_up
 from django_turbosmtp.statuses import Outcome, Status
 
@@ -42,7 +42,7 @@ def require_resendable(row: Message, settings: Settings, guard: Guard | None) ->
 
     Without credentials, and without its recipients unless RECIPIENT_GUARD is set.
     """
-    if not _has_payload(row):
+    if row.status == Status.QUEUED or not _has_payload(row):
         raise NotSentAgain(_explain_no_payload(row))
     if _is_under_way(row):
         raise NotSentAgain(str(Status.SENDING.sentence))
@@ -116,10 +116,9 @@ def _has_payload(row: Any) -> bool:
 
 def _is_under_way(row: Message) -> bool:
     """Tell whether a process may still be sending a message."""
-    return (
-        row.status == Status.SENDING
-        and measure_age(row.created_at) < STUCK.total_seconds()
-    )
+    if row.status != Status.SENDING:
+        return False
+    return measure_age(row.created_at) < STUCK.total_seconds() or is_queued(row)
 
 
 def _explain_no_payload(message: Message) -> str:

@@ -25,6 +25,7 @@ from django_turbosmtp.models import (
     Event,
     Message,
     Payload,
+    QueuedMessage,
     Recipient,
     Resend,
     Tag,
@@ -87,7 +88,9 @@ def filter_attention(
         # reads the rows quickly, and would look through many keys for each.
         messages = Message.objects.using(queryset.db).order_by()
         ours = Q(pk__in=messages.filter(ours).values("pk"))
-    stuck = Q(status=Status.SENDING, created_at__lt=before)
+    # `queue.due` settles those of the queue, which may have waited for long.
+    queued = QueuedMessage.objects.using(queryset.db).filter(message=OuterRef("pk"))
+    stuck = Q(status=Status.SENDING, created_at__lt=before) & ~Exists(queued)
     newer = Resend.objects.using(queryset.db).filter(original=OuterRef("pk"))
     return queryset.filter(
         Q(status__in=NEED_ATTENTION) | stuck, ~Exists(newer)
@@ -194,6 +197,12 @@ def read_related(manager: Manager[_Row]) -> QuerySet[_Row]:
     """
     instance: Any = manager.instance  # type: ignore[attr-defined]
     return manager.db_manager(instance._state.db).all()
+
+
+def is_queued(message: Message) -> bool:
+    """Tell whether a message waits in the queue, or a worker of it has the message."""
+    rows = QueuedMessage.objects.using(message._state.db)
+    return rows.filter(pk=message.pk).exists()
 
 
 def read_payload(message: Message) -> bytes:
