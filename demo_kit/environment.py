@@ -23,7 +23,9 @@ VENV_SECONDS = 180
 PIP_SECONDS = 600
 
 #: Variables that settings.py, or Python itself, would read from this shell.
-OWN_VARIABLES = re.compile(r"(DJANGO_|TURBOSMTP_|SANDBOX_URL|DATABASE_URL|PYTHON)")
+OWN_VARIABLES = re.compile(
+    r"(DJANGO_|TURBOSMTP_|SANDBOX_URL|DATABASE_URL|PYTHON|TASKS_|REDIS_URL|CELERY_)"
+)
 
 
 def venv_python(folder: Path) -> Path:

@@ -37,6 +37,13 @@ def find_rows(database: Path, mid: str) -> list[dict]:
         return rows
 
 
+def count_statuses(database: Path) -> dict[str, int]:
+    """Return how many messages of the log have each status."""
+    query = "SELECT status, COUNT(*) FROM turbosmtp_message GROUP BY status"
+    with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
+        return dict(connection.execute(query))
+
+
 def build_admin_url(site: str, row: dict) -> str:
     """Return the address of the row's page in the admin."""
     digits = row["id"]

@@ -19,6 +19,7 @@ import time
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from demo_kit.browser import fetch, send_form
 from demo_kit.check import check_delivery
@@ -29,30 +30,41 @@ from demo_kit.environment import (
     choose_port,
     prepare_venv,
 )
-from demo_kit.log import build_admin_url, find_rows
+from demo_kit.log import build_admin_url, count_statuses, find_rows
 from demo_kit.messages import MESSAGE
-from demo_kit.processes import SIGNALS, Child, Failed, Stopped, say
-from demo_kit.services import start_sandbox, start_site
+from demo_kit.processes import SIGNALS, Child, Failed, Stopped, say, wait_until
+from demo_kit.services import (
+    prepare_database,
+    start_sandbox,
+    start_site,
+    start_worker,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-@dataclass(frozen=True)
+@dataclass
 class Demo:
-    """What runs: two processes, their addresses, the admin's login, the database."""
+    """What runs: the processes, their addresses, the admin's login, the database.
 
-    processes: tuple[Child, Child]
+    ``start_worker``: starts the worker of the queue.
+    """
+
+    processes: list[Child]
     sandbox: str
     site: str
     login: str
     database: Path
+    start_worker: Callable[[], Child]
 
 
 def show(ports: tuple[int, int]) -> int:
     """Send a message, say where to look, and run until Ctrl-C."""
     STATE.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
-        demo = start(stack, ports=ports, folder=STATE)
-        send_form(demo.site, "/send/", MESSAGE | {"with_files": "on"})
-        newest = json.loads(fetch(f"{demo.sandbox}/sandbox/messages/latest"))
+        demo = start(stack, ports=ports, folder=STATE, queue="tasks")
+        newest = send_through_queue(demo)
         [row] = find_rows(demo.database, newest["mid"])
         say(describe(demo, newest, build_admin_url(demo.site, row)))
         while True:
@@ -62,11 +74,26 @@ def show(ports: tuple[int, int]) -> int:
                     raise Failed(f"{process.name} ended:\n{process.output()}")
 
 
+def send_through_queue(demo: Demo) -> dict:
+    """Send a message, show it waiting, start the worker; return what arrived."""
+    send_form(demo.site, "/send/", MESSAGE | {"with_files": "on"})
+    waiting = count_statuses(demo.database).get("queued", 0)
+    say(f"Waiting in the queue: {waiting} message. Starting a worker ...")
+    worker = demo.start_worker()
+    demo.processes.append(worker)
+
+    def is_sent() -> bool:
+        return not count_statuses(demo.database).keys() & {"queued", "sending"}
+
+    wait_until(is_sent, worker)
+    return json.loads(fetch(f"{demo.sandbox}/sandbox/messages/latest"))
+
+
 def describe(demo: Demo, newest: dict, admin_url: str) -> str:
     """Return what the demo says of the message that arrived, and where to look."""
     files = [f"{file['name']} ({file['size']} bytes)" for file in newest["attachments"]]
     return f"""
-A message was sent through the example project, and this arrived:
+The worker sent it, and this arrived:
 
   Subject      {newest["subject"]}
   To           {", ".join(address for _, address in newest["recipients"])}
@@ -96,14 +123,41 @@ def check() -> int:
         )
         demo = start(stack, ports=(0, 0), folder=Path(folder))
         good = check_delivery(demo.sandbox, demo.site, demo.database)
+        demo = start(stack, ports=(0, 0), folder=Path(folder), queue="tasks")
+        good = check_queue(demo) and good
         for process in demo.processes if not good else ():
             say(f"--- {process.name} ---\n{process.output()}")
     say("All checks passed." if good else "Some checks FAILED.")
     return 0 if good else 1
 
 
-def start(stack: contextlib.ExitStack, *, ports: tuple[int, int], folder: Path) -> Demo:
-    """Start the sandbox and the example project on the database in ``folder``."""
+def check_queue(demo: Demo) -> bool:
+    """Send a message through the queue; return whether it arrived once."""
+    say("The queue:")
+    newest = send_through_queue(demo)
+    listed = json.loads(fetch(f"{demo.sandbox}/sandbox/messages"))
+    [row] = find_rows(demo.database, newest["mid"])
+    checks = {
+        "one message arrived": listed["total_accepted"] == 1,
+        "the subject": newest["subject"] == MESSAGE["subject"],
+        "the log's row: outcome": row["outcome"] == "accepted",
+    }
+    for label, held in checks.items():
+        say(f"  {'ok    ' if held else 'FAILED'}  {label}")
+    return all(checks.values())
+
+
+def start(
+    stack: contextlib.ExitStack,
+    *,
+    ports: tuple[int, int],
+    folder: Path,
+    queue: str = "",
+) -> Demo:
+    """Start the sandbox and the example project on the database in ``folder``.
+
+    ``queue``: the task engine of the queue, "" for none.
+    """
     python, env = prepare_venv(), child_environment()
     site_port = choose_port(ports[0], "the example project")
     sandbox, sandbox_url = start_sandbox(
@@ -126,10 +180,18 @@ def start(stack: contextlib.ExitStack, *, ports: tuple[int, int], folder: Path) 
         "SANDBOX_URL": sandbox_url,
         "DEMO_ADMIN_USER": user,
         "DEMO_ADMIN_PASSWORD": password,
+        "TURBOSMTP_QUEUE": queue,
     }
+    prepare_database(python, logs=folder, env=env)
     site, site_url = start_site(stack, python, port=site_port, logs=folder, env=env)
-    login = f"user {user}, password {password}"
-    return Demo((sandbox, site), sandbox_url, site_url, login, database)
+    return Demo(
+        processes=[sandbox, site],
+        sandbox=sandbox_url,
+        site=site_url,
+        login=f"user {user}, password {password}",
+        database=database,
+        start_worker=lambda: start_worker(stack, python, logs=folder, env=env),
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

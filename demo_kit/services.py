@@ -1,4 +1,4 @@
-"""The two servers of the demo: the sandbox, and the example project."""
+"""What the demo runs: the sandbox, the example project, and a worker of its queue."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def start_sandbox(stack, python, *, port, logs, env, webhook):
     return sandbox, url
 
 
-def start_site(stack, python, *, port, logs, env):
-    """Migrate and start the example project, and return its address."""
+def prepare_database(python, *, logs, env):
+    """Migrate the example project's database, and make the admin user."""
     manage = [str(python), str(PROJECT / "manage.py")]
     for name, command in (
         ("Making the database", ["migrate", "--verbosity", "0"]),
@@ -58,6 +58,11 @@ def start_site(stack, python, *, port, logs, env):
             env=env,
             seconds=MIGRATE_SECONDS,
         )
+
+
+def start_site(stack, python, *, port, logs, env):
+    """Start the example project, and return its address."""
+    manage = [str(python), str(PROJECT / "manage.py")]
     site = stack.enter_context(
         child(
             "The example project",
@@ -69,3 +74,12 @@ def start_site(stack, python, *, port, logs, env):
     url = f"http://127.0.0.1:{port}"
     wait_until(lambda: answers(f"{url}/"), site)
     return site, url
+
+
+def start_worker(stack, python, *, logs, env):
+    """Start a worker of Django's tasks, which sends the queued messages."""
+    manage = [str(python), str(PROJECT / "manage.py")]
+    worker = [*manage, "db_worker", "--no-reload", "--interval", "0.2"]
+    return stack.enter_context(
+        child("The worker", worker, log=logs / "worker.log", env=env)
+    )

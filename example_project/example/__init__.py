@@ -1,0 +1,9 @@
+"""An example shop."""
+
+from importlib.util import find_spec
+
+# So that the web processes use its broker, too (Celery, "First steps with Django").
+if find_spec("celery"):
+    from example.celery import app as celery_app
+
+    __all__ = ["celery_app"]

@@ -35,6 +35,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_turbosmtp",
+    # Tasks as rows of the database, for the queue.
+    "django_tasks_db",
     "example",
 ]
 MIDDLEWARE = [
@@ -107,6 +109,21 @@ else:
     }
 if guard := env.list("TURBOSMTP_RECIPIENT_GUARD", default=[]):
     TURBOSMTP["RECIPIENT_GUARD"] = guard
+
+# --- The queue, off by default: "tasks" (Django's tasks) or "celery" ---
+
+if queue := env.str("TURBOSMTP_QUEUE", default=""):
+    TURBOSMTP["QUEUE"] = queue
+
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+# Read by example/celery.py.
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL)
+
+TASKS_BACKEND = env.str("TASKS_BACKEND", default="django_tasks_db.DatabaseBackend")
+TASKS = {"default": {"BACKEND": TASKS_BACKEND}}
+if TASKS_BACKEND == "django_tasks_rq.RQBackend":
+    INSTALLED_APPS += ["django_rq"]
+    RQ_QUEUES = {"default": {"URL": REDIS_URL}}
 
 LOGGING = {
     "version": 1,

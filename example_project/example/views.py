@@ -67,6 +67,10 @@ def send(request: HttpRequest) -> HttpResponse:
             # After the commit: no mail about a parcel that was rolled back.
             transaction.on_commit(message.send)
         status = message.turbosmtp_status
+        if status.outcome == "queued":
+            said = SafeString("Outcome: queued. A worker sends the message.")
+            messages.success(request, said + _inbox_link("/"))
+            return
         if status.outcome != "accepted":
             # Without an error: nobody was left to send to, or it was cancelled.
             messages.warning(request, f"Not sent. Outcome: {status.outcome}.")
@@ -87,7 +91,7 @@ def send_plain(request: HttpRequest) -> HttpResponse:
     def with_count(form: MailForm) -> None:
         data = form.cleaned_data
         count = send_mail(data["subject"], data["text"], None, [data["to"]])
-        said = format_html("send_mail() returned {}: messages accepted.", count)
+        said = format_html("send_mail() returned {}: accepted or queued.", count)
         messages.success(request, said + _inbox_link("/"))
 
     return _send(request, with_count)
