@@ -53,6 +53,8 @@ class EmailBackend(BaseEmailBackend):
 
     #: Whether ``manage.py check`` reports missing credentials.
     needs_credentials = True
+    #: Whether messages are stored for a worker if the settings have a queue.
+    stores_messages = True
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class EmailBackend(BaseEmailBackend):
         """
         if not email_messages:
             return 0
-        if self.settings.queue:
+        if self.settings.queue and self.stores_messages:
             delivery = self._build_store().store(email_messages, self._is_reported)
         else:
             delivery = send_in_windows(

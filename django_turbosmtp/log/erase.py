@@ -14,6 +14,8 @@ from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.files import read_bytes, remove_unused_files
 from django_turbosmtp.log.locks import begin, delete_messages, lock_messages
 from django_turbosmtp.log.persons import COLUMNS, ERASED, Person
+from django_turbosmtp.log.querysets import read_payload
+from django_turbosmtp.log.statements import insert_payloads
 from django_turbosmtp.log.suppressions import forget_address
 from django_turbosmtp.models import (
     Attachment,
@@ -23,11 +25,14 @@ from django_turbosmtp.models import (
     HashedAddress,
     Message,
     Payload,
+    QueuedMessage,
     Recipient,
     StoredFile,
     Tag,
     Unmatched,
 )
+from django_turbosmtp.payload.stored import UnreadablePayloadError, drop_from_payload
+from django_turbosmtp.statuses import Reason, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -150,8 +155,11 @@ def _forget_unmatched(person: Person, alias: str) -> None:
 
 
 def _anonymise(ids: set[UUID], person: Person, alias: str) -> None:
-    for model in (Content, Payload, Attempt):
+    queued = _drop_from_queue(ids, person, alias)
+    for model in (Content, Attempt):
         model._default_manager.using(alias).filter(message__in=ids).delete()
+    payloads = Payload.objects.using(alias).filter(message__in=ids)
+    payloads.exclude(message__in=queued).delete()
     attachments = Attachment.objects.using(alias).filter(message__in=ids)
     attachments.update(name=ERASED, stored=None)
     recipients = Recipient.objects.using(alias).filter(message__in=ids)
@@ -167,6 +175,29 @@ def _anonymise(ids: set[UUID], person: Person, alias: str) -> None:
     messages.filter(pk__in=first).update(first_recipient=ERASED)
     messages.exclude(error="").update(error=ERASED)
     messages.update(subject=ERASED, subject_start=ERASED, headers={}, metadata={})
+
+
+def _drop_from_queue(ids: set[UUID], person: Person, alias: str) -> list[UUID]:
+    """Take the person out of messages that wait for others, too; return their keys.
+
+    The payload of such a message is needed until it is sent, and is deleted then.
+    """
+    rows = QueuedMessage.objects.using(alias).filter(pk__in=ids)
+    queued = list(rows.values_list("pk", flat=True))
+    rows.update(keeps_payload=False)
+    recipients = Recipient.objects.using(alias).filter(message__in=queued)
+    theirs = recipients.filter(address=person.address, status=Status.QUEUED)
+    theirs.update(status=Status.REJECTED, why=Reason.MANUAL)
+    for message in Message.objects.using(alias).filter(pk__in=queued):
+        payload = read_payload(message)
+        try:
+            kept = drop_from_payload(payload, [person.address])
+        except UnreadablePayloadError:
+            # It cannot be sent either.
+            kept = b""
+        Payload.objects.using(alias).filter(message=message.pk).delete()
+        insert_payloads([(message.pk, [kept])], alias)
+    return queued
 
 
 def _clean_rows(

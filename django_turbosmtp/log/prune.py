@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import Exists, OuterRef
+
 from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp._lib.versions import find_uuid7_floor
@@ -21,6 +23,7 @@ from django_turbosmtp.models import (
     HashedAddress,
     Message,
     Payload,
+    QueuedMessage,
     Recipient,
     Tag,
     Unmatched,
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 #: Remove this many messages in the first transaction, then what fits in the time.
 FIRST_CHUNK = 200
 MAX_CHUNK = 2000
+
+#: What a message needs that is sent later, perhaps much later (``send_at``).
+_OF_QUEUED = {Message, Content, Payload}
 
 #: Choose chunks so that a transaction takes about this many seconds.
 WANTED_SECONDS = 0.2
@@ -107,9 +113,13 @@ def _forget_hashes(days: int | None, alias: str) -> None:
 def _select_old(
     model: type[Model], key: str, days: int | None, alias: str, **conditions: Any
 ) -> QuerySet[Any]:
+    """Return the old rows, except those of messages that wait in the queue."""
     rows = model._default_manager.using(alias)
     if days is None:
         return rows.none()
+    if model in _OF_QUEUED:
+        queued = QueuedMessage.objects.using(alias).filter(pk=OuterRef(key))
+        rows = rows.filter(~Exists(queued))
     # The keys are UUIDs in order of time, so this is the beginning of an index.
     floor = find_uuid7_floor(time.time() - days * 86400)
     return rows.filter(**{f"{key}__lt": floor}, **conditions)
@@ -161,19 +171,28 @@ def _choose_size(size: int, seconds: float) -> int:
     return min(MAX_CHUNK, size * 2) if seconds < WANTED_SECONDS / 3 else size
 
 
+def _exclude_queued(
+    rows: QuerySet[Any], key: str, first: UUID, last: UUID
+) -> QuerySet[Any]:
+    """Return the rows of a range of messages that do not wait in the queue."""
+    queued = QueuedMessage.objects.using(rows.db).filter(pk__gte=first, pk__lte=last)
+    keys = list(queued.values_list("pk", flat=True))
+    rows = rows.filter(**{f"{key}__gte": first, f"{key}__lte": last})
+    return rows.exclude(**{f"{key}__in": keys}) if keys else rows
+
+
 def _remove_messages(first: UUID, last: UUID, alias: str) -> None:
     for model in (Payload, Content, Attachment, Recipient, Attempt, Tag, Event):
-        model._default_manager.using(alias).filter(
-            message_id__gte=first, message_id__lte=last
-        ).delete()
-    delete_messages(Message.objects.using(alias).filter(pk__range=(first, last)))
+        rows = model._default_manager.using(alias)
+        _exclude_queued(rows.all(), "message_id", first, last).delete()
+    messages = Message.objects.using(alias).all()
+    delete_messages(_exclude_queued(messages, "pk", first, last))
 
 
 def _remove_bodies(first: UUID, last: UUID, alias: str) -> None:
     for model in (Payload, Content):
-        model._default_manager.using(alias).filter(
-            message_id__gte=first, message_id__lte=last
-        ).delete()
+        rows = model._default_manager.using(alias)
+        _exclude_queued(rows.all(), "message_id", first, last).delete()
     # turboSMTP may have repeated what it was sent.
     Attempt.objects.using(alias).filter(
         message_id__gte=first, message_id__lte=last

@@ -80,8 +80,9 @@ def read_payload(data: bytes) -> StoredPayload:
     headers = fields.get("custom_headers", {})
     if not isinstance(headers, dict):
         raise UnreadablePayloadError(f"custom_headers is a {type(headers).__name__}.")
-    if missing := {"from", "to"} - fields.keys():
-        raise UnreadablePayloadError(f"{missing.pop()} is missing.")
+    # "to" is missing if its only address was erased while others wait.
+    if "from" not in fields:
+        raise UnreadablePayloadError("from is missing.")
     if "attachments" in fields:
         fields["attachments"] = _read_attachments(fields["attachments"])
     return StoredPayload(fields=fields, ignore_suppressions=ignore_suppressions)
@@ -144,6 +145,20 @@ def drop_recipients(fields: dict[str, Any], addresses: Iterable[str]) -> dict[st
     if "to" not in kept and "cc" in kept:
         kept["to"] = kept.pop("cc")
     return kept
+
+
+def drop_from_payload(data: bytes, addresses: Iterable[str]) -> bytes:
+    """Return a stored payload without these addresses (see `drop_recipients`).
+
+    Raise `UnreadablePayloadError`.
+    """
+    fields, ignore_suppressions = _read(data)
+    stored = {
+        "version": VERSION,
+        "ignore_suppressions": ignore_suppressions,
+        "fields": drop_recipients(fields, addresses),
+    }
+    return json.dumps(stored, ensure_ascii=False).encode()
 
 
 def read_address(entry: str) -> str:

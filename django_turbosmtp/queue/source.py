@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from django.db import DatabaseError
 from django.utils import timezone
 
 from django_turbosmtp._lib.clocks import Clock
@@ -128,7 +129,7 @@ class QueueSource:
     def _read_limit(self) -> int:
         """Return how many messages may be claimed; 0 if the account may not send."""
         account = self._selection.account
-        brakes = self._brakes = accounts.read_brakes(account, self._alias)
+        brakes = self._brakes = self._read_brakes()
         self.wait_until = brakes.wait_until
         if brakes.is_stopped:
             if not (
@@ -142,9 +143,15 @@ class QueueSource:
             return 1
         return 0 if brakes.wait_until else PART
 
+    def _read_brakes(self) -> accounts.Brakes:
+        account = self._selection.account
+        return run_statements(
+            lambda: accounts.read_brakes(account, self._alias), self._alias
+        )
+
     def watch(self) -> None:
         """Stop if another worker paused or stopped the account, or time is over."""
-        brakes = accounts.read_brakes(self._selection.account, self._alias)
+        brakes = self._read_brakes()
         if brakes.wait_until is not None and not self._was_probed:
             self.wait_until = brakes.wait_until
             self._engine.stop(RateLimited("Not tried: the account's queue is paused."))
@@ -165,7 +172,6 @@ class QueueSource:
 
     def _record(self, part: _Part) -> None:
         set_outcomes(part.jobs)
-        self._brake(part.jobs)
         decision = self._decide(part)
         token = part.claimed.token
 
@@ -180,8 +186,13 @@ class QueueSource:
             # Claimed, and then the database failed before they were read.
             undo_claim(lost, token, self._alias)
         self._open = [one for one in self._open if one is not part]
-        self._settle_rate(part)
-        self._enqueue_again(decision)
+        # The outcomes are recorded: a failure from here on must not hide them.
+        try:
+            self._brake(part.jobs)
+            self._settle_rate(part)
+            self._enqueue_again(decision)
+        except DatabaseError as error:
+            logger.error("The queue could not be written: %s", type(error).__name__)  # noqa: TRY400
         announce([queued.job for queued in decision.final], self._engine.sender)
 
     def _decide(self, part: _Part) -> _Decision:

@@ -219,7 +219,11 @@ def _choose_task(one: _Prepared) -> tuple[int, datetime]:
 def _make_due(keys: Sequence[Any], alias: str) -> None:
     """Let the next `run_due` enqueue messages whose task could not be enqueued."""
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
-    rows.update(due_at=F("not_before"))
+    # After the caller's commit nothing may raise: `run_due` finds them later anyway.
+    try:
+        rows.update(due_at=F("not_before"))
+    except DatabaseError as error:
+        logger.error("The queue could not be written: %s", type(error).__name__)  # noqa: TRY400
 
 
 def _read(job: Job, now: datetime) -> _Prepared | None:

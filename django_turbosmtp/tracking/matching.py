@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 #: A recipient without a message id may have been sent to all the same: the process was
 #: killed, or the answer named no id. One that we left out has neither.
-_MAY_LACK_ID = [s for s in Status if s in WITHOUT_RANK or s.is_at_turbosmtp]
+#: Nor was one sent to that waits in the queue.
+_MAY_LACK_ID = [
+    status
+    for status in Status
+    if (status in WITHOUT_RANK or status.is_at_turbosmtp) and status != Status.QUEUED
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,9 @@ class Statements:
             f" WHERE r.message_id = {self._message}.id"
             f" AND NOT (r.status = '{Status.REJECTED}' AND r.mid = ''))"
             f" {_NAMED} END, status) WHERE id IN ({_places(ids)})"
+            # The queue sends it to these later, and it has no result before.
+            f" AND NOT EXISTS (SELECT 1 FROM {self._recipient} q WHERE"
+            f" q.message_id = {self._message}.id AND q.status = '{Status.QUEUED}')"
         )
         with self._connection.cursor() as cursor:
             cursor.execute(sql, ids)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.core.checks import run_checks
 from django.core.management import call_command
+from django.db import DatabaseError
+from django.utils import timezone
 
+from django_turbosmtp.log.erase import erase
+from django_turbosmtp.log.prune import prune
 from django_turbosmtp.models import (
+    Content,
     Message,
     Payload,
     QueueAccount,
@@ -18,6 +25,8 @@ from django_turbosmtp.models import (
 )
 from django_turbosmtp.queue.cancel import cancel
 from django_turbosmtp.sandbox import Sandbox
+from django_turbosmtp.testing import use_outbox
+from tests.log.posting import SECRET, build, tell
 from tests.log.queueing import (
     DUMMY,
     list_ids,
@@ -154,3 +163,82 @@ def test_what_was_queued_with_another_key_is_adopted(
         work_off(*ids)
     assert len(sandbox.messages) == 1
     assert not QueueAccount.objects.exists()
+
+
+# What else happens to a log
+
+
+def test_what_waits_is_not_pruned(queued: Any, sandbox: Sandbox) -> None:
+    message = new()
+    message.send_at = timezone.now() + timedelta(days=1)
+    send(message, new(to=["sent@x.org"]))
+    work_off()
+    # All that is older than tomorrow.
+    assert prune(WORLD.alias, days=None, body_days=-1).bodies == 1
+    assert prune(WORLD.alias, days=-1, body_days=-1).messages == 1
+    assert Content.objects.count() == Payload.objects.count() == 1
+    QueuedMessage.objects.update(not_before=timezone.now())
+    work_off()
+    assert len(sandbox.messages) == 2
+    assert prune(WORLD.alias, days=-1, body_days=-1).messages == 1
+    assert not Message.objects.exists()
+
+
+def test_an_erased_person_is_taken_out_of_what_waits(
+    queued: Any, sandbox: Sandbox
+) -> None:
+    send(
+        new(to=["jane@x.org"]),
+        new(to=["jane@x.org", "joe@x.org"], cc=["jim@x.org"]),
+        new(to=[], bcc=["jane@x.org", "joe@x.org"]),
+    )
+    erase("jane@x.org", WORLD.alias)
+    work_off()
+    sent = sorted([m.recipients for m in sandbox.messages])
+    assert sent == [
+        [("to", "joe@x.org")],
+        [("to", "joe@x.org"), ("cc", "jim@x.org")],
+    ]
+    assert not any(b"jane" in m.raw for m in sandbox.messages)
+    assert set(read_statuses()) == {("sent", "accepted")}
+    assert not Payload.objects.exists()
+
+
+def test_an_event_is_never_about_a_message_that_waits(
+    queued: Any, sandbox: Sandbox
+) -> None:
+    queued.TURBOSMTP |= {"WEBHOOK_SECRET": SECRET}
+    message = new()
+    message.reference_id = "order-4711"
+    send(message)
+    tell(build("DELIVERED", reference_id="order-4711", email="to@example.org"))
+    assert read_statuses() == [("queued", "queued")]
+    work_off()
+    assert len(sandbox.messages) == 1
+
+
+def test_a_failing_database_undoes_the_claim(
+    queued: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise DatabaseError
+
+    send(new())
+    monkeypatch.setattr("django_turbosmtp.queue.source.load_jobs", fail)
+    with pytest.raises(DatabaseError):
+        work_off()
+    monkeypatch.undo()
+    assert read_statuses() == [("queued", "queued")]
+    assert Recipient.objects.get().status == "queued"
+    assert QueuedMessage.objects.get().token is None
+    work_off()
+    assert len(sandbox.messages) == 1
+
+
+def test_tests_of_a_site_find_messages_in_the_outbox(queued: Any) -> None:
+    with use_outbox():
+        message = new()
+        message.priority = "high"
+        assert message.send() == 1
+        assert [m.to for m in mail.outbox] == [["to@example.org"]]
+    assert read_statuses() == [("sent", "accepted")]
