@@ -25,7 +25,7 @@ from django_turbosmtp.log.locks import begin
 from django_turbosmtp.statuses import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from django.db.models import QuerySet
 
@@ -49,7 +49,7 @@ def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str] | 
         return {}
     try:
         alias = choose_log_database()
-        found = run_statements(lambda: list(_find(sorted(addresses), alias)), alias)
+        found = run_statements(lambda: _find(sorted(addresses), alias), alias)
     except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
         raise_interrupt(error)
         logger.error(  # noqa: TRY400 - a traceback may hold addresses
@@ -64,26 +64,28 @@ def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str] | 
     return {address: reason for _, address, reason in found}
 
 
-def _find(addresses: Sequence[str], alias: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the suppressed ones: as stored, the address, and the reason."""
+def _find(addresses: Sequence[str], alias: str) -> list[tuple[str, str, str]]:
+    """Return the suppressed ones: as stored, the address, and the reason."""
     from django_turbosmtp.models import Suppression
 
     rows = Suppression.objects.using(alias).order_by()
     limit = connections[alias].features.max_query_params or _VALUES
     chunk = min(limit, _VALUES) // (1 + len(list_hash_keys()))
-    for start in range(0, len(addresses), chunk):
-        part = addresses[start : start + chunk]
-        names = map_hashes(part) | {address: address for address in part}
-        matching = rows.filter(address__in=names).values_list("address", "reason")
-        # An error must not break the caller's transaction.
-        with begin(alias, writes=False):
-            pairs = list(matching)
-        # A database may compare less exactly than Python, in tables of its own making.
-        yield from (
-            (stored, names[stored], reason)
-            for stored, reason in pairs
-            if stored in names
-        )
+    found: list[tuple[str, str, str]] = []
+    # An error must not break the caller's transaction.
+    with begin(alias, writes=False):
+        for start in range(0, len(addresses), chunk):
+            part = addresses[start : start + chunk]
+            names = map_hashes(part) | {address: address for address in part}
+            matching = rows.filter(address__in=names).values_list("address", "reason")
+            # A database may compare less exactly than Python, in tables of its own
+            # making.
+            found += [
+                (stored, names[stored], reason)
+                for stored, reason in matching
+                if stored in names
+            ]
+    return found
 
 
 def _rewrite_hashes(found: dict[str, str], alias: str) -> None:

@@ -86,7 +86,7 @@ class LogWriter:
 
         def write() -> None:
             with begin(self._alias):
-                self._insert(entries)
+                self._insert_rows(entries)
                 also(self._alias)
 
         run_statements(lambda: self._write_narrower(write), self._alias)
@@ -138,6 +138,12 @@ class LogWriter:
             raise failure
 
     def _insert(self, entries: Sequence[Entry]) -> None:
+        with begin(self._alias):
+            built = self._insert_rows(entries)
+        self._written |= built
+
+    def _insert_rows(self, entries: Sequence[Entry]) -> dict[UUID, bool]:
+        """Insert rows in a transaction; return which messages may keep a payload."""
         # Here, since models cannot be imported where the app is not installed.
         from django_turbosmtp.log import files, rows, statements
 
@@ -150,11 +156,10 @@ class LogWriter:
             )
             for entry in entries
         ]
-        with begin(self._alias):
-            if self._settings.log_attachments:
-                files.store_files([r for r in built if r.stores_body], self._alias)
-            statements.insert_rows(built, self._alias)
-        self._written |= {r.message.id: r.stores_payload for r in built}
+        if self._settings.log_attachments:
+            files.store_files([r for r in built if r.stores_body], self._alias)
+        statements.insert_rows(built, self._alias)
+        return {r.message.id: r.stores_payload for r in built}
 
     def _update(
         self, outcomes: Sequence[OutcomeEntry], also: Callable[[str], None]

@@ -38,6 +38,7 @@ from tests.log.queueing import (
     send,
     work_off,
 )
+from tests.log.surroundings import assert_max_queries
 from tests.messages import MESSAGES, new
 from tests.serving import hang_up, say
 from tests.worlds import WORLD
@@ -112,6 +113,14 @@ def test_many_messages_become_a_few_tasks(queued: Any, sandbox: Sandbox) -> None
     assert sorted(map(len, ids)) == [1, 500, 500]
     keys = {str(key) for key in Message.objects.values_list("pk", flat=True)}
     assert {key for task in ids for key in task} == keys
+
+
+def test_a_thousand_messages_take_few_queries(queued: Any, sandbox: Sandbox) -> None:
+    send(new())
+    messages = [new(to=[f"a{n}@example.org"]) for n in range(1000)]
+    with assert_max_queries(15):
+        send(*messages)
+    assert QueuedMessage.objects.count() == 1001
 
 
 def test_a_failing_database_raises(queued: Any, sandbox: Sandbox) -> None:
