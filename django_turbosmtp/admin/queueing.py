@@ -38,15 +38,8 @@ class QueuePages(SendingPages):
         yield self._serve("<uuid:pk>/cancel/", self.cancel_view, "cancel")
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may cancel messages that wait."""
-        return request.user.has_perm("turbosmtp.cancel_message")
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Leave the action out if the site has no queue."""
-        found: dict[str, Any] = super().get_actions(request)
-        if not uses_queue():
-            found.pop("cancel_queued", None)
-        return found
+        """Return whether the user may cancel messages that wait, if any can wait."""
+        return uses_queue() and request.user.has_perm("turbosmtp.cancel_message")
 
     @admin.action(
         permissions=["cancel"],
