@@ -9,6 +9,7 @@ from django.core.mail import EmailMultiAlternatives
 
 from django_turbosmtp.delivery.jobs import Job, SendRequest
 from django_turbosmtp.delivery.status import TurboSMTPStatus
+from django_turbosmtp.models import Content
 from django_turbosmtp.payload import EnvelopeRecipient, Translation
 from django_turbosmtp.payload.addresses import Mailbox
 from django_turbosmtp.payload.attributes import Attributes
@@ -28,7 +29,8 @@ def build_job(row: Message, payload: bytes, recipients: Sequence[Recipient]) -> 
     `log.querysets.read_payload`).
     """
     fields = read_payload(payload).fields
-    message = build_message(row, fields, recipients)
+    content = Content.objects.using(row._state.db).filter(pk=row.pk).first()
+    message = build_message(row, fields, recipients, content=content)
     status = message.turbosmtp_status = TurboSMTPStatus()  # type: ignore[attr-defined]
     job = Job(message=message, status=status, original=row.pk)
     reference_id = row.reference_id
@@ -96,13 +98,22 @@ def read_mailbox(recipient: Recipient) -> Mailbox:
 
 
 def build_message(
-    row: Message, fields: dict[str, Any], recipients: Sequence[Recipient]
+    row: Message,
+    fields: dict[str, Any],
+    recipients: Sequence[Recipient],
+    *,
+    content: Content | None = None,
 ) -> EmailMultiAlternatives:
-    """Return the message for receivers of ``post_send`` and for the log."""
+    """Return the message for receivers of ``post_send`` and for the log.
+
+    ``content``: the bodies as the log has them, which are the caller's own.
+    """
     lists: dict[str, list[str]] = {"to": [], "cc": [], "bcc": []}
     for recipient in recipients:
         lists[recipient.kind].append(str(read_mailbox(recipient)))
     text, html, attachments = _read_contents(fields)
+    if content is not None:
+        text, html = content.text, content.html
     message = EmailMultiAlternatives(
         subject=row.subject,
         body=text,
@@ -143,7 +154,9 @@ def _read_contents(
 def _read_body(whole: Any, subtype: str) -> str:
     try:
         part = whole.get_body(preferencelist=(subtype,))
-        return str(part.get_content()) if part is not None else ""
+        text = str(part.get_content()) if part is not None else ""
     except (LookupError, ValueError, AttributeError, TypeError):
         # A charset that Python does not know, or MIME that it cannot read.
         return ""
+    # Python ends each part with a line break of its own.
+    return text.replace("\r\n", "\n").removesuffix("\n")
