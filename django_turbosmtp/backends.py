@@ -88,6 +88,7 @@ class EmailBackend(BaseEmailBackend):
         self.fail_silently = fail_silently
         self.settings: Settings = load(own, alias=alias, **login)
         self.guard = build_guard(self.settings.recipient_guard, alias=alias)
+        self._has_arguments = bool(own or any(login.values()))
         self._session: Session | None = None
 
     def open(self) -> bool:
@@ -156,7 +157,8 @@ class EmailBackend(BaseEmailBackend):
 
         preparer = Preparer(settings=self.settings, sender=type(self), guard=self.guard)
         account = Account(user=self.settings.credentials().user)
-        self._require_same_worker()
+        if self._has_arguments:
+            self._require_same_worker()
         return QueueStore(self.settings, account, preparer)
 
     def _require_same_worker(self) -> None:

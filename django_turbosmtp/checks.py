@@ -48,7 +48,7 @@ from django_turbosmtp.models import Message
 from django_turbosmtp.payload.addresses import parse
 from django_turbosmtp.payload.attributes import read_attributes
 from django_turbosmtp.payload.headers import read_headers
-from django_turbosmtp.queue.accounts import find_stopped
+from django_turbosmtp.queue.accounts import find_stopped, name_mailer
 from django_turbosmtp.queue.due import find_overdue
 from django_turbosmtp.queue.engines import require_engine
 
@@ -350,9 +350,8 @@ def check_queue(
             id="turbosmtp.W011",
         )
     for row in stopped:
-        name = f"the mailer {row.mailer!r}" if row.mailer else "EMAIL_BACKEND"
         yield Warning(
-            f"The queue of {name} has stopped: {row.error}",
+            f"The queue of {name_mailer(row.mailer)} has stopped: {row.error}",
             hint="Messages wait. One is sent from time to time, and if turboSMTP"
             " accepts it, the queue goes on.",
             id="turbosmtp.W012",

@@ -100,6 +100,11 @@ def pause(account: str, mailer: str, seconds: float | None, alias: str) -> datet
     return until
 
 
+def name_mailer(mailer: str) -> str:
+    """Return how texts for developers name a mailer; "" is that of EMAIL_BACKEND."""
+    return f"the mailer {mailer!r}" if mailer else "EMAIL_BACKEND"
+
+
 def stop(account: str, mailer: str, error: Exception, alias: str) -> None:
     """Stop an account's queue until a probe is accepted. Report it if it is new."""
     _ensure_row(account, mailer, alias)
@@ -116,7 +121,7 @@ def stop(account: str, mailer: str, error: Exception, alias: str) -> None:
     logger.error(
         "The queue of %s has stopped: %s Messages wait, and one is sent every %d"
         " minutes to find out whether it can go on.",
-        f"the mailer {mailer!r}" if mailer else "EMAIL_BACKEND",
+        name_mailer(mailer),
         error,
         PROBE_INTERVAL.total_seconds() // 60,
     )

@@ -117,14 +117,22 @@ def _claim(selection: Selection, limit: int, alias: str) -> Claim:
         return Claim(token=token, rows=[])
     claimed = list(rows.filter(token=token).order_by("-priority", "not_before", "pk"))
     keys = [row.pk for row in claimed]
-    for model, name in ((Message, "pk__in"), (Recipient, "message__in")):
-        found = model._default_manager.using(alias).filter(**{name: keys})
-        found.filter(status=Status.QUEUED).update(status=Status.SENDING)
+    _replace_status(keys, Status.QUEUED, Status.SENDING, alias)
     reservation = None
     if selection.rate:
         total = sum(row.recipients for row in claimed)
         reservation = reserve(selection.account, total, selection.rate, alias)
     return Claim(token=token, rows=claimed, reservation=reservation, wait=wait)
+
+
+def _replace_status(
+    keys: Sequence[UUID], before: Status, after: Status, alias: str
+) -> None:
+    """Change a status of messages and of their recipients, where they have it."""
+    messages = Message.objects.using(alias).filter(pk__in=keys, status=before)
+    messages.update(status=after)
+    recipients = Recipient.objects.using(alias).filter(message__in=keys)
+    recipients.filter(status=before).update(status=after)
 
 
 def _merge(
@@ -153,9 +161,7 @@ def undo_claim(keys: Sequence[UUID], token: UUID, alias: str) -> None:
             rows = QueuedMessage.objects.using(alias).filter(token=token)
             own = list(rows.filter(pk__in=keys).values_list("pk", flat=True))
             put_back(dict.fromkeys(own, now), token, alias, counts=False)
-            for model, name in ((Message, "pk__in"), (Recipient, "message__in")):
-                found = model._default_manager.using(alias).filter(**{name: own})
-                found.filter(status=Status.SENDING).update(status=Status.QUEUED)
+            _replace_status(own, Status.SENDING, Status.QUEUED, alias)
 
     run_statements(work, alias)
 

@@ -120,7 +120,7 @@ class _Task:
 
 def build_other_key(mailer: str) -> ImproperlyConfigured:
     """Return why messages wait whose account the mailer does not have any more."""
-    name = f"the mailer {mailer!r}" if mailer else "EMAIL_BACKEND"
+    name = accounts.name_mailer(mailer)
     return ImproperlyConfigured(
         f"The credentials of {name} are other ones than when these messages were"
         " queued. Restore them, or send the messages with the new ones: manage.py"

@@ -10,6 +10,7 @@ import pytest
 
 from tests import worlds
 from tests.log.posting import SECRET
+from tests.log.queueing import DUMMY
 from tests.log.surroundings import SURROUNDINGS, clear_tables
 
 _HERE = Path(__file__).parent
@@ -66,6 +67,14 @@ def _surroundings(request: pytest.FixtureRequest) -> Iterator[None]:
     blocker = request.getfixturevalue("django_db_blocker")
     with enter(blocker):
         yield
+
+
+@pytest.fixture
+def queued(logged: Any) -> Any:
+    """A project with a queue, whose tasks are only collected."""
+    logged.TURBOSMTP = {**logged.TURBOSMTP, "QUEUE": True}
+    logged.TASKS = DUMMY
+    return logged
 
 
 @pytest.fixture

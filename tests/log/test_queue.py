@@ -53,14 +53,6 @@ NO_CREDIT = say(400, {"message": "error", "errors": ["nocredit"]})
 
 
 @pytest.fixture
-def queued(logged: Any) -> Any:
-    """A project with a queue, whose tasks are only collected."""
-    logged.TURBOSMTP = {**logged.TURBOSMTP, "QUEUE": True}
-    logged.TASKS = DUMMY
-    return logged
-
-
-@pytest.fixture
 def wire(server: Any, settings: Any) -> Any:
     """The same with a server that answers as the test says."""
     settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True, "QUEUE": True}

@@ -11,21 +11,13 @@ from django.urls import reverse
 
 from django_turbosmtp.models import Message, QueuedMessage
 from django_turbosmtp.sandbox import Sandbox
-from tests.log.queueing import DUMMY, read_statuses, send, work_off
+from tests.log.queueing import read_statuses, send, work_off
 from tests.messages import new
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
 
 LIST = "/admin/turbosmtp/message/"
 DASHBOARD = f"{LIST}dashboard/"
-
-
-@pytest.fixture
-def queued(logged: Any) -> Any:
-    """A project with a queue, whose tasks are only collected."""
-    logged.TURBOSMTP = {**logged.TURBOSMTP, "QUEUE": True}
-    logged.TASKS = DUMMY
-    return logged
 
 
 def build_url(row: Message, page: str = "cancel") -> str:

@@ -28,7 +28,6 @@ from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.testing import use_outbox
 from tests.log.posting import SECRET, build, tell
 from tests.log.queueing import (
-    DUMMY,
     list_ids,
     pass_time,
     read_statuses,
@@ -43,14 +42,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("short_waits"),
 ]
-
-
-@pytest.fixture
-def queued(logged: Any) -> Any:
-    """A project with a queue, whose tasks are only collected."""
-    logged.TURBOSMTP = {**logged.TURBOSMTP, "QUEUE": True}
-    logged.TASKS = DUMMY
-    return logged
 
 
 def call(*arguments: str) -> str:
