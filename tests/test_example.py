@@ -17,6 +17,7 @@ from pathlib import Path
 import django
 import environ
 import pytest
+from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test import Client, override_settings
@@ -223,6 +224,9 @@ def project(settings_of, monkeypatch, transactional_db):
         changes = {n: found[n] for n in names} | {"ALLOWED_HOSTS": ["testserver"]}
         # It reads the settings when it is imported: whether there is a webhook.
         monkeypatch.delitem(sys.modules, "example.urls", raising=False)
+        # Other INSTALLED_APPS make the admin look for their models again, and its site
+        # would list those of django-tasks-db in every later test.
+        monkeypatch.setattr(admin.site, "_registry", dict(admin.site._registry))
         with override_settings(**changes), parcels():
             yield Browser()
 
