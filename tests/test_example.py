@@ -210,6 +210,21 @@ def parcels():
             editor.delete_model(Parcel)
 
 
+@contextlib.contextmanager
+def kept_admin():
+    """Leave the admin's site as it was.
+
+    It looks for models again when INSTALLED_APPS changes, and would list those of
+    django-tasks-db in every later test.
+    """
+    before = set(admin.site._registry)
+    try:
+        yield
+    finally:
+        for model in admin.site._registry.keys() - before:
+            del admin.site._registry[model]
+
+
 @pytest.fixture
 def project(settings_of, monkeypatch, transactional_db):
     """Return a context manager that puts the example project's settings in force."""
@@ -224,10 +239,7 @@ def project(settings_of, monkeypatch, transactional_db):
         changes = {n: found[n] for n in names} | {"ALLOWED_HOSTS": ["testserver"]}
         # It reads the settings when it is imported: whether there is a webhook.
         monkeypatch.delitem(sys.modules, "example.urls", raising=False)
-        # Other INSTALLED_APPS make the admin look for their models again, and its site
-        # would list those of django-tasks-db in every later test.
-        monkeypatch.setattr(admin.site, "_registry", dict(admin.site._registry))
-        with override_settings(**changes), parcels():
+        with kept_admin(), override_settings(**changes), parcels():
             yield Browser()
 
     return in_force
