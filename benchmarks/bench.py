@@ -1,15 +1,21 @@
-"""What the measurements share: their parameters, the server, and the messages."""
+"""What the measurements share: their parameters, the server, databases, messages."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
+import resource
+import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 FROM, TO = "shop@example.com", "reader@example.com"
 TEXT = "Thank you for your order. It leaves our store house tomorrow morning.\n" * 4
@@ -34,10 +40,13 @@ class Bench:
         self.threads: int = params.get("threads", 1)
         self.megabytes: int = params.get("megabytes", 5)
         self.refuse: str = params.get("refuse", "")
+        self.retry_after: int = params.get("retry_after", 0)
         self.single: bool = params.get("single", False)
         self.log_body: bool = params.get("log_body", True)
         self.trace: bool = params.get("trace", False)
         self.way: str = params.get("way", "")
+        self.workers: int = params.get("workers", 1)
+        self.rate: str = params.get("rate", "")
         self.http: int = params.get("http", 0)
         self.smtp: int = params.get("smtp", 0)
         self.url = f"http://127.0.0.1:{self.http}"
@@ -67,6 +76,7 @@ class Bench:
             EMAIL_PORT=self.smtp,
             DEFAULT_FROM_EMAIL=FROM,
             USE_TZ=True,
+            SECRET_KEY="benchmarks",
             INSTALLED_APPS=list(apps),
             TURBOSMTP={
                 "CONSUMER_KEY": "a-key",
@@ -100,6 +110,78 @@ class Bench:
             "connections": stats["connections"],
             **figures,
         }
+
+
+@contextlib.contextmanager
+def in_database(bench: Bench, backend: str, **options: Any) -> Iterator[None]:
+    """Set up Django with one backend and a migrated database."""
+    from django.core.management import call_command
+
+    with tempfile.TemporaryDirectory() as directory:
+        bench.django(backend, DATABASES={"default": _database(directory)}, **options)
+        call_command("migrate", verbosity=0)
+        yield
+        from django.db import connections
+
+        connections.close_all()
+
+
+def _database(directory: str) -> dict[str, Any]:
+    """Return SQLite in this folder, or the PostgreSQL that ``PGDATABASE`` names."""
+    if name := os.environ.get("PGDATABASE"):
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": name,
+            "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+            "USER": os.environ.get("PGUSER", "postgres"),
+        }
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(Path(directory) / "log.sqlite3"),
+        # Two workers write at the same time; Django's docs recommend it for that.
+        "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+    }
+
+
+_CONTROL = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "ROLLBACK")
+
+
+class Counter:
+    """Counts statements, without those that control transactions."""
+
+    def __init__(self) -> None:
+        self.statements = 0
+
+    def __call__(self, execute: Any, sql: str, *arguments: Any) -> Any:
+        if not sql.startswith(_CONTROL):
+            self.statements += 1
+        return execute(sql, *arguments)
+
+
+def reset_peak() -> int:
+    """Forget the peak so far; return the resident bytes from which it grows.
+
+    ru_maxrss alone would start at whatever an import once needed, and so hide growth.
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return read_peak()
+    return _status("VmRSS")
+
+
+def read_peak() -> int:
+    if Path("/proc/self/status").exists():
+        return _status("VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {name}")
 
 
 def emails(count: int) -> list[Any]:

@@ -7,13 +7,11 @@ import hashlib
 import importlib
 import json
 import os
-import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import FROM, HEADERS, OURS, TEXT, TO, emails
+from bench import FROM, HEADERS, OURS, TEXT, TO, emails, read_peak, reset_peak
 
 if TYPE_CHECKING:
     from bench import Bench, Figures
@@ -64,11 +62,11 @@ def attachments(bench: Bench) -> Figures:
         growth = tracemalloc.get_traced_memory()[1]
         cpu = None
     else:
-        before = _peak_reset()
+        before = reset_peak()
         cpu = time.process_time()
         send(email)
         cpu = time.process_time() - cpu
-        growth = _peak() - before
+        growth = read_peak() - before
     stats = bench.stats()
     if stats["messages"] != 1:
         raise RuntimeError(f"One message sent, {stats} arrived")
@@ -82,34 +80,6 @@ def attachments(bench: Bench) -> Figures:
         "requests": stats["requests"],
         "complete": int(stats["attachments"] == hashes) if verify else None,
     }
-
-
-def _peak_reset() -> int:
-    """Forget the peak so far; return the resident bytes from which it grows.
-
-    ru_maxrss alone would start at whatever an import once needed, and so hide growth.
-    """
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return _peak()
-    return _status("VmRSS")
-
-
-def _peak() -> int:
-    if Path("/proc/self/status").exists():
-        return _status("VmHWM")
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {name}")
 
 
 def imports(bench: Bench) -> Figures:

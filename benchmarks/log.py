@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import FROM, HTML, OURS, TEXT, TO, emails
+from bench import (
+    FROM,
+    HTML,
+    OURS,
+    TEXT,
+    TO,
+    Counter,
+    emails,
+    in_database,
+    read_peak,
+    reset_peak,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,51 +27,15 @@ if TYPE_CHECKING:
 
 _APPS = ("django.contrib.auth", "django.contrib.contenttypes", "django_turbosmtp")
 
-_CONTROL = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "ROLLBACK")
-
 
 @contextlib.contextmanager
 def _logging(bench: Bench, **more: Any) -> Iterator[None]:
     """Set up Django with the log on, in a database of its own."""
-    from django.core.management import call_command
-
-    with tempfile.TemporaryDirectory() as directory:
-        bench.django(OURS, apps=_APPS, DATABASES={"default": _database(directory)})
+    with in_database(bench, OURS, apps=_APPS):
         from django.conf import settings
 
         settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True, **more}
-        call_command("migrate", verbosity=0)
         yield
-        from django.db import connections
-
-        connections.close_all()
-
-
-def _database(directory: str) -> dict[str, Any]:
-    """Return SQLite in this folder, or the PostgreSQL that ``PGDATABASE`` names."""
-    if name := os.environ.get("PGDATABASE"):
-        return {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": name,
-            "HOST": os.environ.get("PGHOST", "127.0.0.1"),
-            "USER": os.environ.get("PGUSER", "postgres"),
-        }
-    return {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(Path(directory) / "log.sqlite3"),
-    }
-
-
-class _Counter:
-    """Counts the statements of the log, those that control transactions apart."""
-
-    def __init__(self) -> None:
-        self.statements = 0
-
-    def __call__(self, execute: Any, sql: str, *arguments: Any) -> Any:
-        if not sql.startswith(_CONTROL):
-            self.statements += 1
-        return execute(sql, *arguments)
 
 
 def logged(bench: Bench) -> Figures:
@@ -84,7 +56,7 @@ def logged(bench: Bench) -> Figures:
 
         ready = {count: emails(count) for count in {bench.messages, 20}}
         figures = bench.timed(send)
-        counter = _Counter()
+        counter = Counter()
         with connection.execute_wrapper(counter):
             bench.reset()
             send(bench.messages)
@@ -105,10 +77,10 @@ def memory(bench: Bench) -> Figures:
     with _logging(bench, LOG_BODY=bench.log_body):
         bench.reset()
         get_connection().send_messages(draw(600))
-        before, start = _peak_reset(), time.perf_counter()
+        before, start = reset_peak(), time.perf_counter()
         sent = get_connection().send_messages(draw(bench.messages))
         seconds = time.perf_counter() - start
-        growth = _peak() - before
+        growth = read_peak() - before
     if sent != bench.messages:
         raise RuntimeError(f"{sent} of {bench.messages} were sent")
     return {"growth_mb": growth / 2**20, "seconds": seconds}
@@ -125,27 +97,9 @@ def blind(bench: Bench) -> Figures:
             "Order", TEXT, FROM, [], [f"p{n}@x.org" for n in range(300)]
         )
         message.attach("a.bin", os.urandom(2**20), "application/zip")
-        before = _peak_reset()
+        before = reset_peak()
         get_connection().send_messages([message])
-        return {"growth_mb": (_peak() - before) / 2**20}
-
-
-def _peak() -> int:
-    """Return the highest resident memory in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(
-            line for line in status.read_text().splitlines() if line.startswith("VmHWM")
-        )
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _peak_reset() -> int:
-    """Set the highest resident memory back to what is resident, and return it."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
+        return {"growth_mb": (read_peak() - before) / 2**20}
 
 
 def pruning(bench: Bench) -> Figures:
@@ -157,11 +111,11 @@ def pruning(bench: Bench) -> Figures:
 
         _fill(bench.messages)
         longest = _Longest()
-        before, start = _peak_reset(), time.perf_counter()
+        before, start = reset_peak(), time.perf_counter()
         with connection.execute_wrapper(longest):
             pruned = prune.prune("default", days=365, body_days=30)
         seconds = time.perf_counter() - start
-        growth = _peak() - before
+        growth = read_peak() - before
     if pruned.messages != bench.messages:
         raise RuntimeError(f"{pruned} of {bench.messages}")
     return {

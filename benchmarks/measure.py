@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from bench import (
@@ -20,7 +18,6 @@ from bench import (
     HEADERS,
     HTML,
     OURS,
-    SMTP,
     TEXT,
     TO,
     WARM_UP,
@@ -30,6 +27,7 @@ from bench import (
 )
 from costs import attachments, imports, threads
 from log import blind, logged, memory, pruning
+from queueing import drain, enqueue, waiting, worker_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,78 +163,13 @@ def prepared(bench: Bench) -> Figures:
     return bench.timed(send)
 
 
-_DATABASE = {
-    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "queue.sqlite3"}
-}
-
-
-def post_office(bench: Bench) -> Figures:
-    """post_office's ``send_queued_mail`` over SMTP; its default of five threads."""
-    import logging
-
-    from django.core.management import call_command
-
-    # It would write several lines for every batch of a hundred.
-    logging.disable(logging.INFO)
-    bench.django(
-        "post_office.EmailBackend",
-        apps=("django.contrib.contenttypes", "post_office"),
-        DATABASES=_DATABASE,
-        TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
-        POST_OFFICE={"BACKENDS": {"default": SMTP}},
-        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
-    )
-    return _queue(bench, lambda: call_command("send_queued_mail", log_level=1))
-
-
-def mailer(bench: Bench) -> Figures:
-    """django-mailer's ``send_mail`` command over SMTP."""
-    from django.core.management import call_command
-
-    bench.django(
-        "mailer.backend.DbBackend",
-        apps=("mailer",),
-        DATABASES=_DATABASE,
-        MAILER_EMAIL_BACKEND=SMTP,
-    )
-    return _queue(bench, lambda: call_command("send_mail"))
-
-
-def _queue(bench: Bench, run: Callable[[], object]) -> Figures:
-    from django.core.mail import get_connection
-    from django.core.management import call_command
-
-    with tempfile.TemporaryDirectory() as directory:
-        os.chdir(directory)
-        call_command("migrate", verbosity=0)
-        get_connection().send_messages(emails(min(WARM_UP, bench.messages)))
-        run()
-        ready, start = emails(bench.messages), time.perf_counter()
-        cpu = time.process_time()
-        get_connection().send_messages(ready)
-        filling, filling_cpu = time.perf_counter() - start, time.process_time() - cpu
-        bench.reset(latency=bench.latency)
-        cpu, start = time.process_time(), time.perf_counter()
-        run()
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        stats = bench.stats()
-    if stats["messages"] != bench.messages:
-        raise RuntimeError(f"{bench.messages} messages queued, {stats} arrived")
-    return {
-        "rate": bench.messages / seconds,
-        "cpu_ms": 1000 * cpu / bench.messages,
-        "whole_cpu_ms": 1000 * (cpu + filling_cpu) / bench.messages,
-        "connections": stats["connections"],
-        "fill_seconds": filling,
-    }
-
-
 WORKS: dict[str, Callable[[Bench], Figures]] = {
     work.__name__: work
     for work in (
-        *(batch, single, fork, session, prepared, post_office, mailer),
+        *(batch, single, fork, session, prepared),
         *(attachments, imports, threads),
         *(logged, memory, blind, pruning),
+        *(enqueue, drain, waiting, worker_memory),
     )
 }
 

@@ -58,6 +58,10 @@ def _single(label: str, way: str, **params: Any) -> Variant:
     return Variant(label=label, work="single", params={"way": way, **params})
 
 
+def _queue(label: str, work: str, **params: Any) -> Variant:
+    return Variant(label=label, work=work, params={"messages": 1000, **params})
+
+
 def _late(variants: Mapping[str, Variant]) -> dict[str, Variant]:
     return {
         name: Variant(
@@ -92,10 +96,14 @@ BENCHMARKS: dict[str, Benchmark] = {
                 "anymail": _batch("django-anymail, send_messages()", _ANYMAIL),
                 "smtp": _batch("Django's SMTP backend, send_messages()", _SMTP),
                 "post-office": Variant(
-                    label="post_office, send_queued_mail over SMTP", work="post_office"
+                    label="post_office, send_queued_mail over SMTP",
+                    work="drain",
+                    params={"way": "post_office"},
                 ),
                 "mailer": Variant(
-                    label="django-mailer, send_mail over SMTP", work="mailer"
+                    label="django-mailer, send_mail over SMTP",
+                    work="drain",
+                    params={"way": "mailer"},
                 ),
             }
         ),
@@ -331,10 +339,14 @@ BENCHMARKS: dict[str, Benchmark] = {
             ),
             "anymail-single": _single("django-anymail, no log, send_mail()", _ANYMAIL),
             "post-office": Variant(
-                label="post_office, its queue and log, the command", work="post_office"
+                label="post_office, its queue and log, the command",
+                work="drain",
+                params={"way": "post_office"},
             ),
             "mailer": Variant(
-                label="django-mailer, its queue and log, the command", work="mailer"
+                label="django-mailer, its queue and log, the command",
+                work="drain",
+                params={"way": "mailer"},
             ),
         },
         bounds=[
@@ -426,6 +438,128 @@ BENCHMARKS: dict[str, Benchmark] = {
                 limit=1,
             ),
             Bound(label="MiB", value=lambda m: m("ours", "growth_mb"), limit=50),
+        ],
+    ),
+    "queue-enqueue": Benchmark(
+        title="1,000 messages in one call, stored in the queue",
+        figure=("rate", "messages/s", 0),
+        also=[("cpu_ms", "ms CPU/message", 3), ("statements", "statements", 0)],
+        variants={
+            "ours": _queue("django-turbosmtp", "enqueue", way="ours"),
+            "post-office": _queue("django-post_office", "enqueue", way="post_office"),
+            "mailer": _queue("django-mailer", "enqueue", way="mailer"),
+        },
+        bounds=[
+            Bound(
+                label="statements", value=lambda m: m("ours", "statements"), limit=15
+            ),
+            Bound(
+                label="times the rate of django-post_office",
+                value=lambda m: m("ours", "rate") / m("post-office", "rate"),
+                limit=10,
+                at_least=True,
+            ),
+        ],
+    ),
+    "queue-drain": Benchmark(
+        title="1,000 messages sent from the queue, 40 ms an answer",
+        figure=("rate", "messages/s", 1),
+        also=[("connections", "connections", 0), ("cpu_ms", "ms CPU/message", 3)],
+        variants=_late(
+            {
+                "threads": Variant(
+                    label="requests.Session, 8 threads, no queue",
+                    work="session",
+                    params={"threads": 8, "messages": 1000},
+                ),
+                "ours": _queue("django-turbosmtp, one worker", "drain", way="ours"),
+                "one": _queue(
+                    "django-turbosmtp, MAX_CONNECTIONS 1",
+                    "drain",
+                    way="ours",
+                    connections=1,
+                ),
+                "two": _queue(
+                    "django-turbosmtp, two workers", "drain", way="ours", workers=2
+                ),
+                "rate": _queue(
+                    "django-turbosmtp, two workers, RATE 100/s",
+                    "drain",
+                    way="ours",
+                    workers=2,
+                    rate="100/s",
+                ),
+                "post-office": _queue(
+                    "django-post_office, its command", "drain", way="post_office"
+                ),
+                "mailer": _queue("django-mailer, its command", "drain", way="mailer"),
+            }
+        ),
+        bounds=[
+            Bound(
+                label="of the rate of 8 threads",
+                value=lambda m: m("ours", "rate") / m("threads", "rate"),
+                limit=0.9,
+                at_least=True,
+            ),
+            Bound(
+                label="times a worker that sends one by one",
+                value=lambda m: m("ours", "rate") / m("one", "rate"),
+                limit=6,
+                at_least=True,
+            ),
+            Bound(
+                label="times django-mailer, one by one",
+                value=lambda m: m("ours", "rate") / m("mailer", "rate"),
+                limit=6,
+                at_least=True,
+            ),
+            Bound(
+                label="of the rate of 8 threads, two workers together",
+                value=lambda m: m("two", "rate") / m("threads", "rate"),
+                limit=0.9,
+                at_least=True,
+            ),
+            Bound(
+                label="messages/s of two workers with RATE 100/s",
+                value=lambda m: m("rate", "rate"),
+                limit=90,
+                at_least=True,
+            ),
+        ],
+    ),
+    "queue-waiting": Benchmark(
+        title="While 100,000 messages wait",
+        figure=("claim_ms", "ms for a claim of 80", 1),
+        also=[
+            ("longest_claim_ms", "ms the longest", 1),
+            ("sweep_ms", "ms for each 500 of run_due", 1),
+        ],
+        variants={
+            "ours": _queue("django-turbosmtp", "waiting", way="ours", messages=100_000),
+        },
+        bounds=[
+            Bound(
+                label="ms for a claim", value=lambda m: m("ours", "claim_ms"), limit=50
+            ),
+            Bound(
+                label="ms for a window of run_due",
+                value=lambda m: m("ours", "sweep_ms"),
+                limit=50,
+            ),
+        ],
+    ),
+    "queue-memory": Benchmark(
+        title="A worker sends 100,000 messages, answers at once: growth",
+        figure=("growth_mb", "MiB", 1),
+        also=[("rate", "messages/s", 0)],
+        variants={
+            "ours": _queue(
+                "django-turbosmtp", "worker_memory", way="ours", messages=100_000
+            ),
+        },
+        bounds=[
+            Bound(label="MiB", value=lambda m: m("ours", "growth_mb"), limit=30),
         ],
     ),
 }

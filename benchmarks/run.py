@@ -92,14 +92,13 @@ def _environment(fresh: bool) -> Path:
     stamp = ENVIRONMENT / "made-from"
     # What the tree needs; the rest of pyproject.toml is for other tools.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = hashlib.sha256(
-        repr([project["dependencies"], PEERS, sys.version]).encode()
-    ).hexdigest()
+    needed = [*project["dependencies"], *project["optional-dependencies"]["tasks"]]
+    wanted = hashlib.sha256(repr([needed, PEERS, sys.version]).encode()).hexdigest()
     if fresh or not stamp.exists() or stamp.read_text("ascii") != wanted:
         print("Making the virtual environment ...", file=sys.stderr)
         venv.create(ENVIRONMENT, clear=True, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "--editable", ROOT, *PEERS], check=True)
+        subprocess.run([*pip, "--editable", f"{ROOT}[tasks]", *PEERS], check=True)
         stamp.write_text(wanted, "ascii")
     return python
 

@@ -33,7 +33,7 @@ def store_files(rows: Sequence[Rows], alias: str) -> None:
     cannot be written is logged; its attachment has name, size and SHA-256 only.
     """
     contents = {
-        attachment.sha256: content
+        attachment["sha256"]: content
         for row in rows
         for attachment, content in zip(row.attachments, row.contents, strict=True)
     }
@@ -54,8 +54,8 @@ def store_files(rows: Sequence[Rows], alias: str) -> None:
         known |= {file.sha256 for file in made}
     for row in rows:
         for attachment in row.attachments:
-            if attachment.sha256 in known:
-                attachment.stored_id = attachment.sha256
+            if attachment["sha256"] in known:
+                attachment["stored_id"] = attachment["sha256"]
 
 
 def _store(sha256: str, content: bytes) -> StoredFile | None:

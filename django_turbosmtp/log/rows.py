@@ -18,14 +18,7 @@ from django_turbosmtp._lib.limits import (
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.log.redaction import Redactor
 from django_turbosmtp.log.storable import Cleaner
-from django_turbosmtp.models import (
-    Attachment,
-    Content,
-    Message,
-    Recipient,
-    Tag,
-    list_further_tags,
-)
+from django_turbosmtp.models import list_further_tags, shorten_subject
 from django_turbosmtp.payload.addresses import normalize_address
 from django_turbosmtp.payload.attributes import Attributes
 
@@ -36,6 +29,9 @@ if TYPE_CHECKING:
 
     Redact = Callable[[str, str], str]
 
+    #: The values of all fields of a row, by ``attname``.
+    Row = dict[str, Any]
+
 logger = get_logger("django_turbosmtp.log")
 
 #: Wire fields that stand elsewhere: the bodies beside them, bytes nowhere.
@@ -44,17 +40,17 @@ _NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
 
 @dataclass(kw_only=True)
 class Rows:
-    """All rows of one message.
+    """All rows of one message, as `log.inserts.insert_values` takes them.
 
     ``contents``: the bytes of each attachment, in order. ``stores_payload``: the whole
     payload may be kept, should the message not be accepted.
     """
 
-    message: Message
-    recipients: list[Recipient]
-    tags: list[Tag] = field(default_factory=list)
-    content: Content | None = None
-    attachments: list[Attachment] = field(default_factory=list)
+    message: Row
+    recipients: list[Row]
+    tags: list[Row] = field(default_factory=list)
+    content: Row | None = None
+    attachments: list[Row] = field(default_factory=list)
     contents: list[Any] = field(default_factory=list)
     stores_payload: bool = False
 
@@ -75,47 +71,51 @@ def build_rows(
     clean = _RowCleaner(width, redact)
     message = entry.message
     shown = entry.recipients[0].address if entry.recipients else ""
-    row = Message(
-        id=entry.id,
-        created_at=entry.created_at,
-        concluded_at=entry.created_at if entry.is_concluded else None,
-        status=entry.status,
-        outcome=entry.outcome,
-        reference_id=clean.text(
+    subject = clean.redacted("subject", getattr(message, "subject", ""))
+    row: Row = {
+        "id": entry.id,
+        "created_at": entry.created_at,
+        "concluded_at": entry.created_at if entry.is_concluded else None,
+        "status": entry.status,
+        "outcome": entry.outcome,
+        "reference_id": clean.text(
             "reference_id", entry.attributes.reference_id, MAX_REFERENCE_LENGTH
         ),
-        mailer=clean.text("mailer", entry.mailer, 100),
-        account=entry.account,
-        api_version=entry.api_version,
-        from_email=clean.text("from_email", getattr(message, "from_email", "")),
-        subject=clean.redacted("subject", getattr(message, "subject", "")),
-        first_recipient=clean.text("recipients", shown, MAX_ADDRESS_LENGTH),
-        recipient_count=len(entry.recipients),
-        size=entry.translation.size,
-        campaign=clean.text("campaign", entry.attributes.campaign, MAX_TAG_LENGTH),
-        tags=clean.json("tags", entry.attributes.tags),
-        metadata=clean.json("metadata", entry.attributes.metadata),
-        headers=clean.headers("headers", _list_headers(entry)),
-        why_mime=clean.text("why_mime", entry.translation.why_mime),
-        error=describe_error(entry.error, width),
-        error_class=name_class(entry.error),
-        altered=clean.altered,
-        is_unchecked=entry.is_unchecked,
-    )
-    rows = Rows(message=row, recipients=_build_recipients(entry, row, clean))
+        "mailer": clean.text("mailer", entry.mailer, 100),
+        "account": entry.account,
+        "api_version": entry.api_version,
+        "from_email": clean.text("from_email", getattr(message, "from_email", "")),
+        "subject": subject,
+        "subject_start": shorten_subject(subject),
+        "first_recipient": clean.text("recipients", shown, MAX_ADDRESS_LENGTH),
+        "recipient_count": len(entry.recipients),
+        "size": entry.translation.size,
+        "campaign": clean.text("campaign", entry.attributes.campaign, MAX_TAG_LENGTH),
+        "tags": clean.json("tags", entry.attributes.tags),
+        "metadata": clean.json("metadata", entry.attributes.metadata),
+        "headers": clean.headers("headers", _list_headers(entry)),
+        "why_mime": clean.text("why_mime", entry.translation.why_mime),
+        "mid": "",
+        "attempts": 0,
+        "error": describe_error(entry.error, width),
+        "error_class": name_class(entry.error),
+        "altered": clean.altered,
+        "is_unchecked": entry.is_unchecked,
+    }
+    rows = Rows(message=row, recipients=_build_recipients(entry, clean))
     rows.tags = [
-        Tag(message_id=row.id, name=name)
-        for name in list_further_tags(row.tags, row.campaign)
+        {"message_id": entry.id, "name": name}
+        for name in list_further_tags(row["tags"], row["campaign"])
     ]
     _add_attachments(rows, entry, clean)
     if store_body:
         text, html = _read_bodies(entry)
-        rows.content = Content(
-            message_id=row.id,
-            text=clean.redacted("text", text),
-            html=clean.redacted("html", html),
-            wire=_build_wire(entry, clean),
-        )
+        rows.content = {
+            "message_id": entry.id,
+            "text": clean.redacted("text", text),
+            "html": clean.redacted("html", html),
+            "wire": _build_wire(entry, clean),
+        }
     # What a redaction took away would stand in the payload. Nobody can redact MIME.
     rows.stores_payload = store_body and not clean.was_redacted
     if redact is not None and "mime_raw" in entry.fields:
@@ -239,21 +239,20 @@ class _RowCleaner:
             self.altered.append(name)
 
 
-def _build_recipients(
-    entry: Entry, row: Message, clean: _RowCleaner
-) -> list[Recipient]:
+def _build_recipients(entry: Entry, clean: _RowCleaner) -> list[Row]:
     return [
-        Recipient(
-            message_id=row.id,
-            position=position,
-            kind=recipient.kind,
-            address=normalize_address(
+        {
+            "message_id": entry.id,
+            "position": position,
+            "kind": recipient.kind,
+            "address": normalize_address(
                 clean.text("recipients", recipient.address, MAX_ADDRESS_LENGTH)
             ),
-            shown=clean.text("recipients", recipient.shown),
-            status=recipient.status,
-            why=recipient.why,
-        )
+            "shown": clean.text("recipients", recipient.shown),
+            "status": recipient.status,
+            "mid": "",
+            "why": recipient.why,
+        }
         for position, recipient in enumerate(entry.recipients)
     ]
 
@@ -299,15 +298,17 @@ def _add_attachments(rows: Rows, entry: Entry, clean: _RowCleaner) -> None:
     for position, (name, kind, content, cid) in enumerate(_list_attachments(entry)):
         rows.contents.append(content)
         rows.attachments.append(
-            Attachment(
-                message_id=rows.message.id,
-                position=position,
-                name=clean.text("attachments", name),
-                type=clean.text("attachments", kind, 255),
-                size=memoryview(content).nbytes,
-                sha256=hashlib.sha256(content).hexdigest(),
-                content_id=clean.text("attachments", cid),
-            )
+            {
+                "message_id": entry.id,
+                "position": position,
+                "name": clean.text("attachments", name),
+                "type": clean.text("attachments", kind, 255),
+                "size": memoryview(content).nbytes,
+                "sha256": hashlib.sha256(content).hexdigest(),
+                # Set if its bytes are stored (`log.files`).
+                "stored_id": None,
+                "content_id": clean.text("attachments", cid),
+            }
         )
 
 

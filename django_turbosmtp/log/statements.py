@@ -14,7 +14,6 @@ from django.db.models import (
     Case,
     CharField,
     F,
-    Model,
     OuterRef,
     Subquery,
     Value,
@@ -23,10 +22,18 @@ from django.db.models import (
 from django.db.models.expressions import RawSQL
 
 from django_turbosmtp._lib.times import make_storable
-from django_turbosmtp.log.inserts import insert_models
+from django_turbosmtp.log.inserts import insert_values
 from django_turbosmtp.log.rows import describe_error, name_class
 from django_turbosmtp.log.storable import Cleaner
-from django_turbosmtp.models import Attempt, Message, Payload, Recipient
+from django_turbosmtp.models import (
+    Attachment,
+    Attempt,
+    Content,
+    Message,
+    Payload,
+    Recipient,
+    Tag,
+)
 from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
@@ -34,10 +41,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from django_turbosmtp.log.entries import OutcomeEntry
-    from django_turbosmtp.log.rows import Rows
-    from django_turbosmtp.models import Content
+    from django_turbosmtp.log.rows import Row, Rows
 
-_Row = TypeVar("_Row", bound=Model)
+_Row = TypeVar("_Row")
 
 #: Put at most this many bytes of bodies into one statement: databases have a largest
 #: packet (16 MB on MariaDB, less on older MySQL).
@@ -67,13 +73,13 @@ _OUTCOME_FIELDS = [
 
 def insert_rows(rows: Sequence[Rows], alias: str) -> None:
     """Insert all rows of these messages."""
-    insert_models([r.message for r in rows], alias)
-    insert_models([row for r in rows for row in r.recipients], alias)
-    insert_models([row for r in rows for row in r.tags], alias)
+    insert_values(Message, [r.message for r in rows], alias)
+    insert_values(Recipient, [row for r in rows for row in r.recipients], alias)
+    insert_values(Tag, [row for r in rows for row in r.tags], alias)
     contents = [r.content for r in rows if r.content is not None]
     for group in _group_by_bytes(contents, _measure_content):
-        insert_models(group, alias)
-    insert_models([row for r in rows for row in r.attachments], alias)
+        insert_values(Content, group, alias)
+    insert_values(Attachment, [row for r in rows for row in r.attachments], alias)
 
 
 def update_messages(outcomes: Sequence[OutcomeEntry], alias: str, width: int) -> None:
@@ -193,13 +199,13 @@ def insert_payloads(
     payloads: Iterable[tuple[UUID, Iterable[bytes]]], alias: str
 ) -> None:
     """Store whole payloads: pairs of a message's key and the pieces of its JSON."""
-    rows = (
-        Payload(message_id=key, position=position, data=data)
+    rows: Iterator[Row] = (
+        {"message_id": key, "position": position, "data": data}
         for key, payload in payloads
         for position, data in enumerate(_cut(payload))
     )
-    for group in _group_by_bytes(rows, lambda row: len(row.data)):
-        insert_models(group, alias)
+    for group in _group_by_bytes(rows, lambda row: len(row["data"])):
+        insert_values(Payload, group, alias)
 
 
 def delete_payloads(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
@@ -222,32 +228,29 @@ def insert_attempts(
     may_store = {outcome_entry.entry.id for outcome_entry in stored}
     clean = Cleaner(width).clean_text
     rows = [
-        Attempt(
-            message_id=outcome_entry.entry.id,
-            position=position,
-            began_at=make_storable(made.began_at),
-            seconds=made.seconds,
-            recipients=clean(made.recipients),
-            status_code=made.status_code,
-            error=describe_error(made.error, width),
-            error_class=name_class(made.error),
-            answer=clean(made.answer) if outcome_entry.entry.id in may_store else "",
-        )
+        {
+            "message_id": outcome_entry.entry.id,
+            "position": position,
+            "began_at": make_storable(made.began_at),
+            "seconds": made.seconds,
+            "recipients": clean(made.recipients),
+            "status_code": made.status_code,
+            "error": describe_error(made.error, width),
+            "error_class": name_class(made.error),
+            "answer": clean(made.answer) if outcome_entry.entry.id in may_store else "",
+        }
         for outcome_entry in outcomes
         for position, made in enumerate(
             outcome_entry.history, outcome_entry.first_position
         )
     ]
-    insert_models(rows, alias)
+    insert_values(Attempt, rows, alias)
 
 
-def _measure_content(row: Content) -> int:
+def _measure_content(row: Row) -> int:
     # Characters count as four bytes at most; about is enough.
-    return (
-        4 * (len(row.text) + len(row.html))
-        if not row.text.isascii()
-        else (len(row.text) + len(row.html))
-    )
+    texts: tuple[str, str] = row["text"], row["html"]
+    return sum(len(t) if t.isascii() else 4 * len(t) for t in texts)
 
 
 def _group_by_bytes(

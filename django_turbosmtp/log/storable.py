@@ -64,6 +64,8 @@ class Cleaner:
         A date or a number that JSON does not know is written as Django's own encoder
         writes it; anything else that JSON does not know, as ``str()`` does.
         """
+        if type(value) is str:
+            return self.clean_text(value)
         if value is None or isinstance(value, (bool, int)):
             return value
         if isinstance(value, (str, Promise)):

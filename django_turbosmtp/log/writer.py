@@ -159,7 +159,7 @@ class LogWriter:
         if self._settings.log_attachments:
             files.store_files([r for r in built if r.stores_body], self._alias)
         statements.insert_rows(built, self._alias)
-        return {r.message.id: r.stores_payload for r in built}
+        return {r.message["id"]: r.stores_payload for r in built}
 
     def _update(
         self, outcomes: Sequence[OutcomeEntry], also: Callable[[str], None]

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, transaction
 from django.db.models import F
 from django.utils import timezone
@@ -24,7 +25,7 @@ from django_turbosmtp.delivery.record import Recorder
 from django_turbosmtp.delivery.windows import Delivery, draw
 from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.log.connection import is_manual
-from django_turbosmtp.log.inserts import insert_models
+from django_turbosmtp.log.inserts import insert_values
 from django_turbosmtp.log.statements import insert_payloads
 from django_turbosmtp.log.writer import stores_body
 from django_turbosmtp.models import QueuedMessage
@@ -69,8 +70,13 @@ class QueueStore:
     def __init__(
         self, settings: Settings, account: Account, preparer: Preparer
     ) -> None:
-        """Raise ImproperlyConfigured if the task engine is not installed."""
+        """Raise ImproperlyConfigured without a task engine or without SECRET_KEY."""
         engines.require_engine(str(settings.queue))
+        if not account.fingerprint:
+            raise ImproperlyConfigured(
+                "TURBOSMTP['QUEUE'] needs SECRET_KEY, which is empty: workers find the"
+                " account of a message by a hash with this key."
+            )
         self._settings = settings
         self._account = account
         self._preparer = preparer
@@ -155,11 +161,12 @@ class QueueStore:
     def _write_rows(
         self, jobs: Sequence[Job], prepared: Sequence[_Prepared], alias: str
     ) -> None:
-        due = timezone.now() + TASK_LIFETIME
+        now = timezone.now()
         manual = is_manual(connections[alias])
 
         def also(alias: str) -> None:
-            insert_models([self._build_row(one, due) for one in prepared], alias)
+            rows = [self._build_row(one, now) for one in prepared]
+            insert_values(QueuedMessage, rows, alias)
             insert_payloads(((p.job.id, p.payload) for p in prepared), alias)
             if manual:
                 # Django does not know when the caller commits: `run_due` enqueues them.
@@ -169,26 +176,30 @@ class QueueStore:
         stored = [job for job in jobs if job.requests or job.status.outcome]
         self._recorder.store_queued(stored, also)
 
-    def _build_row(self, one: _Prepared, due: datetime) -> QueuedMessage:
+    def _build_row(self, one: _Prepared, now: datetime) -> dict[str, Any]:
         schedule = one.schedule
-        not_before = timezone.now()
+        not_before = now
         if schedule.send_at is not None:
-            not_before = max(not_before, make_storable(schedule.send_at))
+            not_before = max(now, make_storable(schedule.send_at))
         message = one.job.message
         has_log_of_body = self._settings.log_body and stores_body(message)
-        return QueuedMessage(
-            message_id=one.job.id,
-            mailer=self._settings.alias or "",
-            account=self._account.fingerprint,
-            priority=schedule.priority,
-            not_before=not_before,
-            expires_at=schedule.expires_at and make_storable(schedule.expires_at),
-            recipients=sum(len(request.recipients) for request in one.job.requests),
-            payload_size=one.size,
-            keeps_payload=bool(has_log_of_body and self._settings.log_redact is None),
-            tries=0,
-            due_at=max(due, not_before + TASK_LIFETIME),
-        )
+        return {
+            "message_id": one.job.id,
+            "mailer": self._settings.alias or "",
+            "account": self._account.fingerprint,
+            "priority": schedule.priority,
+            "not_before": not_before,
+            "expires_at": schedule.expires_at and make_storable(schedule.expires_at),
+            "recipients": sum(len(request.recipients) for request in one.job.requests),
+            "payload_size": one.size,
+            "keeps_payload": bool(
+                has_log_of_body and self._settings.log_redact is None
+            ),
+            "tries": 0,
+            "first_tried_at": None,
+            "token": None,
+            "due_at": not_before + TASK_LIFETIME,
+        }
 
     def _enqueue(self, prepared: Sequence[_Prepared], alias: str) -> None:
         """Enqueue the tasks, after the commit. Errors are logged: nothing is lost."""

@@ -498,6 +498,13 @@ def test_another_key_stops_the_queue(queued: Any, sandbox: Sandbox) -> None:
     assert "other ones" in QueueAccount.objects.get().error
 
 
+def test_without_a_secret_key_nothing_is_queued(queued: Any, sandbox: Sandbox) -> None:
+    queued.SECRET_KEY = ""
+    with pytest.raises(ImproperlyConfigured, match="QUEUE'.* needs SECRET_KEY"):
+        send(new())
+    assert not Message.objects.exists()
+
+
 def test_arguments_that_no_worker_knows_are_refused(queued: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"consumer_key.*queue=False"):
         send(new(), consumer_key="a", consumer_secret="b")

@@ -1,0 +1,266 @@
+"""What the queue costs: storing many messages, emptying it, and many that wait."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from bench import (
+    OURS,
+    SMTP,
+    WARM_UP,
+    Counter,
+    emails,
+    in_database,
+    read_peak,
+    reset_peak,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench import Bench, Figures
+
+_APPS = (
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django_turbosmtp",
+    "django_tasks_db",
+)
+
+#: Claims that are timed, and the messages of each.
+_WINDOWS, _CLAIMED = 100, 80
+
+
+@contextlib.contextmanager
+def _queue(
+    bench: Bench, tasks: str = "django_tasks_db.DatabaseBackend"
+) -> Iterator[None]:
+    """Set up Django with our queue, and django-tasks-db in the same database."""
+    logging.disable(logging.WARNING)
+    with in_database(bench, OURS, apps=_APPS, TASKS={"default": {"BACKEND": tasks}}):
+        from django.conf import settings
+
+        options = {"LOG": True, "QUEUE": "tasks", "RATE": bench.rate or None}
+        settings.TURBOSMTP = {**settings.TURBOSMTP, **options}
+        yield
+
+
+@contextlib.contextmanager
+def _post_office(bench: Bench) -> Iterator[None]:
+    """Set up Django with django-post_office, which sends by SMTP."""
+    # It would write several lines for every batch of a hundred.
+    logging.disable(logging.INFO)
+    with in_database(
+        bench,
+        "post_office.EmailBackend",
+        apps=("django.contrib.contenttypes", "post_office"),
+        TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
+        POST_OFFICE={"BACKENDS": {"default": SMTP}},
+        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _mailer(bench: Bench) -> Iterator[None]:
+    """Set up Django with django-mailer, which sends by SMTP."""
+    with in_database(
+        bench, "mailer.backend.DbBackend", apps=("mailer",), MAILER_EMAIL_BACKEND=SMTP
+    ):
+        yield
+
+
+def _send_our_queue() -> None:
+    from django.core.management import call_command
+
+    call_command(
+        "db_worker", batch=True, interval=0, startup_delay=False, reload=False,
+        verbosity=0,
+    )  # fmt: skip
+
+
+def _send_post_office() -> None:
+    from django.core.management import call_command
+
+    call_command("send_queued_mail", log_level=1)
+
+
+def _send_mailer() -> None:
+    from django.core.management import call_command
+
+    call_command("send_mail")
+
+
+_QUEUES: dict[str, tuple[Callable[[Bench], Any], Callable[[], None]]] = {
+    "ours": (_queue, _send_our_queue),
+    "post_office": (_post_office, _send_post_office),
+    "mailer": (_mailer, _send_mailer),
+}
+
+
+def enqueue(bench: Bench) -> Figures:
+    """All messages in one send_messages(): how fast they are in the queue."""
+    from django.core.mail import get_connection
+
+    set_up, send = _QUEUES[bench.way]
+    with set_up(bench):
+        from django.db import connection
+
+        get_connection().send_messages(emails(WARM_UP))
+        ready, counter = emails(bench.messages), Counter()
+        cpu, start = time.process_time(), time.perf_counter()
+        with connection.execute_wrapper(counter):
+            get_connection().send_messages(ready)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        bench.reset()
+        send()
+        _require_all(bench, WARM_UP + bench.messages)
+    return {
+        "rate": bench.messages / seconds,
+        "cpu_ms": 1000 * cpu / bench.messages,
+        "statements": counter.statements,
+    }
+
+
+def drain(bench: Bench) -> Figures:
+    """All messages in the queue: how fast one worker sends them, or several."""
+    from django.core.mail import get_connection
+
+    set_up, send = _QUEUES[bench.way]
+    with set_up(bench):
+        get_connection().send_messages(emails(min(WARM_UP, bench.messages)))
+        send()
+        cpu = time.process_time()
+        get_connection().send_messages(emails(bench.messages))
+        filling_cpu = time.process_time() - cpu
+        bench.reset(
+            latency=bench.latency, refuse=bench.refuse, retry_after=bench.retry_after
+        )
+        cpu, start = time.process_time(), time.perf_counter()
+        if bench.workers == 1:
+            send()
+        else:
+            _fork([send] * bench.workers)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        _require_all(bench, bench.messages)
+        return {
+            "rate": bench.messages / seconds,
+            "cpu_ms": 1000 * cpu / bench.messages,
+            "whole_cpu_ms": 1000 * (cpu + filling_cpu) / bench.messages,
+            "connections": bench.stats()["connections"],
+        }
+
+
+def _require_all(bench: Bench, messages: int) -> None:
+    """Raise RuntimeError unless each message arrived once."""
+    stats = bench.stats()
+    if stats["messages"] != messages:
+        raise RuntimeError(f"{messages} messages queued, {stats} arrived")
+
+
+def _fork(works: list[Callable[[], None]]) -> None:
+    """Run each in a process of its own, as workers do."""
+    from django.db import connections
+
+    connections.close_all()
+    children = []
+    for work in works:
+        pid = os.fork()
+        if not pid:
+            with contextlib.suppress(BaseException):
+                work()
+                os._exit(0)
+            os._exit(1)
+        children.append(pid)
+    if any(os.waitpid(pid, 0)[1] for pid in children):
+        raise RuntimeError("A worker failed")
+
+
+def waiting(bench: Bench) -> Figures:
+    """Many messages wait: the time of a claim, and of a window of the sweep."""
+    from django.utils import timezone
+
+    from django_turbosmtp._lib.versions import load_tasks
+
+    # It runs nothing: messages wait.
+    with _queue(bench, f"{load_tasks().__name__}.backends.dummy.DummyBackend"):
+        from django_turbosmtp.backends import find_backend
+        from django_turbosmtp.models import QueuedMessage
+        from django_turbosmtp.queue import due
+
+        _fill(bench.messages)
+        claims = sorted(_time_claims())
+        # The workers that claimed were killed, and the other tasks are lost.
+        old = timezone.now() - timedelta(hours=1)
+        QueuedMessage.objects.update(due_at=old)
+        start = time.perf_counter()
+        result = due.run_due(find_backend)
+        seconds = time.perf_counter() - start
+        if result.unknown != _WINDOWS * _CLAIMED or not result.enqueued:
+            raise RuntimeError(f"The sweep did {result}")
+        windows = -(-result.unknown // 500) + -(-result.enqueued // 500)
+    return {
+        "claim_ms": 1000 * claims[len(claims) // 2],
+        "longest_claim_ms": 1000 * claims[-1],
+        "sweep_ms": 1000 * seconds / windows,
+    }
+
+
+def _time_claims() -> list[float]:
+    """Claim messages of tasks all over the queue; return the seconds of each claim."""
+    from django_turbosmtp.backends import find_backend
+    from django_turbosmtp.models import QueuedMessage
+    from django_turbosmtp.queue import claim
+
+    account = find_backend("").build_engine(shares_pauses=True).account.fingerprint
+    ordered = QueuedMessage.objects.order_by("pk")
+    keys = list(ordered.values_list("pk", flat=True))
+    taken = []
+    for number in range(_WINDOWS):
+        first = number * len(keys) // _WINDOWS
+        selection = claim.Selection(
+            keys=keys[first : first + 500],
+            mailer="",
+            account=account,
+            accounts=[account],
+            rate=None,
+        )
+        start = time.perf_counter()
+        claimed = claim.claim(selection, _CLAIMED, "default")
+        taken.append(time.perf_counter() - start)
+        if len(claimed.rows) != _CLAIMED:
+            raise RuntimeError(f"{len(claimed.rows)} of {_CLAIMED} were claimed")
+    return taken
+
+
+def worker_memory(bench: Bench) -> Figures:
+    """Empty a long queue in one worker: growth of the memory after its first tasks."""
+    from django.core.management import call_command
+
+    with _queue(bench):
+        # In another process: what it needed would hide the growth of the worker.
+        _fork([lambda: _fill(bench.messages)])
+        bench.reset()
+        work = {"batch": True, "interval": 0, "startup_delay": False, "reload": False}
+        call_command("db_worker", max_tasks=2, verbosity=0, **work)
+        sent = bench.stats()["messages"]
+        before, start = reset_peak(), time.perf_counter()
+        call_command("db_worker", verbosity=0, **work)
+        seconds, growth = time.perf_counter() - start, read_peak() - before
+        _require_all(bench, bench.messages)
+    return {
+        "growth_mb": growth / 2**20,
+        "rate": (bench.messages - sent) / seconds,
+    }
+
+
+def _fill(count: int) -> None:
+    from django.core.mail import get_connection
+
+    for start in range(0, count, 5000):
+        get_connection().send_messages(emails(min(5000, count - start)))
