@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from django.db.models import F, Max, Q, Sum
-from django.utils import timezone
 
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.log.rows import describe_error, name_class
 from django_turbosmtp.log.storable import WIDTHS
 from django_turbosmtp.models import QueueAccount, RateUse
+from django_turbosmtp.queue.clock import read_now
 from django_turbosmtp.signals import ESP_NAME, queue_stopped
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def read_brakes(account: str, alias: str) -> Brakes:
     row = QueueAccount.objects.using(alias).filter(pk=account).first()
     if row is None:
         return Brakes()
-    now = timezone.now()
+    now = read_now(alias)
     paused = row.paused_until if row.paused_until and row.paused_until > now else None
     if row.stopped_at is None:
         return Brakes(wait_until=paused, was_braked=row.pauses > 0)
@@ -72,7 +72,7 @@ def take_probe(account: str, alias: str) -> bool:
 
     The next probe is due `PROBE_INTERVAL` later, whatever becomes of this one.
     """
-    now = timezone.now()
+    now = read_now(alias)
     rows = QueueAccount.objects.using(alias).filter(pk=account).exclude(stopped_at=None)
     due = rows.filter(Q(probe_at=None) | Q(probe_at__lte=now))
     return bool(due.update(probe_at=now + PROBE_INTERVAL))
@@ -90,7 +90,7 @@ def pause(account: str, mailer: str, seconds: float | None, alias: str) -> datet
         grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(pauses, 10))
         # Jitter, so that many workers do not come back at the same moment.
         seconds = grown * random.uniform(1.0, 1.25)  # noqa: S311
-    until = timezone.now() + timedelta(seconds=seconds)
+    until = read_now(alias) + timedelta(seconds=seconds)
     rows.update(pauses=F("pauses") + 1)
     # A longer pause stands.
     rows.filter(Q(paused_until=None) | Q(paused_until__lt=until)).update(
@@ -108,7 +108,7 @@ def name_mailer(mailer: str) -> str:
 def stop(account: str, mailer: str, error: Exception, alias: str) -> None:
     """Stop an account's queue until a probe is accepted. Report it if it is new."""
     _ensure_row(account, mailer, alias)
-    now = timezone.now()
+    now = read_now(alias)
     rows = QueueAccount.objects.using(alias).filter(pk=account)
     is_new = rows.filter(stopped_at=None).update(
         stopped_at=now,
@@ -147,11 +147,21 @@ def _ensure_row(account: str, mailer: str, alias: str) -> None:
     QueueAccount.objects.using(alias).bulk_create([row], ignore_conflicts=True)
 
 
+#: Reserve the limit in so many parts. A reservation counts while its messages are sent,
+#: and a period longer: small ones are free again sooner, and workers take turns.
+_SHARES: Final = 10
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How many recipients may be sent to. ``wait``: seconds until there are more."""
+    """How many recipients may be sent to.
+
+    ``share``: reserve no more than these at a time, unless a message has more.
+    ``wait``: seconds until there may be more.
+    """
 
     recipients: int
+    share: int
     is_empty: bool = False
     wait: float = 0.0
 
@@ -162,21 +172,27 @@ def read_budget(account: str, mailer: str, rate: tuple[int, int], alias: str) ->
     A reservation counts from the moment it is made until one period after its last
     message was sent: so no period of this length has more than the limit.
     """
-    limit, _ = rate
-    now = timezone.now()
+    limit, period = rate
+    now = read_now(alias)
     _ensure_row(account, mailer, alias)
     list(QueueAccount.objects.using(alias).select_for_update().filter(pk=account))
     uses = RateUse.objects.using(alias).filter(account=account)
     uses.filter(counts_until__lte=now).delete()
     used = uses.aggregate(total=Sum("recipients"))["total"] or 0
     first = uses.order_by("counts_until").values_list("counts_until", flat=True).first()
-    wait = (first - now).total_seconds() if first else 0.0
-    return Budget(recipients=max(0, limit - used), is_empty=not used, wait=wait)
+    # A reservation of messages that are being sent now ends much earlier than it says.
+    wait = min((first - now).total_seconds(), period) if first else 0.0
+    return Budget(
+        recipients=max(0, limit - used),
+        share=max(1, limit // _SHARES),
+        is_empty=not used,
+        wait=wait,
+    )
 
 
 def reserve(account: str, recipients: int, rate: tuple[int, int], alias: str) -> int:
     """Reserve a part of the budget in its transaction; return the reservation's key."""
-    until = timezone.now() + _ABANDONED + timedelta(seconds=rate[1])
+    until = read_now(alias) + _ABANDONED + timedelta(seconds=rate[1])
     use = RateUse(account=account, recipients=recipients, counts_until=until)
     use.save(using=alias, force_insert=True)
     return int(use.pk)
@@ -190,7 +206,7 @@ def settle(
     if not recipients:
         rows.delete()
         return
-    until = timezone.now() + timedelta(seconds=rate[1])
+    until = read_now(alias) + timedelta(seconds=rate[1])
     rows.update(recipients=recipients, counts_until=until)
 
 
@@ -202,6 +218,6 @@ def find_stopped(alias: str) -> Sequence[QueueAccount]:
 
 def find_latest_pause(alias: str) -> datetime | None:
     """Return until when the last pause lasts, None if there is none."""
-    rows = QueueAccount.objects.using(alias).filter(paused_until__gt=timezone.now())
+    rows = QueueAccount.objects.using(alias).filter(paused_until__gt=read_now(alias))
     found: datetime | None = rows.aggregate(last=Max("paused_until"))["last"]
     return found

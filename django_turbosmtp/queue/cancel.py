@@ -19,6 +19,7 @@ from django_turbosmtp.models import (
     QueuedMessage,
     Recipient,
 )
+from django_turbosmtp.queue.clock import read_now
 from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
@@ -85,6 +86,6 @@ def adopt(mailer: str, fingerprint: str, alias: str) -> int:
     accounts = list(foreign.order_by().values_list("account", flat=True).distinct())
     messages = Message.objects.using(alias).filter(queued__in=foreign.values("pk"))
     messages.update(account=fingerprint)
-    adopted = foreign.update(account=fingerprint, due_at=timezone.now())
+    adopted = foreign.update(account=fingerprint, due_at=read_now(alias))
     QueueAccount.objects.using(alias).filter(pk__in=accounts).delete()
     return adopted

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db.models import DateTimeField, F, Value
 from django.db.models.functions import Coalesce
-from django.utils import timezone
 
 from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.log.locks import begin
 from django_turbosmtp.models import Message, QueuedMessage, Recipient
 from django_turbosmtp.queue.accounts import read_budget, reserve
+from django_turbosmtp.queue.clock import read_now, synchronize
 from django_turbosmtp.statuses import Status
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def claim(selection: Selection, limit: int, alias: str) -> Claim:
     """
 
     def work() -> Claim:
+        synchronize(alias)
         with begin(alias, limits_wait=False):
             return _claim(selection, limit, alias)
 
@@ -83,7 +84,7 @@ def claim(selection: Selection, limit: int, alias: str) -> Claim:
 def _claim(selection: Selection, limit: int, alias: str) -> Claim:
     token = uuid.uuid4()
     rows = QueuedMessage.objects.using(alias)
-    now = timezone.now()
+    now = read_now(alias)
     due = rows.filter(
         token=None, not_before__lte=now, account__in=selection.accounts
     ).order_by("-priority", "not_before", "pk")
@@ -105,6 +106,8 @@ def _claim(selection: Selection, limit: int, alias: str) -> Claim:
         # A message with more recipients than the limit is sent by itself.
         if budget and is_over and (chosen or not budget.is_empty):
             wait = max(budget.wait, 0.05)
+            break
+        if budget and chosen and recipients + row.recipients > budget.share:
             break
         chosen.append(row.pk)
         recipients += row.recipients
@@ -147,14 +150,14 @@ def _merge(
 def has_due(selection: Selection, alias: str) -> bool:
     """Return whether a message of the selection may be sent now."""
     rows = QueuedMessage.objects.using(alias).filter(
-        token=None, not_before__lte=timezone.now(), account__in=selection.accounts
+        token=None, not_before__lte=read_now(alias), account__in=selection.accounts
     )
     return rows.filter(pk__in=selection.keys).exists()
 
 
 def undo_claim(keys: Sequence[UUID], token: UUID, alias: str) -> None:
     """Let messages wait again that were claimed, and certainly not sent."""
-    now = timezone.now()
+    now = read_now(alias)
 
     def work() -> None:
         with begin(alias, limits_wait=False):
@@ -185,7 +188,7 @@ def put_back(
     ``counts``: they were refused, which may happen a limited number of times.
     """
     rows = QueuedMessage.objects.using(alias)
-    now = timezone.now()
+    now = read_now(alias)
     changes: dict[str, Any] = {}
     if counts:
         first = Coalesce(F("first_tried_at"), Value(now, DateTimeField()))
@@ -203,6 +206,6 @@ def note_enqueued(
     keys: Sequence[UUID], run_after: datetime.datetime | None, alias: str
 ) -> None:
     """Let `run_due` enqueue these messages again only after a while."""
-    due_at = max(filter(None, [timezone.now(), run_after])) + TASK_LIFETIME
+    due_at = max(filter(None, [read_now(alias), run_after])) + TASK_LIFETIME
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
     rows.update(due_at=due_at)

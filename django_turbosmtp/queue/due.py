@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from django.utils import timezone
-
 from django_turbosmtp._lib.interrupts import raise_as_it_was
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.conf.log import choose_log_database
@@ -20,6 +18,7 @@ from django_turbosmtp.log.locks import begin, lock_messages
 from django_turbosmtp.models import Heartbeat, Message, QueuedMessage, Recipient
 from django_turbosmtp.queue import accounts, engines, work
 from django_turbosmtp.queue.claim import TASK_LIFETIME
+from django_turbosmtp.queue.clock import read_now, synchronize
 from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ def run_due(find_backend: Callable[[str], Any]) -> Result:
     """
     alias = choose_log_database()
     result = Result()
+    run_statements(lambda: synchronize(alias), alias)
     _beat(alias)
     while part := _list_stuck(alias):
         _settle_stuck(part, alias, result)
@@ -75,7 +75,7 @@ def run_due(find_backend: Callable[[str], Any]) -> Result:
 
 def _beat(alias: str) -> None:
     rows = Heartbeat.objects.using(alias)
-    now = timezone.now()
+    now = read_now(alias)
     if not rows.filter(pk=HEARTBEAT).update(at=now):
         rows.bulk_create([Heartbeat(name=HEARTBEAT, at=now)], ignore_conflicts=True)
 
@@ -85,14 +85,14 @@ def find_overdue(alias: str) -> str:
     row = Heartbeat.objects.using(alias).filter(pk=HEARTBEAT).first()
     if row is None:
         return "run_due has never run"
-    age = timezone.now() - row.at
+    age = read_now(alias) - row.at
     if age < OVERDUE:
         return ""
     return f"run_due has not run for {age.total_seconds() / 3600:.0f} hours"
 
 
 def _list_stuck(alias: str) -> list[UUID]:
-    rows = QueuedMessage.objects.using(alias).filter(due_at__lte=timezone.now())
+    rows = QueuedMessage.objects.using(alias).filter(due_at__lte=read_now(alias))
     stuck = rows.exclude(token=None).order_by("due_at")
     return list(stuck.values_list("pk", flat=True)[: engines.TASK_SIZE])
 
@@ -119,14 +119,14 @@ def _settle(keys: Sequence[UUID], alias: str) -> tuple[int, int]:
     rows = QueuedMessage.objects.using(alias)
     # A worker may have concluded, or put back, some of them meanwhile.
     stuck = list(
-        rows.filter(pk__in=keys, due_at__lte=timezone.now())
+        rows.filter(pk__in=keys, due_at__lte=read_now(alias))
         .exclude(token=None)
         .values_list("pk", flat=True)
     )
     waiting = list(
         messages.filter(pk__in=stuck, status=Status.QUEUED).values_list("pk", flat=True)
     )
-    now = timezone.now()
+    now = read_now(alias)
     released = rows.filter(pk__in=waiting).update(token=None, due_at=now)
     lost = [key for key in stuck if key not in set(waiting)]
     sending = messages.filter(pk__in=lost, status=Status.SENDING)
@@ -146,7 +146,7 @@ def _settle(keys: Sequence[UUID], alias: str) -> tuple[int, int]:
 def _enqueue_part(alias: str, find_backend: Callable[[str], Any]) -> list[UUID]:
     """Enqueue one task of each mailer with due messages; return their keys."""
     stopped = [row.account for row in accounts.find_stopped(alias)]
-    now = timezone.now()
+    now = read_now(alias)
     rows = QueuedMessage.objects.using(alias).filter(token=None, due_at__lte=now)
     due = rows.exclude(account__in=stopped).order_by("due_at")
     found = list(due.values_list("mailer", "pk")[: engines.TASK_SIZE])
@@ -167,7 +167,7 @@ def _start(
     """Enqueue a task for these messages; send them here if the queue was turned off."""
     # First, so that another sweep at the same time does not enqueue them, too.
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
-    rows.update(due_at=timezone.now() + TASK_LIFETIME)
+    rows.update(due_at=read_now(alias) + TASK_LIFETIME)
     engine = engines.find_engine(mailer)
     if engine:
         engines.enqueue(engine, keys)
@@ -177,7 +177,7 @@ def _start(
 
 def _probe(alias: str, find_backend: Callable[[str], Any]) -> None:
     """Let one message of each stopped account find out whether it can go on."""
-    now = timezone.now()
+    now = read_now(alias)
     for row in accounts.find_stopped(alias):
         if row.probe_at is not None and row.probe_at > now:
             continue

@@ -6,8 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django.utils import timezone
-
 from django_turbosmtp._lib.interrupts import raise_interrupt
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.times import make_aware
@@ -29,6 +27,7 @@ from django_turbosmtp.payload.stored import (
     drop_recipients,
     read_payload,
 )
+from django_turbosmtp.queue.clock import read_now
 from django_turbosmtp.signals import post_send
 from django_turbosmtp.statuses import Kind, Outcome, Status
 
@@ -99,7 +98,9 @@ def load_jobs(
     for recipient in rows.order_by("message", "position"):
         recipients[recipient.message_id].append(recipient)
     loaded = [
-        _start(row, messages[row.pk], recipients[row.pk], payloads.get(row.pk, b""))
+        _start(
+            row, messages[row.pk], recipients[row.pk], payloads.get(row.pk, b""), alias
+        )
         for row in claimed
         if row.pk in messages
     ]
@@ -134,7 +135,11 @@ def _read_payloads(keys: Sequence[UUID], alias: str) -> dict[UUID, bytes]:
 
 
 def _start(
-    row: QueuedMessage, message: Message, recipients: list[Recipient], payload: bytes
+    row: QueuedMessage,
+    message: Message,
+    recipients: list[Recipient],
+    payload: bytes,
+    alias: str,
 ) -> QueuedJob:
     """Return a message whose payload has been read, but not its job."""
     status = TurboSMTPStatus(reference_id=message.reference_id)
@@ -142,7 +147,7 @@ def _start(
     job.attributes = build_attributes(message, message.reference_id)
     job.translation = Translation(requests=())
     queued = QueuedJob(row=row, message=message, job=job, recipients=recipients)
-    if row.expires_at is not None and row.expires_at <= timezone.now():
+    if row.expires_at is not None and row.expires_at <= read_now(alias):
         expired = make_aware(row.expires_at).isoformat(sep=" ", timespec="seconds")
         logger.warning("%s: dropped, its expires_at was %s.", row.pk, expired)
         queued.fail(

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from django.db import DatabaseError
-from django.utils import timezone
 
 from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.loggers import get_logger
@@ -37,6 +36,7 @@ from django_turbosmtp.queue.claim import (
     put_back,
     undo_claim,
 )
+from django_turbosmtp.queue.clock import read_now
 from django_turbosmtp.queue.load import QueuedJob, load_jobs
 from django_turbosmtp.statuses import Outcome
 
@@ -102,7 +102,7 @@ class QueueSource:
             return None
         claimed = claim(self._selection, limit, self._alias)
         if claimed.wait:
-            self.wait_until = timezone.now() + timedelta(seconds=claimed.wait)
+            self.wait_until = read_now(self._alias) + timedelta(seconds=claimed.wait)
         if not claimed.rows:
             return None
         # Before they are loaded: whatever happens now, they are recorded.
@@ -215,24 +215,24 @@ class QueueSource:
         """
         job, row = queued.job, queued.row
         if queued.is_newer:
-            return timezone.now() + _NEWER_WAIT, False
+            return read_now(self._alias) + _NEWER_WAIT, False
         failed = [request for request in job.requests if request.result is None]
         if not failed or any(request.is_unknown for request in failed):
             return None
         errors = [request.error for request in failed if request.attempts]
         if not errors:
             # Nothing of it was sent: the whole batch had stopped.
-            return timezone.now(), False
+            return read_now(self._alias), False
         if any(map(_stops_account, errors)):
-            return timezone.now(), False
+            return read_now(self._alias), False
         if not all(error is not None and error.retryable for error in errors):
             return None
-        started = make_aware(row.first_tried_at or timezone.now())
-        too_old = make_aware(timezone.now()) - started >= MAX_AGE
+        started = make_aware(row.first_tried_at or read_now(self._alias))
+        too_old = make_aware(read_now(self._alias)) - started >= MAX_AGE
         if row.tries + 1 >= MAX_TRIES or too_old:
             return None
         asked = [getattr(error, "retry_after", None) or 0.0 for error in errors]
-        return timezone.now() + choose_delay(row.tries, max(asked)), True
+        return read_now(self._alias) + choose_delay(row.tries, max(asked)), True
 
     def _brake(self, jobs: Sequence[Job]) -> None:
         """Pause or stop the account's queue if the answers ask for it, or let it go."""
@@ -242,7 +242,7 @@ class QueueSource:
         stopping = next((r.error for r in tried if _stops_account(r.error)), None)
         if stopping is not None:
             accounts.stop(account, mailer, stopping, self._alias)
-            self.wait_until = timezone.now() + accounts.PROBE_INTERVAL
+            self.wait_until = read_now(self._alias) + accounts.PROBE_INTERVAL
             return
         pausing = next((r.error for r in tried if _pauses_account(r.error)), None)
         if pausing is None and isinstance(self._engine.stopped_by, OutcomeUnknown):

@@ -54,6 +54,11 @@ _MAX_BYTES: Final = 32 * 2**20
 _SAME_TIME: Final = timedelta(minutes=1)
 
 
+#: A message that may be sent at once is stored as due for this long: the clock of this
+#: machine may be ahead of the workers' clock.
+_CLOCK_SLACK: Final = timedelta(days=1)
+
+
 @dataclass(kw_only=True)
 class _Prepared:
     """A message that can be queued: its job, its schedule and its payload."""
@@ -178,9 +183,9 @@ class QueueStore:
 
     def _build_row(self, one: _Prepared, now: datetime) -> dict[str, Any]:
         schedule = one.schedule
-        not_before = now
+        not_before = now - _CLOCK_SLACK
         if schedule.send_at is not None:
-            not_before = max(now, make_storable(schedule.send_at))
+            not_before = make_storable(schedule.send_at)
         message = one.job.message
         has_log_of_body = self._settings.log_body and stores_body(message)
         return {
@@ -198,7 +203,7 @@ class QueueStore:
             "tries": 0,
             "first_tried_at": None,
             "token": None,
-            "due_at": not_before + TASK_LIFETIME,
+            "due_at": max(now, not_before) + TASK_LIFETIME,
         }
 
     def _enqueue(self, prepared: Sequence[_Prepared], alias: str) -> None:

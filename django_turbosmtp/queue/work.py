@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
-from django.utils import timezone
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was
 from django_turbosmtp._lib.loggers import get_logger
@@ -20,6 +19,7 @@ from django_turbosmtp.log.connection import run_statements
 from django_turbosmtp.models import QueuedMessage
 from django_turbosmtp.queue import accounts, engines
 from django_turbosmtp.queue.claim import Selection, note_enqueued
+from django_turbosmtp.queue.clock import read_now, synchronize
 from django_turbosmtp.queue.source import QueueSource
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.queue")
 
-#: Wait at most this many seconds within a task; for longer, a later task goes on.
+#: Wait at most so many seconds at a time within a task, and so many in all: then a
+#: later task goes on, and this one ends within the time limits that sites set.
 _MAX_NAP: Final = 5.0
+_MAX_NAPS: Final = 60.0
 
 
 @raise_as_it_was
@@ -46,9 +48,12 @@ def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
     alias = choose_log_database()
     keys = [UUID(str(key)) for key in ids]
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
-    found = run_statements(
-        lambda: list(rows.order_by().values_list("mailer", "account").distinct()), alias
-    )
+
+    def find() -> list[tuple[str, str]]:
+        synchronize(alias)
+        return list(rows.order_by().values_list("mailer", "account").distinct())
+
+    found = run_statements(find, alias)
     by_mailer: dict[str, list[str]] = {}
     for mailer, account in sorted(found):
         by_mailer.setdefault(mailer, []).append(account)
@@ -90,18 +95,21 @@ class _Task:
             accounts=own,
             rate=engine.settings.rate,
         )
+        slept = 0.0
         while True:
             source = QueueSource(selection, engine, self.alias)
             engine.run_source(source, min(len(self.keys), PART))
             later = source.wait_until
             if later is None:
                 return
-            seconds = (later - timezone.now()).total_seconds()
+            seconds = (later - read_now(self.alias)).total_seconds()
             task_engine = engines.find_engine(self.mailer)
             may_nap = engines.can_defer(task_engine)
-            if seconds > _MAX_NAP or not may_nap or engine.stopped_by is not None:
+            may_nap = may_nap and seconds < _MAX_NAP and slept + seconds < _MAX_NAPS
+            if not may_nap or engine.stopped_by is not None:
                 self._go_on_later(task_engine, later)
                 return
+            slept += max(0.0, seconds)
             time.sleep(max(0.0, seconds))
 
     def _go_on_later(self, task_engine: str, later: datetime) -> None:

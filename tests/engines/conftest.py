@@ -76,7 +76,6 @@ def start_worker(
     workers: list[subprocess.Popen[bytes]] = []
     origin = sandbox.send_url(2).removesuffix("/api/v2")
     environment = {
-        **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.engines.settings",
         "TEST_DATABASE_OF_WORKER": str(connection.settings_dict["NAME"]),
         "TEST_SANDBOX": origin,
@@ -89,7 +88,7 @@ def start_worker(
             worker = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=_ROOT,
-                env=environment,
+                env={**os.environ, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

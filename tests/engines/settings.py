@@ -44,4 +44,5 @@ TURBOSMTP = {
     "API_URL": f"{SANDBOX}/api/v2",
     "QUEUE": "celery" if ENGINE.startswith("celery") else True,
     "TIMEOUT": (5, 10),
+    "RATE": os.environ.get("TEST_RATE"),
 }

@@ -67,6 +67,23 @@ def test_two_workers_send_each_message_once(
     )
 
 
+def test_two_workers_keep_to_one_rate(
+    start_worker: Callable[[], Any], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_RATE", "20/s")
+    start_worker()
+    start_worker()
+    queue(30)
+    queue(30, 30)
+    wait_until(is_empty)
+    assert set(count_deliveries(sandbox).values()) == {1}
+    times = sorted(m.received_at for m in sandbox.messages)
+    assert len(times) == 60
+    # No second has more than 20 messages.
+    gaps = [later - first for first, later in zip(times, times[20:], strict=False)]
+    assert min(gaps) >= timedelta(seconds=1)
+
+
 def test_tasks_that_are_enqueued_again_send_once(
     start_worker: Callable[[], Any], sandbox: Sandbox
 ) -> None:

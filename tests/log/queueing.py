@@ -11,10 +11,21 @@ from django_turbosmtp._lib.versions import HAS_MAILERS, get_mailer, load_tasks
 from django_turbosmtp.backends import EmailBackend, find_backend
 from django_turbosmtp.models import Heartbeat, Message, QueueAccount, QueuedMessage
 from django_turbosmtp.queue import due, work
+from tests.conftest import BACKEND
 
 TASKS = load_tasks().__name__
 DUMMY = {"default": {"BACKEND": f"{TASKS}.backends.dummy.DummyBackend"}}
 IMMEDIATE = {"default": {"BACKEND": f"{TASKS}.backends.immediate.ImmediateBackend"}}
+
+
+def turn_queue_on(settings: Any) -> None:
+    """Queue mail for the server of the test; tasks are only collected."""
+    settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True, "QUEUE": True}
+    settings.TASKS = DUMMY
+    if HAS_MAILERS:
+        settings.MAILERS = {"default": {"BACKEND": BACKEND}}
+    else:
+        settings.EMAIL_BACKEND = BACKEND
 
 
 def send(*messages: Any, **options: Any) -> int:

@@ -12,7 +12,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import send_mail
 from django.db import DatabaseError, connections, transaction
 
-from django_turbosmtp._lib.versions import HAS_MAILERS
 from django_turbosmtp.exceptions import MessageError, UnsupportedFeature
 from django_turbosmtp.models import (
     Attempt,
@@ -25,7 +24,6 @@ from django_turbosmtp.models import (
 )
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import post_send, queue_stopped
-from tests.conftest import BACKEND
 from tests.log.queueing import (
     DUMMY,
     IMMEDIATE,
@@ -36,6 +34,7 @@ from tests.log.queueing import (
     read_statuses,
     run_due,
     send,
+    turn_queue_on,
     work_off,
 )
 from tests.log.surroundings import assert_max_queries
@@ -55,12 +54,7 @@ NO_CREDIT = say(400, {"message": "error", "errors": ["nocredit"]})
 @pytest.fixture
 def wire(server: Any, settings: Any) -> Any:
     """The same with a server that answers as the test says."""
-    settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True, "QUEUE": True}
-    settings.TASKS = DUMMY
-    if HAS_MAILERS:
-        settings.MAILERS = {"default": {"BACKEND": BACKEND}}
-    else:
-        settings.EMAIL_BACKEND = BACKEND
+    turn_queue_on(settings)
     server.answer = ACCEPT
     return server
 
