@@ -114,20 +114,26 @@ class Bench:
 
 @contextlib.contextmanager
 def in_database(bench: Bench, backend: str, **options: Any) -> Iterator[None]:
-    """Set up Django with one backend and a migrated database."""
-    from django.core.management import call_command
-
+    """Set up Django with one backend, and an empty database that is removed again."""
     with tempfile.TemporaryDirectory() as directory:
         bench.django(backend, DATABASES={"default": _database(directory)}, **options)
-        call_command("migrate", verbosity=0)
-        yield
-        from django.db import connections
+        from django.db import connection, connections
 
+        old = connection.settings_dict["NAME"]
+        connection.creation.create_test_db(
+            verbosity=0, autoclobber=True, serialize=False
+        )
+        yield
+        if connection.vendor != "sqlite":
+            connection.creation.destroy_test_db(old, verbosity=0)
         connections.close_all()
 
 
 def _database(directory: str) -> dict[str, Any]:
-    """Return SQLite in this folder, or the PostgreSQL that ``PGDATABASE`` names."""
+    """Return SQLite in this folder, or the PostgreSQL that ``PGDATABASE`` names.
+
+    There, a database of this name with ``test_`` before it is made.
+    """
     if name := os.environ.get("PGDATABASE"):
         return {
             "ENGINE": "django.db.backends.postgresql",
@@ -138,6 +144,7 @@ def _database(directory: str) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(Path(directory) / "log.sqlite3"),
+        "TEST": {"NAME": str(Path(directory) / "log.sqlite3")},
         # Two workers write at the same time; Django's docs recommend it for that.
         "OPTIONS": {"transaction_mode": "IMMEDIATE"},
     }

@@ -523,11 +523,12 @@ class QueuedMessage(models.Model):
         default_permissions = ()
         indexes: ClassVar = [
             models.Index(fields=["due_at"], name="turbosmtp_queue_due"),
-            models.Index(fields=["token"], name="turbosmtp_queue_token"),
             # Urgent mail overtakes: few messages have a priority.
             models.Index(
-                fields=["priority", "not_before"], name="turbosmtp_queue_priority"
+                fields=["-priority", "not_before"], name="turbosmtp_queue_priority"
             ),
+            # None of the token: SQLite and MariaDB would read all that wait by it, and
+            # not the few that a statement names by their keys.
         ]
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ import uuid
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db.models import QuerySet
+from django.db.models import Case, F, QuerySet, Value, When
 from django.utils import timezone
 
 from django_turbosmtp.conf.log import choose_log_database
@@ -62,16 +62,20 @@ def _cancel(keys: list[UUID], alias: str) -> int:
         token = uuid.uuid4()
         if not rows.filter(pk__in=keys, token=None).update(token=token):
             return 0
-        own = list(rows.filter(token=token).values_list("pk", flat=True))
+        taken = rows.filter(pk__in=keys, token=token)
+        own = list(taken.values_list("pk", flat=True))
         now = timezone.now()
-        cancelled = messages.filter(pk__in=own, status=Status.QUEUED)
-        cancelled.update(
-            status=Status.CANCELLED, outcome=Outcome.CANCELLED, concluded_at=now
+        # Some of its blind copies may have been sent, and have events.
+        waiting = When(status=Status.QUEUED, then=Value(Status.CANCELLED))
+        messages.filter(pk__in=own).update(
+            status=Case(waiting, default=F("status")),
+            outcome=Outcome.CANCELLED,
+            concluded_at=now,
         )
         recipients = Recipient.objects.using(alias).filter(message__in=own)
         recipients.filter(status=Status.QUEUED).update(status=Status.CANCELLED)
         Payload.objects.using(alias).filter(message__in=own).delete()
-        rows.filter(token=token).delete()
+        rows.filter(pk__in=own).delete()
         return len(own)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db.models import DateTimeField, F, Value
+from django.db.models import Case, DateTimeField, F, Value, When
 from django.db.models.functions import Coalesce
 
 from django_turbosmtp.log.connection import run_statements
@@ -41,12 +41,14 @@ _MAX_BYTES: Final = 32 * 2**20
 class Claim:
     """Messages that this worker, and no other, may send.
 
-    ``reservation``: of the rate, None without a rate or without messages. ``wait``:
-    seconds until the rate allows more messages, 0 if it does not limit them now.
+    ``left``: the keys that were asked for and can still be claimed. ``reservation``: of
+    the rate, None without a rate or without messages. ``wait``: seconds until the rate
+    allows more messages, 0 if it does not limit them now.
     """
 
     token: UUID
     rows: Sequence[QueuedMessage]
+    left: Sequence[UUID] = ()
     reservation: int | None = None
     wait: float = 0.0
 
@@ -66,29 +68,30 @@ class Selection:
     rate: tuple[int, int] | None
 
 
-def claim(selection: Selection, limit: int, alias: str) -> Claim:
-    """Claim at most ``limit`` messages that are due, the most urgent first.
+def claim(selection: Selection, keys: Sequence[UUID], limit: int, alias: str) -> Claim:
+    """Claim at most ``limit`` of these messages that are due, the most urgent first.
 
-    Messages of a higher priority than those of the task overtake them, whichever task
-    they belong to.
+    ``keys``: some of the task's; a statement with all of them takes much longer.
+    Messages of a higher priority overtake them, whichever task they belong to.
     """
 
     def work() -> Claim:
         synchronize(alias)
         with begin(alias, limits_wait=False):
-            return _claim(selection, limit, alias)
+            return _claim(selection, keys, limit, alias)
 
     return run_statements(work, alias)
 
 
-def _claim(selection: Selection, limit: int, alias: str) -> Claim:
+def _claim(selection: Selection, keys: Sequence[UUID], limit: int, alias: str) -> Claim:
     token = uuid.uuid4()
     rows = QueuedMessage.objects.using(alias)
     now = read_now(alias)
     due = rows.filter(
         token=None, not_before__lte=now, account__in=selection.accounts
     ).order_by("-priority", "not_before", "pk")
-    own = list(due.filter(pk__in=selection.keys)[:limit])
+    own = list(due.filter(pk__in=keys))
+    left = {row.pk: None for row in own}
     lowest = min((row.priority for row in own), default=0)
     if own:
         urgent = due.filter(priority__gt=max(lowest, 0), mailer=selection.mailer)
@@ -111,29 +114,43 @@ def _claim(selection: Selection, limit: int, alias: str) -> Claim:
             break
         chosen.append(row.pk)
         recipients += row.recipients
+    for key in chosen:
+        left.pop(key, None)
     if not chosen:
-        return Claim(token=token, rows=[], wait=wait)
+        return Claim(token=token, rows=[], left=list(left), wait=wait)
     count = rows.filter(pk__in=chosen, token=None, not_before__lte=now).update(
         token=token, due_at=now + LEASE
     )
     if not count:
-        return Claim(token=token, rows=[])
-    claimed = list(rows.filter(token=token).order_by("-priority", "not_before", "pk"))
-    keys = [row.pk for row in claimed]
-    _replace_status(keys, Status.QUEUED, Status.SENDING, alias)
+        return Claim(token=token, rows=[], left=list(left))
+    claimed = own[: len(chosen)]
+    if count < len(chosen):
+        # Another worker has claimed some of them meanwhile.
+        taken = rows.filter(pk__in=chosen, token=token)
+        claimed = list(taken.order_by("-priority", "not_before", "pk"))
+    _replace_status([row.pk for row in claimed], Status.QUEUED, Status.SENDING, alias)
     reservation = None
     if selection.rate:
         total = sum(row.recipients for row in claimed)
         reservation = reserve(selection.account, total, selection.rate, alias)
-    return Claim(token=token, rows=claimed, reservation=reservation, wait=wait)
+    return Claim(
+        token=token,
+        rows=claimed,
+        left=list(left),
+        reservation=reservation,
+        wait=wait,
+    )
 
 
 def _replace_status(
     keys: Sequence[UUID], before: Status, after: Status, alias: str
 ) -> None:
     """Change a status of messages and of their recipients, where they have it."""
-    messages = Message.objects.using(alias).filter(pk__in=keys, status=before)
-    messages.update(status=after)
+    # Not filtered by the status: a database without statistics would read all messages
+    # that have it, and not the few with these keys.
+    messages = Message.objects.using(alias).filter(pk__in=keys)
+    changed = When(status=before, then=Value(after))
+    messages.update(status=Case(changed, default=F("status")))
     recipients = Recipient.objects.using(alias).filter(message__in=keys)
     recipients.filter(status=before).update(status=after)
 

@@ -118,15 +118,17 @@ def _settle(keys: Sequence[UUID], alias: str) -> tuple[int, int]:
     lock_messages(messages)
     rows = QueuedMessage.objects.using(alias)
     # A worker may have concluded, or put back, some of them meanwhile.
-    stuck = list(
-        rows.filter(pk__in=keys, due_at__lte=read_now(alias))
-        .exclude(token=None)
-        .values_list("pk", flat=True)
-    )
-    waiting = list(
-        messages.filter(pk__in=stuck, status=Status.QUEUED).values_list("pk", flat=True)
-    )
     now = read_now(alias)
+    stuck = [
+        row.pk
+        for row in rows.filter(pk__in=keys)
+        if row.token is not None and row.due_at <= now
+    ]
+    waiting = [
+        key
+        for key, status in messages.filter(pk__in=stuck).values_list("pk", "status")
+        if status == Status.QUEUED
+    ]
     released = rows.filter(pk__in=waiting).update(token=None, due_at=now)
     lost = [key for key in stuck if key not in set(waiting)]
     sending = messages.filter(pk__in=lost, status=Status.SENDING)

@@ -89,6 +89,7 @@ class QueueSource:
         self._selection = selection
         self._engine = engine
         self._alias = alias
+        self._left: Sequence[UUID] = selection.keys
         self._open: list[_Part] = []
         self._brakes = accounts.Brakes()
         self._was_probed = False
@@ -100,10 +101,8 @@ class QueueSource:
         limit = self._read_limit()
         if not limit:
             return None
-        claimed = claim(self._selection, limit, self._alias)
-        if claimed.wait:
-            self.wait_until = read_now(self._alias) + timedelta(seconds=claimed.wait)
-        if not claimed.rows:
+        claimed = self._claim(limit)
+        if claimed is None:
             return None
         # Before they are loaded: whatever happens now, they are recorded.
         part = _Part(claimed=claimed, deadline=self._find_deadline())
@@ -118,6 +117,21 @@ class QueueSource:
         mark_unknown(part.jobs)
         self._engine.recorder.adopt(part.jobs)
         return part.jobs
+
+    def _claim(self, limit: int) -> Claim | None:
+        """Claim messages of the task; None if there are none, or not now."""
+        while self._left:
+            keys, rest = self._left[:PART], self._left[PART:]
+            claimed = claim(self._selection, keys, limit, self._alias)
+            self._left = [*claimed.left, *rest]
+            if claimed.wait:
+                wait = timedelta(seconds=claimed.wait)
+                self.wait_until = read_now(self._alias) + wait
+            if claimed.rows:
+                return claimed
+            if claimed.wait:
+                return None
+        return None
 
     def _find_deadline(self) -> float:
         """Return until when attempts of a part may begin.

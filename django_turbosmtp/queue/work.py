@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -48,27 +48,29 @@ def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
     alias = choose_log_database()
     keys = [UUID(str(key)) for key in ids]
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
+    urgent_first = rows.order_by("-priority", "not_before", "pk")
 
-    def find() -> list[tuple[str, str]]:
+    def find() -> list[tuple[UUID, str, str]]:
         synchronize(alias)
-        return list(rows.order_by().values_list("mailer", "account").distinct())
+        return list(urgent_first.values_list("pk", "mailer", "account"))
 
-    found = run_statements(find, alias)
-    by_mailer: dict[str, list[str]] = {}
-    for mailer, account in sorted(found):
-        by_mailer.setdefault(mailer, []).append(account)
-    for mailer, fingerprints in by_mailer.items():
-        _Task(keys, mailer, fingerprints, alias).run(find_backend)
+    tasks: dict[str, _Task] = {}
+    for key, mailer, account in run_statements(find, alias):
+        task = tasks.setdefault(mailer, _Task(mailer=mailer, alias=alias))
+        task.keys.append(key)
+        task.fingerprints.add(account)
+    for task in tasks.values():
+        task.run(find_backend)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Task:
-    """The messages of one mailer in a task."""
+    """The messages of one mailer in a task, the most urgent first."""
 
-    keys: list[UUID]
     mailer: str
-    fingerprints: list[str]
     alias: str
+    keys: list[UUID] = field(default_factory=list)
+    fingerprints: set[str] = field(default_factory=set)
 
     def run(self, find_backend: FindBackend) -> None:
         try:
@@ -80,7 +82,7 @@ class _Task:
                 accounts.stop(fingerprint, self.mailer, error, self.alias)
             return
         own = [f for f in self.fingerprints if engine.account.has_fingerprint(f)]
-        for fingerprint in set(self.fingerprints) - set(own):
+        for fingerprint in self.fingerprints - set(own):
             accounts.stop(
                 fingerprint, self.mailer, build_other_key(self.mailer), self.alias
             )
