@@ -24,8 +24,10 @@ from django_turbosmtp.admin.sentences import (
     describe_left_out,
 )
 from django_turbosmtp.admin.show import show_labels, show_status, show_time
+from django_turbosmtp.admin.waiting import describe_wait
 from django_turbosmtp.log.querysets import read_related
 from django_turbosmtp.models import Attachment, Attempt, Content, Recipient
+from django_turbosmtp.statuses import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -202,6 +204,9 @@ def describe_message(message: Message, visible: QuerySet[Message]) -> dict[str, 
         "status": show_status(message.status),
         "fate": describe_fate(message),
         "time": show_time(message.created_at),
+        # It may have been stored long before it is sent, or it never was.
+        "is_sent": message.status not in {Status.QUEUED, Status.CANCELLED},
+        "wait": describe_wait(message),
         "took": describe_duration(took) if message.concluded_at else "-",
         "labels": show_labels(message),
     }

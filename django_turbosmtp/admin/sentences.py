@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.utils import timezone
+from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -141,4 +144,8 @@ def describe_duration(seconds: float) -> str:
     """Return a time span as a person says it."""
     if seconds < 1:
         return _("%(count)d ms") % {"count": round(seconds * 1000)}
-    return _("%(count).1f s") % {"count": seconds}
+    if seconds < 120:
+        return _("%(count).1f s") % {"count": seconds}
+    # A message may wait in the queue for hours.
+    now = timezone.now()
+    return timesince(now - timedelta(seconds=seconds), now)

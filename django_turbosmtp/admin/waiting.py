@@ -1,4 +1,4 @@
-"""What the dashboard shows of the queue."""
+"""What the pages show of the queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from django.utils.translation import ngettext
 from django_turbosmtp.admin.sentences import describe_refusal
 from django_turbosmtp.admin.show import show_moment, show_time
 from django_turbosmtp.log.querysets import count_each_up_to
-from django_turbosmtp.queue.accounts import find_latest_pause, find_stopped
+from django_turbosmtp.models import QueuedMessage
+from django_turbosmtp.queue.accounts import (
+    find_latest_pause,
+    find_stopped,
+    read_brakes,
+)
+from django_turbosmtp.queue.clock import read_now
 from django_turbosmtp.statuses import Status
 
 if TYPE_CHECKING:
@@ -45,6 +51,44 @@ def describe_queue(messages: QuerySet[Message]) -> dict[str, Any]:
             for row in find_stopped(messages.db)
         ],
     }
+
+
+def describe_wait(message: Message) -> list[tuple[str, str]]:
+    """Return what is known of a message that waits, as labels and values.
+
+    Empty if it does not wait.
+    """
+    if message.status != Status.QUEUED:
+        return []
+    alias = message._state.db or "default"
+    rows = QueuedMessage.objects.using(alias)
+    row = rows.filter(pk=message.pk).first()
+    if row is None:
+        return []
+    facts = [(_("Next attempt"), _describe_next(row, alias))]
+    if row.tries:
+        facts.append((_("Refused so far"), formats.number_format(row.tries)))
+    if row.expires_at is not None:
+        facts.append((_("Not sent after"), show_time(row.expires_at)))
+    if row.priority:
+        facts.append((_("Priority"), _describe_priority(row.priority)))
+    return facts
+
+
+def _describe_next(row: QueuedMessage, alias: str) -> str:
+    brakes = read_brakes(row.account, alias)
+    if brakes.is_stopped:
+        return _("When the queue goes on: it has stopped.")
+    moments = [m for m in (row.not_before, brakes.wait_until) if m is not None]
+    latest = max(moments)
+    if latest > read_now(alias):
+        return show_time(latest)
+    return _("As soon as a worker is free.")
+
+
+def _describe_priority(priority: int) -> str:
+    words = {-50: _("low"), 50: _("high")}
+    return words.get(priority, formats.number_format(priority))
 
 
 def _describe_count(count: int) -> str:

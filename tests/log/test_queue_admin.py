@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,10 +10,19 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
+from django_turbosmtp.admin.show import show_time
 from django_turbosmtp.models import Message, QueuedMessage
 from django_turbosmtp.sandbox import Sandbox
-from tests.log.queueing import read_statuses, send, work_off
+from tests.log.queueing import (
+    now,
+    pass_time,
+    read_statuses,
+    send,
+    turn_queue_on,
+    work_off,
+)
 from tests.messages import new
+from tests.serving import say
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
 
@@ -144,3 +154,47 @@ def test_a_message_that_waited_long_is_not_stuck(
     assert "It is being sent." in page
     QueuedMessage.objects.all().delete()
     assert "1 message" in admin_client.get(LIST, {"attention": "yes"}).text
+
+
+def test_the_page_says_when_a_message_is_sent(
+    queued: Any, sandbox: Sandbox, admin_client: Client
+) -> None:
+    message = new()
+    message.send_at = now() + timedelta(hours=2)
+    message.expires_at = now() + timedelta(hours=5)
+    message.priority = "high"
+    send(message, new())
+    later, soon = Message.objects.order_by("id")
+    page = admin_client.get(build_url(later, "change")).text
+    row = QueuedMessage.objects.get(pk=later.pk)
+    assert "<dt>Stored</dt>" in page
+    assert "<dt>Sent</dt>" not in page
+    assert f"<dt>Next attempt</dt><dd>{show_time(row.not_before)}</dd>" in page
+    assert f"<dt>Not sent after</dt><dd>{show_time(row.expires_at)}</dd>" in page
+    assert "<dt>Priority</dt><dd>high</dd>" in page
+    page = admin_client.get(build_url(soon, "change")).text
+    assert "<dt>Next attempt</dt><dd>As soon as a worker is free.</dd>" in page
+    assert "Priority" not in page
+    work_off()
+    page = admin_client.get(build_url(soon, "change")).text
+    assert "<dt>Sent</dt>" in page
+    assert "Next attempt" not in page
+
+
+def test_the_page_says_why_a_message_still_waits(
+    admin_client: Client, server: Any, settings: Any
+) -> None:
+    turn_queue_on(settings)
+    server.answer = say(429, {"message": "try again"}, Retry_After="1")
+    send(new())
+    work_off()
+    row = Message.objects.get()
+    page = admin_client.get(build_url(row, "change")).text
+    assert "<dt>Refused so far</dt><dd>1</dd>" in page
+    assert "try again" in page
+    server.answer = say(400, {"message": "error", "errors": ["nocredit"]})
+    pass_time(hours=1)
+    work_off()
+    page = admin_client.get(build_url(row, "change")).text
+    assert "When the queue goes on: it has stopped." in page
+    assert "nocredit" in page
