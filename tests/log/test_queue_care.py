@@ -28,6 +28,7 @@ from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.testing import use_outbox
 from tests.log.posting import SECRET, build, tell
 from tests.log.queueing import (
+    IMMEDIATE,
     list_ids,
     pass_time,
     read_statuses,
@@ -232,4 +233,15 @@ def test_tests_of_a_site_find_messages_in_the_outbox(queued: Any) -> None:
         message.priority = "high"
         assert message.send() == 1
         assert [m.to for m in mail.outbox] == [["to@example.org"]]
+    assert read_statuses() == [("sent", "accepted")]
+
+
+@pytest.mark.django_db
+def test_tests_of_a_site_run_the_tasks_of_a_test_case(
+    queued: Any, sandbox: Sandbox, django_capture_on_commit_callbacks: Any
+) -> None:
+    queued.TASKS = IMMEDIATE
+    with django_capture_on_commit_callbacks(execute=True):
+        send(new(to=["jane@example.org"]))
+    assert [m.recipients for m in sandbox.messages] == [[("to", "jane@example.org")]]
     assert read_statuses() == [("sent", "accepted")]
