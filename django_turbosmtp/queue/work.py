@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models import F
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was
 from django_turbosmtp._lib.loggers import get_logger
@@ -50,15 +51,22 @@ def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
     urgent_first = rows.order_by("-priority", "not_before", "pk")
 
-    def find() -> list[tuple[UUID, str, str]]:
+    def find() -> list[tuple[UUID, str, str, datetime]]:
         synchronize(alias)
-        return list(urgent_first.values_list("pk", "mailer", "account"))
+        return list(urgent_first.values_list("pk", "mailer", "account", "not_before"))
 
     tasks: dict[str, _Task] = {}
-    for key, mailer, account in run_statements(find, alias):
+    early: list[UUID] = []
+    for key, mailer, account, not_before in run_statements(find, alias):
+        if not_before > read_now(alias):
+            early.append(key)
+            continue
         task = tasks.setdefault(mailer, _Task(mailer=mailer, alias=alias))
         task.keys.append(key)
         task.fingerprints.add(account)
+    if early:
+        # By the engine's clock it was time. `run_due` finds them when it is.
+        rows.filter(pk__in=early).update(due_at=F("not_before"))
     for task in tasks.values():
         task.run(find_backend)
 

@@ -17,6 +17,7 @@ from django_turbosmtp.models import Message, QueueAccount, QueuedMessage, RateUs
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.queueing import (
     now,
+    pass_time,
     read_statuses,
     run_due,
     send,
@@ -106,3 +107,21 @@ def test_messages_that_another_worker_sends_now_do_not_delay_for_long(
     work_off()
     assert len(sandbox.messages) == 3
     assert all(m.received_at >= make_aware(until) for m in sandbox.messages)
+
+
+def test_a_task_that_comes_early_does_not_delay_its_messages(
+    server: Any, settings: Any
+) -> None:
+    turn_queue_on(settings)
+    server.answer = say(429, {"message": "slow down"}, Retry_After="60")
+    send(new())
+    work_off()
+    due_at = QueuedMessage.objects.get().due_at
+    work_off()
+    row = QueuedMessage.objects.get()
+    assert row.not_before == row.due_at < due_at
+    pass_time(minutes=3)
+    assert run_due().enqueued == 1
+    server.answer = say(200, {"message": "OK", "mid": 1})
+    work_off()
+    assert read_statuses() == [("sent", "accepted")]
