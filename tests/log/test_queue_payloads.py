@@ -7,7 +7,6 @@ changes, increase `payload.stored.VERSION` and add a file.
 from __future__ import annotations
 
 import json
-from email.mime.image import MIMEImage
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from django_turbosmtp.models import Payload, QueuedMessage
 from django_turbosmtp.payload.stored import VERSION
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.queueing import read_statuses, send, work_off
+from tests.messages import picture
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,9 +39,7 @@ def build_message() -> Any:
     )
     message.attach_alternative('<p>Hello <img src="cid:logo"></p>', "text/html")
     message.attach("prices.csv", "a;b\r\n", "text/csv")
-    logo = MIMEImage(PICTURE, "png", name="logo.png")
-    logo["Content-ID"] = "<logo>"
-    message.attach(logo)
+    message.attach(picture("logo", PICTURE, name="logo.png"))
     message.reference_id = "order-4711"
     message.tags = ["order"]
     return message
