@@ -69,7 +69,7 @@ def describe_wait(message: Message) -> list[tuple[str, str]]:
     if row.tries:
         facts.append((_("Refused so far"), formats.number_format(row.tries)))
     if row.expires_at is not None:
-        facts.append((_("Not sent after"), show_time(row.expires_at)))
+        facts.append((_("Not sent after"), show_moment(row.expires_at)))
     if row.priority:
         facts.append((_("Priority"), _describe_priority(row.priority)))
     return facts
@@ -82,7 +82,7 @@ def _describe_next(row: QueuedMessage, alias: str) -> str:
     moments = [m for m in (row.not_before, brakes.wait_until) if m is not None]
     latest = max(moments)
     if latest > read_now(alias):
-        return show_time(latest)
+        return show_moment(latest)
     return _("As soon as a worker is free.")
 
 

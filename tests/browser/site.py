@@ -63,6 +63,8 @@ def main(database: str, send_url: str, port: str, outside: str, content: str) ->
     get_user_model().objects.create_superuser("admin", password="password")
     if content == "shop":
         send_as_a_shop()
+    elif content == "queue":
+        fill_queue()
     else:
         send_each_kind(outside)
     call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
@@ -118,6 +120,32 @@ def send_each_kind(outside: str) -> None:
     ]
     EmailBackend(fail_silently=True).send_messages([message, *others])
     tell_of_one()
+
+
+def fill_queue() -> None:
+    """Queue two messages, one of them for tomorrow, and stop the queue of another."""
+    from datetime import timedelta
+
+    from django.conf import settings
+    from django.core.mail import EmailMessage
+    from django.utils import timezone
+
+    from django_turbosmtp._lib.versions import load_tasks
+    from django_turbosmtp.backends import EmailBackend
+    from django_turbosmtp.exceptions import NoCredit
+    from django_turbosmtp.queue import accounts
+
+    # Tasks are only collected.
+    dummy = f"{load_tasks().__name__}.backends.dummy.DummyBackend"
+    settings.TASKS = {"default": {"BACKEND": dummy}}
+    settings.TURBOSMTP["QUEUE"] = True
+    later = EmailMessage("See you tomorrow", "Text", to=["jane@example.org"])
+    later.send_at = timezone.now() + timedelta(days=1)
+    later.expires_at = timezone.now() + timedelta(days=2)
+    later.priority = "high"
+    soon = EmailMessage("Your receipt", "Text", to=["jane@example.org"])
+    EmailBackend().send_messages([later, soon])
+    accounts.stop("0" * 32, "news", NoCredit("no credit"), "default")
 
 
 def tell_of_one() -> None:

@@ -136,6 +136,44 @@ def test_sending_again_by_keyboard_alone(own_site, sandbox, page, size, scheme):
     assert page.complaints == []
 
 
+@pytest.fixture
+def queue_site(sandbox, tmp_path, _outside):
+    """Yield the address of a site with a queue, in which two messages wait."""
+    with run_site(sandbox, tmp_path, _outside, "queue") as url:
+        yield url
+
+
+def test_the_queue(queue_site, sandbox, page, size, scheme):
+    log_in(page, queue_site, "dashboard/")
+    page.get_by_text("2 messages wait.").wait_for()
+    check_page(page, size, scheme, "queue-dashboard")
+    page.goto(f"{queue_site}/admin/turbosmtp/message/?queue=waiting")
+    press(page, "See you tomorrow")
+    page.get_by_text("It waits to be sent.").wait_for()
+    facts = page.locator(".turbosmtp-facts").first.inner_text()
+    for label in ("Stored", "Next attempt", "Not sent after", "Priority\nhigh"):
+        assert label in facts
+    check_page(page, size, scheme, "queue-message")
+    press(page, "Cancel…")
+    page.get_by_role("heading", name="Cancel this message?").wait_for()
+    check_page(page, size, scheme, "queue-cancel")
+    press(page, "Cancel this message")
+    page.get_by_text("1 message was cancelled.").wait_for()
+    assert not sandbox.messages
+    assert page.complaints == []
+
+
+def check_page(page, size, scheme, name):
+    """Keep a picture of the page, whose content anybody can use."""
+    found = Axe().run(page, context={"include": ["#content"], "exclude": ["iframe"]})
+    problems = [
+        (problem["id"], [node["html"] for node in problem["nodes"]])
+        for problem in found.response["violations"]
+    ]
+    assert problems == [], f"{name}: {problems}"
+    take_shot(page, size, scheme, name)
+
+
 def press(page, name):
     """Reach a link or button by the Tab key, see that the focus shows, press Enter."""
     read = """() => {
@@ -220,15 +258,7 @@ def list_pages(page, site):
 def test_nothing_bars_anybody(site, page, size, scheme):
     for name, address in list_pages(page, site):
         page.goto(address)
-        found = Axe().run(
-            page, context={"include": ["#content"], "exclude": ["iframe"]}
-        )
-        problems = [
-            (problem["id"], [node["html"] for node in problem["nodes"]])
-            for problem in found.response["violations"]
-        ]
-        assert problems == [], f"{name}: {problems}"
-        take_shot(page, size, scheme, f"page-{name}")
+        check_page(page, size, scheme, f"page-{name}")
 
 
 @pytest.mark.parametrize("scheme", ["light"])

@@ -10,7 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from django_turbosmtp.admin.show import show_time
+from django_turbosmtp.admin.show import show_moment
 from django_turbosmtp.models import Message, QueuedMessage
 from django_turbosmtp.sandbox import Sandbox
 from tests.log.queueing import (
@@ -169,8 +169,8 @@ def test_the_page_says_when_a_message_is_sent(
     row = QueuedMessage.objects.get(pk=later.pk)
     assert "<dt>Stored</dt>" in page
     assert "<dt>Sent</dt>" not in page
-    assert f"<dt>Next attempt</dt><dd>{show_time(row.not_before)}</dd>" in page
-    assert f"<dt>Not sent after</dt><dd>{show_time(row.expires_at)}</dd>" in page
+    assert f"<dt>Next attempt</dt><dd>{show_moment(row.not_before)}</dd>" in page
+    assert f"<dt>Not sent after</dt><dd>{show_moment(row.expires_at)}</dd>" in page
     assert "<dt>Priority</dt><dd>high</dd>" in page
     page = admin_client.get(build_url(soon, "change")).text
     assert "<dt>Next attempt</dt><dd>As soon as a worker is free.</dd>" in page
