@@ -92,7 +92,7 @@ def pause(account: str, mailer: str, seconds: float | None, alias: str) -> datet
         seconds = grown * random.uniform(1.0, 1.25)  # noqa: S311
     until = read_now(alias) + timedelta(seconds=seconds)
     rows.update(pauses=F("pauses") + 1)
-    # A longer pause stands.
+    # Do not shorten a pause.
     rows.filter(Q(paused_until=None) | Q(paused_until__lt=until)).update(
         paused_until=until
     )
@@ -147,8 +147,9 @@ def _ensure_row(account: str, mailer: str, alias: str) -> None:
     QueueAccount.objects.using(alias).bulk_create([row], ignore_conflicts=True)
 
 
-#: Reserve the limit in so many parts. A reservation counts while its messages are sent,
-#: and a period longer: small ones are free again sooner, and workers take turns.
+#: A worker reserves this part of the limit at a time (one tenth). A reservation counts
+#: until one period after its messages are sent, so small ones expire sooner, and
+#: several workers can send.
 _SHARES: Final = 10
 
 
@@ -167,7 +168,7 @@ class Budget:
 
 
 def read_budget(account: str, mailer: str, rate: tuple[int, int], alias: str) -> Budget:
-    """Return what is left of ``RATE``, and lock it for this transaction.
+    """Return how much ``RATE`` still allows, and lock it for this transaction.
 
     A reservation counts from the moment it is made until one period after its last
     message was sent: so no period of this length has more than the limit.
@@ -180,7 +181,8 @@ def read_budget(account: str, mailer: str, rate: tuple[int, int], alias: str) ->
     uses.filter(counts_until__lte=now).delete()
     used = uses.aggregate(total=Sum("recipients"))["total"] or 0
     first = uses.order_by("counts_until").values_list("counts_until", flat=True).first()
-    # A reservation of messages that are being sent now ends much earlier than it says.
+    # Messages that are being sent now have a long reservation, which ends one period
+    # after they are sent.
     wait = min((first - now).total_seconds(), period) if first else 0.0
     return Budget(
         recipients=max(0, limit - used),

@@ -39,7 +39,7 @@ def cancel(messages: Iterable[Any]) -> int:
     """
     alias = choose_log_database()
     if isinstance(messages, QuerySet):
-        # From where it is written: the router may name a replica for reading.
+        # Read from the database that is written: the router may choose a replica.
         messages = messages.using(alias).values_list("pk", flat=True)
     keys = (getattr(message, "pk", message) for message in messages)
     return sum(
@@ -58,7 +58,7 @@ def _cancel(keys: list[UUID], alias: str) -> int:
         messages = Message.objects.using(alias)
         lock_messages(messages.filter(pk__in=keys))
         rows = QueuedMessage.objects.using(alias)
-        # A claim, as that of a worker: whoever comes second finds a token.
+        # Claim it, as a worker does: only one of both succeeds.
         token = uuid.uuid4()
         if not rows.filter(pk__in=keys, token=None).update(token=token):
             return 0

@@ -1,7 +1,8 @@
 """Claims: which worker may send a message, and when a message may be sent again.
 
-A claim is one conditional UPDATE with a token. Whatever happens twice (a task, a
-worker, a sweep), only one of them finds the message without a token.
+A claim is one conditional UPDATE with a token. If two workers try to claim the same
+message, because a task was delivered twice or enqueued again, only one of them finds it
+without a token.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What a worker may claim: the messages of a mailer's account.
+    """The messages that a worker may claim: those of a mailer's account.
 
-    ``keys``: of the task. ``accounts``: the fingerprints that the account has.
-    ``rate``: recipients and seconds.
+    ``keys``: all keys of the task. ``accounts``: the account's fingerprints. ``rate``:
+    recipients and seconds.
     """
 
     keys: Sequence[UUID]
@@ -145,7 +146,7 @@ def _claim(selection: Selection, keys: Sequence[UUID], limit: int, alias: str) -
 def _replace_status(
     keys: Sequence[UUID], before: Status, after: Status, alias: str
 ) -> None:
-    """Change a status of messages and of their recipients, where they have it."""
+    """Replace a status of messages and of their recipients with another one."""
     # Not filtered by the status: a database without statistics would read all messages
     # that have it, and not the few with these keys.
     messages = Message.objects.using(alias).filter(pk__in=keys)

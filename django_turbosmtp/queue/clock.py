@@ -16,7 +16,7 @@ from django.utils import timezone
 from django_turbosmtp._lib.clocks import Clock
 from django_turbosmtp._lib.times import make_storable
 
-#: Ask the database again after so many seconds: clocks drift.
+#: Read the database's clock again after this many seconds, because clocks drift.
 _VALIDITY: Final = 60.0
 
 #: Seconds since 1970, whatever the time zone of the session. SQLite runs in this

@@ -1,4 +1,4 @@
-"""What has to happen without a task: run it every minute or so.
+"""Periodic work on the queue. Run it about once a minute.
 
 The task ``run_due()``, or ``manage.py turbosmtp_run_due`` from cron.
 """

@@ -230,7 +230,7 @@ def _build(queued: QueuedJob, settings: Settings) -> None:
         return
     try:
         fields = _adapt(queued, settings)
-        # Only receivers see it, and to read MIME takes a while.
+        # Only receivers of post_send use it, and parsing MIME is slow.
         shown = fields if post_send.has_listeners() else {}
         job.message = build_message(queued.message, shown, waiting)
         job.message.turbosmtp_status = job.status

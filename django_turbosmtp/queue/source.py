@@ -1,4 +1,4 @@
-"""The engine's source of queued messages: claims them, and records what happened."""
+"""The engine's source of queued messages: claims them, and records their outcomes."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.queue")
 
-#: A message that is refused again and again fails after so many times, or this long
-#: after the first. With the waits below, the first comes after about 15 hours.
+#: A message fails after this many refusals, or this long after the first one. With the
+#: waits below, 20 refusals take about 15 hours.
 MAX_TRIES: Final = 20
 MAX_AGE: Final = timedelta(hours=24)
 
@@ -73,7 +73,7 @@ class _Part:
 
 @dataclass(kw_only=True)
 class _Decision:
-    """What happens to the messages of a part."""
+    """How each message of a part goes on: concluded, refused for now, or not tried."""
 
     final: list[QueuedJob] = field(default_factory=list)
     #: When a refused message is tried again, and when one that was not tried.
@@ -136,7 +136,7 @@ class QueueSource:
     def _find_deadline(self) -> float:
         """Return until when attempts of a part may begin.
 
-        Well before `run_due` takes its messages for stuck.
+        `run_due` treats its messages as stuck much later.
         """
         return Clock.monotonic() + LEASE.total_seconds() / 2
 
@@ -180,7 +180,7 @@ class QueueSource:
                 return
 
     def record_rest(self) -> None:
-        """Record what is known, and put back what was not tried."""
+        """Record the known outcomes, and put back the messages that were not tried."""
         for part in list(self._open):
             self._record(part)
 
@@ -235,7 +235,7 @@ class QueueSource:
             return None
         errors = [request.error for request in failed if request.attempts]
         if not errors:
-            # Nothing of it was sent: the whole batch had stopped.
+            # No request was made, because the engine had stopped.
             return read_now(self._alias), False
         if any(map(_stops_account, errors)):
             return read_now(self._alias), False
@@ -318,7 +318,7 @@ def choose_delay(tries: int, asked: float) -> timedelta:
     """Return how long a message waits that was refused ``tries`` times before.
 
     ``asked``: the seconds that turboSMTP asked for, 0 for none. With jitter, so that
-    messages refused together do not come back together.
+    messages refused together are not all tried again at the same moment.
     """
     grown = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(tries, 10))
     seconds = max(grown, asked) * random.uniform(1.0, 1.25)  # noqa: S311

@@ -157,8 +157,8 @@ class QueueStore:
         alias = choose_log_database()
         write = partial(self._write_rows, jobs, prepared, alias)
         if caller := _find_transaction(alias):
-            # The log has a connection of its own, which knows nothing of the caller's
-            # transaction: a rollback must leave nothing behind.
+            # The log uses another connection, outside the caller's transaction. After a
+            # rollback, no row of the message may exist.
             transaction.on_commit(write, using=caller)
         else:
             write()
@@ -235,7 +235,7 @@ def _choose_task(one: _Prepared) -> tuple[int, datetime]:
 def _make_due(keys: Sequence[Any], alias: str) -> None:
     """Let the next `run_due` enqueue messages whose task could not be enqueued."""
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
-    # After the caller's commit nothing may raise: `run_due` finds them later anyway.
+    # Do not raise after the caller's commit: `run_due` enqueues them later anyway.
     try:
         rows.update(due_at=F("not_before"))
     except DatabaseError as error:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.queue")
 
-#: Wait at most so many seconds at a time within a task, and so many in all: then a
-#: later task goes on, and this one ends within the time limits that sites set.
+#: A task waits at most this many seconds at a time, and in total. After that, another
+#: task continues later: sites have time limits for tasks.
 _MAX_NAP: Final = 5.0
 _MAX_NAPS: Final = 60.0
 
@@ -123,7 +123,7 @@ class _Task:
             time.sleep(max(0.0, seconds))
 
     def _go_on_later(self, task_engine: str, later: datetime) -> None:
-        """Let another task send what is left of this one's messages."""
+        """Enqueue a task that sends the remaining messages later."""
         rows = QueuedMessage.objects.using(self.alias)
         left = rows.filter(pk__in=self.keys, token=None, mailer=self.mailer)
         until = later + timedelta(milliseconds=10)
