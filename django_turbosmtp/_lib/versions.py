@@ -196,6 +196,10 @@ class RobustSignal(Signal):
                 super()._log_robust_failure(receiver, err)  # type: ignore[misc]
 
 
+#: Ten seconds, in units of 1/4096 ms.
+_MAX_STEP_BACK = 10_000 << 12
+
+
 class _Clock(threading.local):
     """The last time a UUID was made for. Of each thread: no lock, so safe to fork."""
 
@@ -206,13 +210,17 @@ _clock = _Clock()
 
 
 def uuid7() -> uuid.UUID:
-    """Return a UUID of version 7 (RFC 9562, 5.7) above all made before in this thread.
+    """Return a UUID of version 7 (RFC 9562, 5.7), above the last one of this thread.
 
     Twelve bits below the millisecond are time too (6.2, method 3), so that rows of one
-    batch keep their order. Remove when Python 3.13 is no longer supported (2029-10):
-    3.14 has ``uuid.uuid7()``.
+    batch keep their order. After the clock was set back by more than `_MAX_STEP_BACK`,
+    the UUIDs follow it: otherwise they would have a wrong time until it catches up.
+    Remove this when Python 3.13 is no longer supported (2029-10): 3.14 has
+    ``uuid.uuid7()``.
     """
-    stamp = max((time.time_ns() << 12) // 1_000_000, _clock.last + 1)
+    stamp = (time.time_ns() << 12) // 1_000_000
+    if stamp > _clock.last - _MAX_STEP_BACK:
+        stamp = max(stamp, _clock.last + 1)
     _clock.last = stamp
     milliseconds, fraction = stamp >> 12, stamp & 0xFFF
     value = milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | randbits(62)

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.db.models.signals import post_delete
 from django.test.utils import CaptureQueriesContext
+from freezegun import freeze_time
 
 from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp._lib.versions import find_uuid7_floor, uuid7
@@ -71,6 +72,17 @@ def test_uuid7_is_in_order_of_time() -> None:
     seconds = (made[0].int >> 80) / 1000
     assert abs(seconds - time.time()) < 60
     assert find_uuid7_floor(seconds) <= made[0] < find_uuid7_floor(seconds + 60)
+
+
+def test_uuid7_follows_a_clock_that_is_set_back() -> None:
+    with freeze_time(datetime.now(UTC) + timedelta(hours=3), tick=True):
+        ahead = uuid7()
+    made = uuid7()
+    assert made < ahead
+    assert abs((made.int >> 80) / 1000 - time.time()) < 60
+    # A correction by seconds does not change the order of a batch.
+    with freeze_time(datetime.now(UTC) - timedelta(seconds=5), tick=True):
+        assert uuid7() > made
 
 
 def test_prune_goes_by_the_settings(settings: Any) -> None:
