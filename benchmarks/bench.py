@@ -27,6 +27,13 @@ ANYMAIL = "anymail.backends.postmark.EmailBackend"
 HEADERS = {"consumerKey": "a-key", "consumerSecret": "a-secret-of-some-length"}
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 
+#: What a site with the log has in INSTALLED_APPS.
+LOG_APPS = (
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django_turbosmtp",
+)
+
 Figures = dict[str, Any]
 
 
@@ -40,7 +47,6 @@ class Bench:
         self.threads: int = params.get("threads", 1)
         self.megabytes: int = params.get("megabytes", 5)
         self.refuse: str = params.get("refuse", "")
-        self.retry_after: int = params.get("retry_after", 0)
         self.single: bool = params.get("single", False)
         self.log_body: bool = params.get("log_body", True)
         self.trace: bool = params.get("trace", False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench import (
     FROM,
     HTML,
+    LOG_APPS,
     OURS,
     TEXT,
     TO,
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
 
     from bench import Bench, Figures
 
-_APPS = ("django.contrib.auth", "django.contrib.contenttypes", "django_turbosmtp")
-
 
 @contextlib.contextmanager
 def _logging(bench: Bench, **more: Any) -> Iterator[None]:
     """Set up Django with the log on, in a database of its own."""
-    with in_database(bench, OURS, apps=_APPS):
+    with in_database(bench, OURS, apps=LOG_APPS):
         from django.conf import settings
 
         settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True, **more}

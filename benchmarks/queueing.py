@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bench import (
+    LOG_APPS,
     OURS,
     SMTP,
     WARM_UP,
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 
     from bench import Bench, Figures
 
-_APPS = (
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django_turbosmtp",
-    "django_tasks_db",
-)
-
 #: Claims that are timed, and the messages of each.
 _WINDOWS, _CLAIMED = 100, 80
 
@@ -42,7 +36,12 @@ def _queue(
 ) -> Iterator[None]:
     """Set up Django with our queue, and django-tasks-db in the same database."""
     logging.disable(logging.WARNING)
-    with in_database(bench, OURS, apps=_APPS, TASKS={"default": {"BACKEND": tasks}}):
+    with in_database(
+        bench,
+        OURS,
+        apps=(*LOG_APPS, "django_tasks_db"),
+        TASKS={"default": {"BACKEND": tasks}},
+    ):
         from django.conf import settings
 
         options = {"LOG": True, "QUEUE": "tasks", "RATE": bench.rate or None}
@@ -147,9 +146,7 @@ def drain(bench: Bench) -> Figures:
         cpu = time.process_time()
         get_connection().send_messages(emails(bench.messages))
         filling_cpu = time.process_time() - cpu
-        bench.reset(
-            latency=bench.latency, refuse=bench.refuse, retry_after=bench.retry_after
-        )
+        bench.reset(latency=bench.latency)
         cpu, start = time.process_time(), time.perf_counter()
         if bench.workers == 1:
             send()

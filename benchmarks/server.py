@@ -3,9 +3,9 @@
 It answers every POST with success after a latency, and tells what it got. Standard
 library only. Control requests:
 
-``POST /reset?latency=0.04&refuse=429,503&retry_after=0&verify=1``
+``POST /reset?latency=0.04&refuse=429,503&verify=1``
     forgets what was counted. ``refuse``: statuses of the next answers to messages,
-    each with ``Retry-After``. ``verify``: keep bodies, and hash their attachments.
+    each with ``Retry-After: 0``. ``verify``: keep bodies, and hash their attachments.
 ``GET /stats``
     the counts since the reset, as JSON.
 
@@ -30,7 +30,6 @@ class State:
         query = query or {}
         self.latency = float(query.get("latency", ["0"])[0])
         self.verify = query.get("verify") == ["1"]
-        self.retry_after = int(query.get("retry_after", ["0"])[0])
         self.refuse = [
             int(status) for status in query.get("refuse", [""])[0].split(",") if status
         ]
@@ -135,8 +134,7 @@ class Http(asyncio.Protocol):
     def _of_message(self, state: State, path: str) -> bytes:
         if state.refuse:
             status = state.refuse.pop(0)
-            wait = f"Retry-After: {state.retry_after}\r\n"
-            return _http(status, {"message": "error"}, wait)
+            return _http(status, {"message": "error"}, "Retry-After: 0\r\n")
         state.messages += 1
         if path.startswith("/postmark/"):
             return _http(

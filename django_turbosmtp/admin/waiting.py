@@ -18,6 +18,7 @@ from django_turbosmtp.queue.accounts import (
     read_brakes,
 )
 from django_turbosmtp.queue.clock import read_now
+from django_turbosmtp.queue.schedule import PRIORITIES
 from django_turbosmtp.statuses import Status
 
 if TYPE_CHECKING:
@@ -79,15 +80,14 @@ def _describe_next(row: QueuedMessage, alias: str) -> str:
     brakes = read_brakes(row.account, alias)
     if brakes.is_stopped:
         return _("When the queue goes on: it has stopped.")
-    moments = [m for m in (row.not_before, brakes.wait_until) if m is not None]
-    latest = max(moments)
-    if latest > read_now(alias):
-        return show_moment(latest)
+    earliest = max(row.not_before, brakes.wait_until or row.not_before)
+    if earliest > read_now(alias):
+        return show_moment(earliest)
     return _("As soon as a worker is free.")
 
 
 def _describe_priority(priority: int) -> str:
-    words = {-50: _("low"), 50: _("high")}
+    words = {PRIORITIES["low"]: _("low"), PRIORITIES["high"]: _("high")}
     return words.get(priority, formats.number_format(priority))
 
 

@@ -119,11 +119,8 @@ def _settle(keys: Sequence[UUID], alias: str) -> tuple[int, int]:
     rows = QueuedMessage.objects.using(alias)
     # A worker may have concluded, or put back, some of them meanwhile.
     now = read_now(alias)
-    stuck = [
-        row.pk
-        for row in rows.filter(pk__in=keys)
-        if row.token is not None and row.due_at <= now
-    ]
+    found = rows.filter(pk__in=keys).values_list("pk", "token", "due_at")
+    stuck = [key for key, token, due_at in found if token is not None and due_at <= now]
     waiting = [
         key
         for key, status in messages.filter(pk__in=stuck).values_list("pk", "status")

@@ -48,8 +48,8 @@ def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
     """
     alias = choose_log_database()
     keys = [UUID(str(key)) for key in ids]
-    rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
-    urgent_first = rows.order_by("-priority", "not_before", "pk")
+    rows = QueuedMessage.objects.using(alias).filter(token=None)
+    urgent_first = rows.filter(pk__in=keys).order_by("-priority", "not_before", "pk")
 
     def find() -> list[tuple[UUID, str, str, datetime]]:
         synchronize(alias)
@@ -57,8 +57,10 @@ def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
 
     tasks: dict[str, _Task] = {}
     early: list[UUID] = []
-    for key, mailer, account, not_before in run_statements(find, alias):
-        if not_before > read_now(alias):
+    found = run_statements(find, alias)
+    now = read_now(alias)
+    for key, mailer, account, not_before in found:
+        if not_before > now:
             early.append(key)
             continue
         task = tasks.setdefault(mailer, _Task(mailer=mailer, alias=alias))

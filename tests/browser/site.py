@@ -130,15 +130,12 @@ def fill_queue() -> None:
     from django.core.mail import EmailMessage
     from django.utils import timezone
 
-    from django_turbosmtp._lib.versions import load_tasks
     from django_turbosmtp.backends import EmailBackend
     from django_turbosmtp.exceptions import NoCredit
     from django_turbosmtp.queue import accounts
+    from tests.log.queueing import turn_queue_on
 
-    # Tasks are only collected.
-    dummy = f"{load_tasks().__name__}.backends.dummy.DummyBackend"
-    settings.TASKS = {"default": {"BACKEND": dummy}}
-    settings.TURBOSMTP["QUEUE"] = True
+    turn_queue_on(settings)
     later = EmailMessage("See you tomorrow", "Text", to=["jane@example.org"])
     later.send_at = timezone.now() + timedelta(days=1)
     later.expires_at = timezone.now() + timedelta(days=2)

@@ -10,7 +10,7 @@ import pytest
 
 from tests import worlds
 from tests.log.posting import SECRET
-from tests.log.queueing import DUMMY
+from tests.log.queueing import turn_queue_on
 from tests.log.surroundings import SURROUNDINGS, clear_tables
 
 _HERE = Path(__file__).parent
@@ -72,8 +72,7 @@ def _surroundings(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def queued(logged: Any) -> Any:
     """A project with a queue, whose tasks are only collected."""
-    logged.TURBOSMTP = {**logged.TURBOSMTP, "QUEUE": True}
-    logged.TASKS = DUMMY
+    turn_queue_on(logged)
     return logged
 
 
