@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
@@ -9,7 +10,6 @@ import warnings
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from secrets import randbits
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -223,7 +223,8 @@ def uuid7() -> uuid.UUID:
         stamp = max(stamp, _clock.last + 1)
     _clock.last = stamp
     milliseconds, fraction = stamp >> 12, stamp & 0xFFF
-    value = milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | randbits(62)
+    value = milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62
+    value |= int.from_bytes(os.urandom(8), "big") >> 2
     return uuid.UUID(int=value)
 
 

@@ -11,7 +11,7 @@ import json
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
-from django_turbosmtp._lib.text import SURROGATE, find_surrogate
+from django_turbosmtp._lib.text import SURROGATE
 from django_turbosmtp.exceptions import MessageError
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Send in pieces of about this many bytes, each within the read time-out. A multiple of
 # 3, so that the base64 of the pieces is the base64 of the whole.
 _PIECE = 3 * 2**14
+
+# ``json.dumps()`` would make an encoder for each message.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Body:
@@ -105,9 +108,11 @@ class Transmission:
 
 
 def _dumps(value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if find_surrogate(text) is None:
+    text = _encode(value)
+    try:
         return text.encode()
+    except UnicodeEncodeError:
+        pass
     # Neither travels with the error: they may hold credentials.
     del value, text
     raise MessageError(f"A field of the message holds {SURROGATE}. Remove it.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, field
+from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from django_turbosmtp._lib.versions import uuid7
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from django_turbosmtp.payload import EnvelopeRecipient, Translation
     from django_turbosmtp.payload.attributes import Attributes
 
+_NOBODY: Mapping[str, str] = MappingProxyType({})
 
-@dataclass(kw_only=True)
+
+@dataclass(kw_only=True, slots=True)
 class SendRequest:
     """One request of a message, its recipients and its result.
 
@@ -36,9 +40,8 @@ class SendRequest:
     error: TurboSMTPError | None = None
     #: Whether it is sent again later, after this error.
     is_queued: bool = False
-    history: list[AttemptEntry] = field(default_factory=list)
-    # Holds one item unless somebody has the turn. A list, because pop() is atomic.
-    _turn: list[None] = field(default_factory=lambda: [None], repr=False)
+    history: Sequence[AttemptEntry] = ()
+    _turn: Lock = field(default_factory=Lock, repr=False)
     _is_concluded: bool = field(default=False, repr=False)
 
     def take_turn(self) -> bool:
@@ -46,23 +49,16 @@ class SendRequest:
 
         A worker gives it back after the attempt.
         """
-        return not self._is_concluded and self._pop_turn()
+        return not self._is_concluded and self._turn.acquire(blocking=False)
 
     def conclude(self) -> bool:
         """Let no further attempt begin; return whether none is on its way."""
         self._is_concluded = True
-        return self._pop_turn()
-
-    def _pop_turn(self) -> bool:
-        try:
-            self._turn.pop()
-        except IndexError:
-            return False
-        return True
+        return self._turn.acquire(blocking=False)
 
     def give_turn_back(self) -> None:
         """Let the next attempt begin."""
-        self._turn.append(None)
+        self._turn.release()
 
     @property
     def state(self) -> Status:
@@ -102,7 +98,7 @@ class Earlier:
     keeps_payload: bool = True
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Job:
     """One message on its way, and the requests it takes.
 
@@ -124,7 +120,7 @@ class Job:
     #: Whether the suppressed addresses could not be looked up.
     is_unchecked: bool = False
     #: Addresses that are suppressed, in lower case, with the reason of each.
-    left_out_for: Mapping[str, str] = field(default_factory=dict)
+    left_out_for: Mapping[str, str] = field(default_factory=lambda: _NOBODY)
 
 
 def build_not_tried(because: TurboSMTPError | None) -> TurboSMTPError:

@@ -76,7 +76,7 @@ class Preparer:
         for job in waiting:
             if found is None:
                 job.is_unchecked = True
-            elif without := found.keys() & _list_lower(job):
+            elif found and (without := found.keys() & _list_lower(job)):
                 self._translate_again(job, {name: found[name] for name in without})
         for job in jobs:
             if job.translation and job.translation.left_out:

@@ -30,6 +30,7 @@ from django_turbosmtp.statuses import COMBINED_ORDER, Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from django_turbosmtp.conf.accounts import Account
@@ -55,12 +56,11 @@ class Recorder:
         """Write the rows of messages that are about to be sent, or will not be."""
         if self._writer is None:
             return
+        now = timezone.now()
         for job in jobs:
             if job.requests or job.status.outcome:
                 try:
-                    self._entries[job.id] = build_entry(
-                        job, self._settings, self._account.fingerprint
-                    )
+                    self._entries[job.id] = self._build_entry(job, now)
                 except Exception as error:  # noqa: BLE001 - the mail goes without a row
                     raise_interrupt(error)
                     report_failure(error, "before the send")
@@ -78,19 +78,21 @@ class Recorder:
         ``also`` writes in the same transaction, given the alias. Raise DatabaseError if
         nothing was written.
         """
-        writer = self._require_writer()
-        fingerprint = self._account.fingerprint
-        entries = [build_entry(job, self._settings, fingerprint) for job in jobs]
-        writer.insert_or_raise(entries, also)
+        writer, now = self._require_writer(), timezone.now()
+        writer.insert_or_raise(
+            lambda: (self._build_entry(job, now) for job in jobs), also
+        )
 
     def adopt(self, jobs: Sequence[Job]) -> None:
         """Take the rows of queued messages for ones that this call wrote."""
-        writer = self._require_writer()
+        writer, now = self._require_writer(), timezone.now()
         for job in jobs:
-            entry = build_entry(job, self._settings, self._account.fingerprint)
-            self._entries[job.id] = entry
+            self._entries[job.id] = self._build_entry(job, now)
             keeps = job.earlier is None or job.earlier.keeps_payload
             writer.adopt(job.id, stores_payload=keeps)
+
+    def _build_entry(self, job: Job, now: datetime) -> Entry:
+        return build_entry(job, self._settings, self._account.fingerprint, now)
 
     def _require_writer(self) -> LogWriter:
         if self._writer is None:
@@ -128,8 +130,8 @@ def _join_events(mids: Sequence[str], references: Sequence[str], alias: str) -> 
     join_events(mids, references, alias)
 
 
-def build_entry(job: Job, settings: Settings, account: str) -> Entry:
-    """Return a prepared message as the log stores it.
+def build_entry(job: Job, settings: Settings, account: str, now: datetime) -> Entry:
+    """Return a prepared message as the log stores it, created ``now``.
 
     ``account``: the fingerprint of the account.
     """
@@ -139,7 +141,7 @@ def build_entry(job: Job, settings: Settings, account: str) -> Entry:
         outcome = ""
     return Entry(
         id=job.id,
-        created_at=timezone.now(),
+        created_at=now,
         message=job.message,
         # None if it was cancelled, or refused before.
         attributes=job.attributes

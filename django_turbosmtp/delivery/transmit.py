@@ -335,14 +335,13 @@ def _send_once(request: SendRequest, client: Client, pace: Pace) -> Failure | No
             failure.error if failure else None, accepted=request.result is not None
         )
     request.error = failure.error if failure else None
-    request.history.append(
-        AttemptEntry(
-            began_at=began_at,
-            seconds=Clock.perf_counter() - start,
-            answer=_read_answer(request),
-            error=request.error,
-        )
+    attempt = AttemptEntry(
+        began_at=began_at,
+        seconds=Clock.perf_counter() - start,
+        answer=_read_answer(request),
+        error=request.error,
     )
+    request.history = [*request.history, attempt]
     return failure
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.payload.attributes import Attributes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class RecipientEntry:
     """One recipient. ``shown``: as the message says it, with a name if there is one.
 
@@ -31,7 +31,7 @@ class RecipientEntry:
     why: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Entry:
     """A message before its requests are sent.
 
@@ -61,7 +61,7 @@ class Entry:
         return self.outcome not in {"", Outcome.QUEUED}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class RecipientOutcome:
     """The result for one recipient, by its position among those of the entry."""
 
@@ -70,7 +70,7 @@ class RecipientOutcome:
     mid: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class AttemptEntry:
     """One attempt to send a request: when, and how many ``seconds`` it took.
 
@@ -92,7 +92,7 @@ class AttemptEntry:
         return cause.status_code if isinstance(cause, APIError) else None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class OutcomeEntry:
     """The outcome of a message that was about to be sent.
 

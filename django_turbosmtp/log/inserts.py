@@ -31,8 +31,8 @@ def insert_values(
 ) -> None:
     """Insert rows: the values of all fields, by ``attname``, with the fields' types.
 
-    Not instances of the model: to make them takes longer than all the rest. Keys that
-    the database generates are left out.
+    JSON is text. Keys that the database generates are left out. Not instances of the
+    model: to make them takes longer than all the rest.
     """
     if not rows:
         return
@@ -50,17 +50,11 @@ def insert_values(
 def _convert_column(field: Any, column: Sequence[Any], alias: str) -> Iterable[Any]:
     """Return the values of a column as the database takes them.
 
-    Many rows have the same time or the same empty JSON: each is converted once.
+    Many rows have the same time: it is converted once.
     """
-    if isinstance(field, _PLAIN):
+    if isinstance(field, (*_PLAIN, JSONField)):
         return column
     convert = _choose_converter(field, alias)
-    if isinstance(field, JSONField):
-        empty = {cls: convert(cls()) for cls in (dict, list)}
-        return [
-            convert(value) if value or type(value) not in empty else empty[type(value)]
-            for value in column
-        ]
     if isinstance(field, (DateTimeField, BooleanField)):
         known = {value: convert(value) for value in set(column)}
         return map(known.__getitem__, column)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from email.message import Message as MIMEMessage
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,13 @@ from django_turbosmtp._lib.limits import (
 )
 from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.log.redaction import Redactor
-from django_turbosmtp.log.storable import Cleaner
+from django_turbosmtp.log.storable import Cleaner, encode_plain_json
 from django_turbosmtp.models import list_further_tags, shorten_subject
 from django_turbosmtp.payload.addresses import normalize_address
 from django_turbosmtp.payload.attributes import Attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from django_turbosmtp.log.entries import Entry
 
@@ -32,13 +33,16 @@ if TYPE_CHECKING:
     #: The values of all fields of a row, by ``attname``.
     Row = dict[str, Any]
 
+    #: Name, type, bytes and Content-ID of an attachment.
+    _Attached = tuple[str, str, Any, str]
+
 logger = get_logger("django_turbosmtp.log")
 
 #: Wire fields that stand elsewhere: the bodies beside them, bytes nowhere.
 _NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Rows:
     """All rows of one message, as `log.inserts.insert_values` takes them.
 
@@ -48,10 +52,10 @@ class Rows:
 
     message: Row
     recipients: list[Row]
-    tags: list[Row] = field(default_factory=list)
+    tags: Sequence[Row] = ()
     content: Row | None = None
-    attachments: list[Row] = field(default_factory=list)
-    contents: list[Any] = field(default_factory=list)
+    attachments: Sequence[Row] = ()
+    contents: Sequence[Any] = ()
     stores_payload: bool = False
 
     @property
@@ -72,6 +76,7 @@ def build_rows(
     message = entry.message
     shown = entry.recipients[0].address if entry.recipients else ""
     subject = clean.redacted("subject", getattr(message, "subject", ""))
+    tags = [clean.text("tags", tag) for tag in entry.attributes.tags]
     row: Row = {
         "id": entry.id,
         "created_at": entry.created_at,
@@ -91,23 +96,27 @@ def build_rows(
         "recipient_count": len(entry.recipients),
         "size": entry.translation.size,
         "campaign": clean.text("campaign", entry.attributes.campaign, MAX_TAG_LENGTH),
-        "tags": clean.json("tags", entry.attributes.tags),
+        "tags": clean.json("tags", tags),
         "metadata": clean.json("metadata", entry.attributes.metadata),
-        "headers": clean.headers("headers", _list_headers(entry)),
+        "headers": clean.json(
+            "headers", clean.headers("headers", _list_headers(entry))
+        ),
         "why_mime": clean.text("why_mime", entry.translation.why_mime),
         "mid": "",
         "attempts": 0,
         "error": describe_error(entry.error, width),
         "error_class": name_class(entry.error),
-        "altered": clean.altered,
         "is_unchecked": entry.is_unchecked,
     }
     rows = Rows(message=row, recipients=_build_recipients(entry, clean))
-    rows.tags = [
-        {"message_id": entry.id, "name": name}
-        for name in list_further_tags(row["tags"], row["campaign"])
-    ]
-    _add_attachments(rows, entry, clean)
+    if tags:
+        rows.tags = [
+            {"message_id": entry.id, "name": name}
+            for name in list_further_tags(tags, row["campaign"])
+        ]
+    if attached := list(_list_attachments(entry)):
+        rows.contents = [content for _, _, content, _ in attached]
+        rows.attachments = _build_attachments(entry, attached, clean)
     if store_body:
         text, html = _read_bodies(entry)
         rows.content = {
@@ -116,6 +125,7 @@ def build_rows(
             "html": clean.redacted("html", html),
             "wire": _build_wire(entry, clean),
         }
+    row["altered"] = clean.json("altered", clean.altered)
     # What a redaction took away would stand in the payload. Nobody can redact MIME.
     rows.stores_payload = store_body and not clean.was_redacted
     if redact is not None and "mime_raw" in entry.fields:
@@ -197,25 +207,26 @@ class _RowCleaner:
             return self.text(name, value)
         return self.text(name, self._redact_text(name, self._read(name, value)))
 
-    def json(self, name: str, value: Any) -> Any:
-        """Return ``value`` as JSON."""
+    def json(self, name: str, value: Mapping[str, Any] | list[str]) -> str:
+        """Return ``value`` as JSON text."""
         if not value:
-            return {} if isinstance(value, Mapping) else []
+            return "{}" if isinstance(value, Mapping) else "[]"
+        if plain := encode_plain_json(value):
+            return plain
         cleaner = Cleaner(self._width)
         kept = self._convert(name, cleaner.clean_json, value)
         if cleaner.changed:
             self._note(name)
-        return kept
+        return json.dumps(kept)
 
-    def headers(self, name: str, value: Mapping[str, Any]) -> Any:
-        """Return headers as JSON, the value of each redacted."""
-        return self.json(
-            name,
-            {
-                key: self._redact_text(name, item) if isinstance(item, str) else item
-                for key, item in value.items()
-            },
-        )
+    def headers(self, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return headers, the value of each redacted."""
+        if self._redact is None:
+            return value
+        return {
+            key: self._redact_text(name, item) if isinstance(item, str) else item
+            for key, item in value.items()
+        }
 
     def _redact_text(self, name: str, text: str) -> str:
         kept = self._redactor.redact_text(name, text)
@@ -257,7 +268,7 @@ def _build_recipients(entry: Entry, clean: _RowCleaner) -> list[Row]:
     ]
 
 
-def _build_wire(entry: Entry, clean: _RowCleaner) -> Any:
+def _build_wire(entry: Entry, clean: _RowCleaner) -> str:
     wire = {k: v for k, v in entry.fields.items() if k not in _NOT_IN_WIRE}
     if "subject" in wire:
         wire["subject"] = clean.redacted("wire", wire["subject"])
@@ -294,25 +305,26 @@ def _decode(body: Any) -> Any:
     return body.decode(errors="replace") if isinstance(body, bytes) else body
 
 
-def _add_attachments(rows: Rows, entry: Entry, clean: _RowCleaner) -> None:
-    for position, (name, kind, content, cid) in enumerate(_list_attachments(entry)):
-        rows.contents.append(content)
-        rows.attachments.append(
-            {
-                "message_id": entry.id,
-                "position": position,
-                "name": clean.text("attachments", name),
-                "type": clean.text("attachments", kind, 255),
-                "size": memoryview(content).nbytes,
-                "sha256": hashlib.sha256(content).hexdigest(),
-                # Set if its bytes are stored (`log.files`).
-                "stored_id": None,
-                "content_id": clean.text("attachments", cid),
-            }
-        )
+def _build_attachments(
+    entry: Entry, attached: Iterable[_Attached], clean: _RowCleaner
+) -> list[Row]:
+    return [
+        {
+            "message_id": entry.id,
+            "position": position,
+            "name": clean.text("attachments", name),
+            "type": clean.text("attachments", kind, 255),
+            "size": memoryview(content).nbytes,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            # Set if its bytes are stored (`log.files`).
+            "stored_id": None,
+            "content_id": clean.text("attachments", cid),
+        }
+        for position, (name, kind, content, cid) in enumerate(attached)
+    ]
 
 
-def _list_attachments(entry: Entry) -> Iterator[tuple[str, str, Any, str]]:
+def _list_attachments(entry: Entry) -> Iterator[_Attached]:
     """Yield name, type, bytes and Content-ID of each attachment."""
     if "mime_raw" not in entry.fields and entry.fields:
         for part in entry.fields.get("attachments", ()):
@@ -327,7 +339,7 @@ def _list_attachments(entry: Entry) -> Iterator[tuple[str, str, Any, str]]:
             yield "", type(attachment).__name__, b"", ""
 
 
-def _read_attachment(attachment: Any) -> tuple[str, str, Any, str]:
+def _read_attachment(attachment: Any) -> _Attached:
     if isinstance(attachment, MIMEMessage):
         content = attachment.get_payload(decode=True)
         if not isinstance(content, bytes):

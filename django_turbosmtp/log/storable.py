@@ -23,6 +23,9 @@ WIDTHS: Final = (0x10FFFF, 0xFFFF, 0x7F)
 #: Write what is nested deeper than this as text.
 MAX_DEPTH = 20
 
+# NaN is not JSON, and databases refuse it.
+_encode = json.JSONEncoder(allow_nan=False).encode
+
 #: Stands for NUL: the picture that Unicode has for it.
 _NUL_PICTURE = "\u2400"
 _TOO_WIDE = {0xFFFF: "[^\0-\uffff]", 0x7F: "[^\0-\x7f]"}
@@ -35,6 +38,20 @@ _INCORRECT_STRING = 1366
 def is_about_text(error: DatabaseError) -> bool:
     """Tell whether a database says that it has not got some of the letters."""
     return isinstance(error, DataError) or error.args[:1] == (_INCORRECT_STRING,)
+
+
+def encode_plain_json(value: Any) -> str | None:
+    """Return JSON text that every database stores as it is; None if it may not be.
+
+    It is ASCII without escaped characters, and flat. `Cleaner.clean_json` would change
+    nothing, and takes three times as long.
+    """
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    is_plain = "\\u" not in text and text.count("{") + text.count("[") <= MAX_DEPTH
+    return text if is_plain else None
 
 
 class Cleaner:

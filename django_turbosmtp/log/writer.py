@@ -25,7 +25,7 @@ from django_turbosmtp.log.locks import begin
 from django_turbosmtp.log.storable import WIDTHS, is_about_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from uuid import UUID
 
     from django_turbosmtp.conf.settings import Settings
@@ -76,17 +76,18 @@ class LogWriter:
         return key in self._written
 
     def insert_or_raise(
-        self, entries: Sequence[Entry], also: Callable[[str], None]
+        self, entries: Callable[[], Iterable[Entry]], also: Callable[[str], None]
     ) -> None:
         """Write the rows of messages, and what ``also`` writes, in one transaction.
 
-        ``also`` is called with the alias of the database. Raise its errors and those of
-        the database; nothing is written then.
+        ``entries`` is called again for every attempt: they need not be kept. ``also``
+        is called with the alias of the database. Raise its errors and those of the
+        database; nothing is written then.
         """
 
         def write() -> None:
             with begin(self._alias):
-                self._insert_rows(entries)
+                self._insert_rows(entries())
                 also(self._alias)
 
         run_statements(lambda: self._write_narrower(write), self._alias)
@@ -142,7 +143,7 @@ class LogWriter:
             built = self._insert_rows(entries)
         self._written |= built
 
-    def _insert_rows(self, entries: Sequence[Entry]) -> dict[UUID, bool]:
+    def _insert_rows(self, entries: Iterable[Entry]) -> dict[UUID, bool]:
         """Insert rows in a transaction; return which messages may keep a payload."""
         # Here, since models cannot be imported where the app is not installed.
         from django_turbosmtp.log import files, rows, statements

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from email.errors import HeaderParseError, ObsoleteHeaderDefect
 from email.headerregistry import AddressHeader
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.utils.encoding import punycode
@@ -42,6 +43,8 @@ _PLAIN_NAMED = re.compile(
 _ATOMS = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
 _DOTTED = re.compile(rf"(?:{_ATEXT}|\.)+")
 _IDNA = re.compile(r"[A-Za-z0-9_.-]+")
+#: Characters of an address with a name, more than any has that somebody typed.
+_MAX_KEPT = 500
 _BARE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/?^_`{|}~ -]*")
 
 
@@ -79,7 +82,7 @@ class Mailbox:
         """Return what is the same for all spellings of certainly one mailbox."""
         local, _, domain = self.addr_spec.rpartition("@")
         # Quotes that need not be there change nothing (RFC 5321, 4.1.2).
-        if _ATOMS.fullmatch(local[1:-1]) and local[0] == local[-1] == '"':
+        if local[:1] == local[-1:] == '"' and _ATOMS.fullmatch(local[1:-1]):
             local = local[1:-1]
         return f"{local}@{domain.lower()}"
 
@@ -132,6 +135,14 @@ def refuse_line_breaks(text: str, where: str) -> None:
         )
 
 
+# Kept, because the sender is the same in all messages of a call, and each recipient is
+# read twice: for the envelope and for what the message shows.
+@lru_cache(maxsize=256)
+def _read_plain(text: str) -> Mailbox | None:
+    match = _PLAIN.fullmatch(text) or _PLAIN_NAMED.fullmatch(text)
+    return match and Mailbox(match.groupdict().get("name", ""), match["spec"])
+
+
 def parse(value: Any, where: str) -> Mailbox:
     """Return the one mailbox that ``value`` (str or lazy str) says.
 
@@ -139,8 +150,8 @@ def parse(value: Any, where: str) -> Mailbox:
     is not exactly one address with a domain and an ASCII local part.
     """
     text = str(value)
-    if match := _PLAIN.fullmatch(text) or _PLAIN_NAMED.fullmatch(text):
-        return Mailbox(match.groupdict().get("name", ""), match["spec"])
+    if len(text) <= _MAX_KEPT and (mailbox := _read_plain(text)):
+        return mailbox
     mailboxes = _parse_all(text, where)
     if len(mailboxes) != 1:
         raise InvalidAddress(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from django_turbosmtp.payload.wire import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Attributes:
     """The attributes django-anymail taught the field, with the defaults applied.
 
@@ -76,7 +76,9 @@ def _read_own_headers(message: Any) -> dict[str, Any]:
 
     A dict of another kind may have lists of values, or know a name in any casing.
     """
-    own = getattr(message, "extra_headers", None) or {}
+    own = getattr(message, "extra_headers", None)
+    if not own:
+        return {}
     headers = dict(own.items())
     for lowered, name in SHOWN_HEADERS.items():
         if name not in headers and own.get(name) is not None:
@@ -95,6 +97,8 @@ def _spell_as_django(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 def _drop_said_by_lists(defaults: Mapping[str, Any], message: Any) -> dict[str, Any]:
     """Return the default headers, less those the message's own lists say."""
+    if not defaults:
+        return {}
     headers = _spell_as_django(defaults)
     for name in ("To", "Cc", "Reply-To"):
         if getattr(message, name.lower().replace("-", "_"), None):
@@ -105,7 +109,7 @@ def _drop_said_by_lists(defaults: Mapping[str, Any], message: Any) -> dict[str, 
 def merge_headers(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge dicts of headers, the later over the earlier, names in any casing."""
     result: dict[str, Any] = {}
-    for layer in layers:
+    for layer in filter(None, layers):
         taken = {str(name).lower() for name in layer}
         result = {n: v for n, v in result.items() if str(n).lower() not in taken}
         result.update(layer)
@@ -113,6 +117,8 @@ def merge_headers(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_esp_extra(extra: Mapping[str, Any], api_version: int) -> None:
+    if not extra:
+        return
     own = {"custom_headers"} | (
         {"X-campaign-ID", "reference_id"} if api_version == 2 else set()
     )
@@ -149,14 +155,17 @@ def read_attribute(message: Any, name: str) -> Any:
     return None if getattr(value, "__name__", "") == "UNSET" else value
 
 
-def _refuse_unsupported(message: Any) -> None:
-    found = [
+def _find_set(message: Any, names: Iterable[str]) -> list[str]:
+    # False, 0 and empty values ask for nothing.
+    return [
         name
-        for name in UNSUPPORTED_ATTRIBUTES
-        # False, 0 and what is empty ask for nothing.
-        if read_attribute(message, name)
+        for name in names
+        if getattr(message, name, None) and read_attribute(message, name)
     ]
-    if found:
+
+
+def _refuse_unsupported(message: Any) -> None:
+    if found := _find_set(message, UNSUPPORTED_ATTRIBUTES):
         raise UnsupportedFeature(
             f"The message sets {', '.join(found)}; turboSMTP's send API has no field"
             " for that. Remove it, or set TURBOSMTP['IGNORE_UNSUPPORTED_FEATURES'] to"
@@ -165,8 +174,7 @@ def _refuse_unsupported(message: Any) -> None:
 
 
 def _refuse_queue_attributes(message: Any) -> None:
-    found = [name for name in QUEUE_ATTRIBUTES if read_attribute(message, name)]
-    if found:
+    if found := _find_set(message, QUEUE_ATTRIBUTES):
         raise UnsupportedFeature(
             f"The message sets {', '.join(found)}, and only the queue supports that."
             " Set TURBOSMTP['QUEUE'] to True, or remove the attribute."
@@ -174,14 +182,18 @@ def _refuse_queue_attributes(message: Any) -> None:
 
 
 def _read_tags(message: Any) -> list[str]:
-    tags = read_attribute(message, "tags") or ()
+    tags = read_attribute(message, "tags")
+    if not tags:
+        return []
     if isinstance(tags, (str, Mapping)):
         raise MessageError(f"tags is a {type(tags).__name__}, not a list of strings.")
     return [_require_one_line("tags", tag) for tag in tags]
 
 
 def _read_mapping(message: Any, name: str) -> Mapping[str, Any]:
-    value = read_attribute(message, name) or {}
+    value = read_attribute(message, name)
+    if not value:
+        return {}
     if not isinstance(value, Mapping):
         raise MessageError(f"{name} is a {type(value).__name__}, not a dict.")
     return value

@@ -18,6 +18,7 @@ _DJANGOS_FILE = EmailMessage.attach_file.__code__.co_filename
 
 _WORDS = ("from_email", "subject", "body")
 _LISTS = ("to", "cc", "bcc", "reply_to")
+_READ = frozenset({*_WORDS, *_LISTS})
 
 _HINT = "Read it first: content.read(), response.content, json.dumps(...)."
 
@@ -31,23 +32,25 @@ def freeze(message: Any) -> Any:
     if not isinstance(message, EmailMessage):
         return message
     cls: Any = type(message)
+    # Each time: a property may be added to a class while the site runs.
+    computed = {n for c in cls.__mro__ for n in vars(c).keys() & _READ}
     now: dict[str, Any] = {}
     for name in _WORDS:
         value = getattr(message, name, None)
-        if hasattr(cls, name) or _is_lazy(value):
+        if name in computed or _is_lazy(value):
             now[name] = _settle(value)
     for name in _LISTS:
         value = getattr(message, name, None)
         if value is None or isinstance(value, str):
             continue
-        if hasattr(cls, name) or type(value) is not list or any(map(_is_lazy, value)):
+        if name in computed or type(value) is not list or any(map(_is_lazy, value)):
             now[name] = [_settle(item) for item in value]
     if not now:
         return message
     frozen = copy.copy(message)
     vars(frozen).update(now)
     # The plain attributes of a class of its own hide properties.
-    hidden = {name: value for name, value in now.items() if hasattr(cls, name)}
+    hidden = {name: value for name, value in now.items() if name in computed}
     if hidden:
         frozen.__class__ = type(cls.__name__, (cls,), hidden)
     return frozen
@@ -55,7 +58,10 @@ def freeze(message: Any) -> Any:
 
 def _is_lazy(value: Any) -> bool:
     # A proxy says of itself that it is what it stands for; its type does not.
-    return isinstance(value, (str, Promise)) and not issubclass(type(value), str)
+    cls = type(value)
+    if cls is str:
+        return False
+    return isinstance(value, (str, Promise)) and not issubclass(cls, str)
 
 
 def _settle(value: Any) -> Any:

@@ -21,11 +21,13 @@ from django_turbosmtp.statuses import Kind
 if TYPE_CHECKING:
     from django_turbosmtp.payload.headers import Headers
 
+_KINDS = tuple(Kind)
+
 #: Given a recipient, returns the mailbox to write to in its place, or None.
 Guard = Callable[[Mailbox], Mailbox | None]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class EnvelopeRecipient:
     """One mailbox of the envelope, and the message's list that it stands in."""
 
@@ -33,7 +35,7 @@ class EnvelopeRecipient:
     mailbox: Mailbox
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Envelope:
     """All recipients, each once, and those that ``guard`` left out.
 
@@ -46,7 +48,7 @@ class Envelope:
     changed: bool = False
 
     def list_kind(self, kind: Kind) -> list[Mailbox]:
-        return [r.mailbox for r in self.recipients if r.kind == kind]
+        return [r.mailbox for r in self.recipients if r.kind is kind]
 
     def requests(
         self, *, named: bool = True
@@ -57,7 +59,7 @@ class Envelope:
         ``to`` is required. Blind copies alone go one by one, so that none can see
         another whatever turboSMTP does with the field; copies alone stand in ``to``.
         """
-        to, cc, bcc = map(self.list_kind, Kind)
+        to, cc, bcc = map(self.list_kind, _KINDS)
         write = join if named else _join_bare
         if not to and not cc:
             for recipient in self.recipients:
@@ -94,12 +96,12 @@ def read_envelope(
         if mailbox is None or mailbox.addr_spec.lower() in without:
             left_out.append(recipient)
             continue
-        changed = changed or mailbox != recipient.mailbox
         refuse_commas(mailbox, recipient.kind)
+        if mailbox != recipient.mailbox:
+            changed = True
+            recipient = EnvelopeRecipient(kind=recipient.kind, mailbox=mailbox)
         # The same mailbox in two fields would get the mail twice.
-        kept.setdefault(
-            mailbox.key, EnvelopeRecipient(kind=recipient.kind, mailbox=mailbox)
-        )
+        kept.setdefault(mailbox.key, recipient)
     return Envelope(
         recipients=tuple(kept.values()),
         left_out=tuple(left_out),
@@ -109,7 +111,7 @@ def read_envelope(
 
 def _read_recipients(message: Any) -> list[EnvelopeRecipient]:
     lists: dict[Kind, list[Mailbox]] = {
-        kind: parse_each(getattr(message, kind, None) or (), kind) for kind in Kind
+        kind: parse_each(getattr(message, kind, None) or (), kind) for kind in _KINDS
     }
     own = "recipients" in getattr(message, "__dict__", ())
     if own or not are_djangos_own(message.recipients):

@@ -51,7 +51,7 @@ _WRITTEN_BY_DJANGO = {
 _OF_RECIPIENTS = {"to", "cc", "resent-to", "resent-cc"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Headers:
     """A message's own headers, checked: as Django sees them, str or datetime."""
 
@@ -154,6 +154,8 @@ def needs_mime(text: str) -> bool:
     Python splits lines at more characters than CR and LF, and Django 6 refuses
     those; what each release does with them is left to it.
     """
+    if text.isprintable():
+        return False
     return len(text.splitlines()) > 1 or any(
         ord(character) < 32 and character != "\t" for character in text
     )

@@ -37,7 +37,7 @@ class NewerPayloadError(UnreadablePayloadError):
     """A newer release stored the payload, and may have changed what a field means."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class StoredPayload:
     """A payload as it was read. ``fields``: as `RequestFields` has them."""
 
@@ -45,7 +45,7 @@ class StoredPayload:
     ignore_suppressions: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class PayloadToStore:
     """The stored form of a request, in pieces; each iteration yields all of them.
 

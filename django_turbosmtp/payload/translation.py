@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 OWN_MIME = "a message that builds its own MIME"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class RequestFields:
     """One request: its fields without credentials, and whom it goes to.
 
@@ -51,7 +51,7 @@ class RequestFields:
     recipients: tuple[EnvelopeRecipient, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Translation:
     """A whole message: the requests it takes, and who was left out of it.
 
@@ -65,7 +65,7 @@ class Translation:
     why_mime: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class ParsedMessage:
     """A Django message, read and checked: what both ways to say it start from.
 
@@ -82,7 +82,7 @@ class ParsedMessage:
     customised: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class WireContent:
     """What the message says in wire fields, the same in all of its requests.
 
@@ -242,6 +242,8 @@ def _read_subject(message: Any) -> str:
 
 def _is_utf8(encoding: Any) -> bool:
     # A email.charset.Charset object chooses a transfer encoding, too.
+    if encoding == "utf-8":
+        return True
     try:
         return isinstance(encoding, str) and codecs.lookup(encoding).name == "utf-8"
     except LookupError:
@@ -323,9 +325,10 @@ def _estimate_size(fields: Mapping[str, Any]) -> int:
 
 
 def _estimate_text_size(text: str, where: str) -> int:
-    length = len(encode_utf8(text, where))
-    # Text that is not ASCII goes in base64, or in quoted-printable where that is less.
-    return length if text.isascii() else _measure_base64(length)
+    if text.isascii():
+        return len(text)
+    # It goes in base64, or in quoted-printable where that is less.
+    return _measure_base64(len(encode_utf8(text, where)))
 
 
 def _measure_base64(length: int) -> int:

@@ -18,7 +18,7 @@ from django_turbosmtp.payload.attributes import read_attribute
 PRIORITIES: Final = {"low": -50, "medium": 0, "high": 50}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Schedule:
     """When a message may be sent. Times are aware; None sets no limit."""
 

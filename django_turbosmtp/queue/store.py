@@ -37,6 +37,7 @@ from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from uuid import UUID
 
     from django_turbosmtp.conf.accounts import Account
     from django_turbosmtp.conf.settings import Settings
@@ -54,19 +55,21 @@ _MAX_BYTES: Final = 32 * 2**20
 _SAME_TIME: Final = timedelta(minutes=1)
 
 
+#: Before any time for which a message may wait.
+_AT_ONCE: Final = datetime.fromtimestamp(0, UTC)
+
 #: A message that may be sent at once is stored as due for this long: the clock of this
 #: machine may be ahead of the workers' clock.
 _CLOCK_SLACK: Final = timedelta(days=1)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class _Prepared:
-    """A message that can be queued: its job, its schedule and its payload."""
+    """A message that can be queued. ``body``: as turboSMTP will receive it."""
 
     job: Job
     schedule: Schedule
-    payload: PayloadToStore
-    size: int
+    body: Body
 
 
 class QueueStore:
@@ -172,7 +175,7 @@ class QueueStore:
         def also(alias: str) -> None:
             rows = [self._build_row(one, now) for one in prepared]
             insert_values(QueuedMessage, rows, alias)
-            insert_payloads(((p.job.id, p.payload) for p in prepared), alias)
+            insert_payloads(map(_build_payload, prepared), alias)
             if manual:
                 # Django does not know when the caller commits: `run_due` enqueues them.
                 return
@@ -196,7 +199,7 @@ class QueueStore:
             "not_before": not_before,
             "expires_at": schedule.expires_at and make_storable(schedule.expires_at),
             "recipients": sum(len(request.recipients) for request in one.job.requests),
-            "payload_size": one.size,
+            "payload_size": len(one.body),
             "keeps_payload": bool(
                 has_log_of_body and self._settings.log_redact is None
             ),
@@ -213,10 +216,10 @@ class QueueStore:
             sorted(prepared, key=_choose_task), key=_choose_task
         ):
             keys = [one.job.id for one in group]
-            run_after = send_at.timestamp() and send_at
+            run_after = None if send_at is _AT_ONCE else send_at
             for part in engines.split(keys):
                 if not engines.enqueue(
-                    engine, part, run_after=run_after or None, priority=priority
+                    engine, part, run_after=run_after, priority=priority
                 ):
                     _make_due(part, alias)
 
@@ -225,7 +228,7 @@ def _choose_task(one: _Prepared) -> tuple[int, datetime]:
     """Return the priority of the task that sends a message, and when it runs."""
     send_at = one.schedule.send_at
     if send_at is None or send_at <= datetime.now(UTC):
-        return one.schedule.priority, datetime.fromtimestamp(0, UTC)
+        return one.schedule.priority, _AT_ONCE
     # The end of its minute: messages of the same time share a task.
     seconds = _SAME_TIME.total_seconds()
     rounded = -(-send_at.timestamp() // seconds) * seconds
@@ -251,9 +254,13 @@ def _read(job: Job, now: datetime) -> _Prepared | None:
         _set(job, Outcome.REFUSED, Status.FAILED, error)
         logger.warning("A message could not be sent: %s", error)
         return None
-    ignores = bool(getattr(job.message, "ignore_suppressions", False))
-    payload = PayloadToStore(fields=body, ignore_suppressions=ignores)
-    return _Prepared(job=job, schedule=schedule, payload=payload, size=len(body))
+    return _Prepared(job=job, schedule=schedule, body=body)
+
+
+def _build_payload(one: _Prepared) -> tuple[UUID, PayloadToStore]:
+    ignores = bool(getattr(one.job.message, "ignore_suppressions", False))
+    payload = PayloadToStore(fields=one.body, ignore_suppressions=ignores)
+    return one.job.id, payload
 
 
 def _set(
