@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from django.test import Client
@@ -69,8 +70,28 @@ def sandbox(_server: Sandbox) -> Iterator[Sandbox]:
     _server.clear()
     _server.latency = 0.0
     yield _server
+    _end_senders(_server)
     _server.clear()
     _server.latency = 0.0
+
+
+#: Threads that were waited for. One whose start was interrupted never ends.
+_waited_for: WeakSet[threading.Thread] = WeakSet()
+
+
+def _end_senders(server: Sandbox) -> None:
+    """Wait for the threads of interrupted calls, which may still be sending.
+
+    Otherwise the next test would find their requests.
+    """
+    alive = [t for t in threading.enumerate() if t.name.startswith("turbosmtp_")]
+    if senders := [thread for thread in alive if thread not in _waited_for]:
+        # It wakes the threads of the server that delay an answer.
+        server.stopping.set()
+        for thread in senders:
+            thread.join(1)
+        server.stopping.clear()
+        _waited_for.update(senders)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
@@ -44,6 +44,7 @@ class Preparer:
     settings: Settings
     sender: type
     guard: Guard | None = None
+    charset: str = field(default_factory=lambda: django_settings.DEFAULT_CHARSET)
 
     def prepare(self, message: Any) -> Job:
         """Return the message's job, its status set on it. Nothing of its own raises."""
@@ -116,7 +117,7 @@ class Preparer:
             job.message,
             attributes,
             api_version=self.settings.api_version,
-            charset=django_settings.DEFAULT_CHARSET,
+            charset=self.charset,
             guard=self.guard,
             without=without,
         )
@@ -125,6 +126,8 @@ class Preparer:
             SendRequest(fields=request.fields, recipients=request.recipients)
             for request in translation.requests
         ]
+        # The garbage collector walks all that is kept until the end of a window.
+        translation.requests = ()
         if translation.left_out:
             addresses = [r.mailbox.addr_spec for r in translation.left_out]
             job.status.set_recipients(addresses, Status.REJECTED, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ class RecipientStatus:
 
     status: Status
     message_id: str | None = None
+
+
+#: Most messages of a call have the same.
+_build_status = lru_cache(maxsize=16)(
+    lambda state, message_id: RecipientStatus(status=state, message_id=message_id)
+)
 
 
 class TurboSMTPStatus:
@@ -52,7 +59,7 @@ class TurboSMTPStatus:
         self, addresses: Iterable[str], state: Status, message_id: str | None
     ) -> None:
         """Give each address this status."""
-        status = RecipientStatus(status=state, message_id=message_id)
+        status = _build_status(state, message_id)
         self.recipients.update(dict.fromkeys(addresses, status))
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,16 @@ from django.db.models.constants import OnConflict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
 #: Fields whose values every database takes as they are, if they have the right type.
 _PLAIN = (CharField, TextField, IntegerField)
+
+#: psycopg needs 3 microseconds for each parameter, so PostgreSQL gets a column as one
+#: array. Not for tables with few columns: these have long texts, which an array
+#: doubles (it escapes every quote and backslash once more).
+_MANY_COLUMNS = 6
 
 
 def insert_values(
@@ -38,19 +45,14 @@ def insert_values(
         return
     meta = model._meta
     fields = [field for field in meta.concrete_fields if field is not meta.auto_field]
-    columns = zip(*map(itemgetter(*[f.attname for f in fields]), rows), strict=True)
-    converted = [
-        _convert_column(field, column, alias)
-        for field, column in zip(fields, columns, strict=True)
-    ]
-    values = list(zip(*converted, strict=True))
-    _insert(model, [str(field.column) for field in fields], values, alias, None)
+    names = [field.attname for field in fields]
+    _insert(model, fields, zip(*map(itemgetter(*names), rows), strict=True), alias)
 
 
 def _convert_column(field: Any, column: Sequence[Any], alias: str) -> Iterable[Any]:
     """Return the values of a column as the database takes them.
 
-    Many rows have the same time: it is converted once.
+    Many rows have the same time: it is converted once. JSON is text already.
     """
     if isinstance(field, (*_PLAIN, JSONField)):
         return column
@@ -69,22 +71,13 @@ def insert_new(
     ``rows``: values by column, JSON as text. ``bulk_create(ignore_conflicts=True)``
     returns no number.
     """
-    columns = list(rows[0])
     by_column = {field.column: field for field in model._meta.concrete_fields}
-    convert = [_choose_converter(by_column[column], alias) for column in columns]
-    values = [
-        [
-            value if isinstance(value, str) else change(value)
-            for change, value in zip(convert, row.values(), strict=True)
-        ]
-        for row in rows
-    ]
-    return _insert(model, columns, values, alias, OnConflict.IGNORE)
+    fields = [by_column[column] for column in rows[0]]
+    columns = zip(*(row.values() for row in rows), strict=True)
+    return _insert(model, fields, columns, alias, OnConflict.IGNORE)
 
 
 def _choose_converter(field: Any, alias: str) -> Callable[[Any], Any]:
-    if isinstance(field, _PLAIN):
-        return lambda value: value
     connection = connections[alias]
     while field.remote_field:
         field = field.target_field
@@ -96,25 +89,52 @@ def _choose_converter(field: Any, alias: str) -> Callable[[Any], Any]:
 
 def _insert(
     model: type[Model],
-    columns: Sequence[str],
-    values: Sequence[Sequence[Any]],
+    fields: Sequence[Any],
+    columns: Iterable[Sequence[Any]],
     alias: str,
-    conflict: OnConflict | None,
+    conflict: OnConflict | None = None,
 ) -> int:
+    """Insert columns of values, one for each of the fields."""
     connection = connections[alias]
     ops = connection.ops
     start = ops.insert_statement(on_conflict=conflict)
     end = ops.on_conflict_suffix_sql([], conflict, [], [])
-    table = ops.quote_name(model._meta.db_table)
-    into = ", ".join(map(ops.quote_name, columns))
-    # SQLite binds few values by one statement, and runs in this process.
-    together = not connection.features.max_query_params
-    place = f"({', '.join(['%s'] * len(columns))})"
-    places = ", ".join([place] * (len(values) if together else 1))
-    sql = f"{start} {table} ({into}) VALUES {places} {end or ''}"
+    into = ", ".join(ops.quote_name(field.column) for field in fields)
+    head = f"{start} {ops.quote_name(model._meta.db_table)} ({into})"
+    values = [
+        _convert_column(field, column, alias)
+        for field, column in zip(fields, columns, strict=True)
+    ]
+    suffix = f" {end}" if end else ""
     with connection.cursor() as cursor:
-        if together:
-            cursor.execute(sql, [value for row in values for value in row])
+        if connection.vendor == "postgresql" and len(fields) >= _MANY_COLUMNS:
+            arrays = ", ".join(f"(%s)::{_find_type(f, connection)}[]" for f in fields)
+            sql = f"{head} SELECT * FROM UNNEST({arrays}){suffix}"  # noqa: S608
+            cursor.execute(sql, list(map(_build_array, values)))
+        elif connection.features.max_query_params:
+            # SQLite binds few values by one statement, and runs in this process.
+            place = _build_place(fields)
+            cursor.executemany(
+                f"{head} VALUES {place}{suffix}", list(zip(*values, strict=True))
+            )
         else:
-            cursor.executemany(sql, values)
+            rows = list(zip(*values, strict=True))
+            places = ", ".join([_build_place(fields)] * len(rows))
+            cursor.execute(
+                f"{head} VALUES {places}{suffix}", list(chain.from_iterable(rows))
+            )
         return int(cursor.rowcount)
+
+
+def _build_place(fields: Sequence[Any]) -> str:
+    return f"({', '.join(['%s'] * len(fields))})"
+
+
+def _find_type(field: Any, connection: BaseDatabaseWrapper) -> str:
+    # Without its length: a cast to varchar(5) would cut the text.
+    return str(field.db_type(connection)).partition("(")[0]
+
+
+def _build_array(column: Iterable[Any]) -> list[Any]:
+    # The items of an array have one type, also for psycopg: no str beside a StrEnum.
+    return [str(value) if isinstance(value, str) else value for value in column]

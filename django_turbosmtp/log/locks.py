@@ -44,7 +44,11 @@ def begin(
     limit = limits.get(connection.vendor)
     if limit is None or connection in _limited or not limits_wait:
         with transaction.atomic(using=alias):
-            if connection.vendor == "sqlite" and writes:
+            if (
+                connection.vendor == "sqlite"
+                and writes
+                and not _locks_at_once(connection)
+            ):
                 _lock_sqlite(connection)
             yield
         return
@@ -54,6 +58,11 @@ def begin(
             yield
         finally:
             _limited.discard(connection)
+
+
+def _locks_at_once(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether each transaction waits for the write lock when it begins."""
+    return getattr(connection, "transaction_mode", None) in {"IMMEDIATE", "EXCLUSIVE"}
 
 
 def _lock_sqlite(connection: BaseDatabaseWrapper) -> None:

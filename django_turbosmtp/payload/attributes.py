@@ -156,7 +156,7 @@ def read_attribute(message: Any, name: str) -> Any:
 
 
 def _find_set(message: Any, names: Iterable[str]) -> list[str]:
-    # False, 0 and empty values ask for nothing.
+    """Return the attributes that are set: False, 0 and empty values ask for nothing."""
     return [
         name
         for name in names

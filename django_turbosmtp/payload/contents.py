@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from email.message import Message
+from functools import lru_cache
 from numbers import Number
 from typing import Any
 
@@ -32,8 +33,7 @@ def freeze(message: Any) -> Any:
     if not isinstance(message, EmailMessage):
         return message
     cls: Any = type(message)
-    # Each time: a property may be added to a class while the site runs.
-    computed = {n for c in cls.__mro__ for n in vars(c).keys() & _READ}
+    computed = _list_computed(cls)
     now: dict[str, Any] = {}
     for name in _WORDS:
         value = getattr(message, name, None)
@@ -54,6 +54,12 @@ def freeze(message: Any) -> Any:
     if hidden:
         frozen.__class__ = type(cls.__name__, (cls,), hidden)
     return frozen
+
+
+@lru_cache(maxsize=64)
+def _list_computed(cls: type) -> frozenset[str]:
+    """Return what a class computes, or has as one value for all its instances."""
+    return frozenset(name for name in _READ if hasattr(cls, name))
 
 
 def _is_lazy(value: Any) -> bool:

@@ -59,8 +59,8 @@ class Envelope:
         ``to`` is required. Blind copies alone go one by one, so that none can see
         another whatever turboSMTP does with the field; copies alone stand in ``to``.
         """
-        to, cc, bcc = map(self.list_kind, _KINDS)
         write = join if named else _join_bare
+        to, cc, bcc = map(self.list_kind, _KINDS)
         if not to and not cc:
             for recipient in self.recipients:
                 yield {"to": write([recipient.mailbox])}, (recipient,)
@@ -110,21 +110,20 @@ def read_envelope(
 
 
 def _read_recipients(message: Any) -> list[EnvelopeRecipient]:
-    lists: dict[Kind, list[Mailbox]] = {
-        kind: parse_each(getattr(message, kind, None) or (), kind) for kind in _KINDS
-    }
+    found = [
+        EnvelopeRecipient(kind=kind, mailbox=mailbox)
+        for kind in _KINDS
+        if (shown := getattr(message, kind, None))
+        for mailbox in parse_each(shown, kind)
+    ]
     own = "recipients" in getattr(message, "__dict__", ())
     if own or not are_djangos_own(message.recipients):
         # recipients() is what Django's SMTP backend delivers to, the lists are shown.
         sent = {m.key: m for m in parse_each(message.recipients(), "recipients()")}
-        for kind in lists:
-            lists[kind] = [mailbox for mailbox in lists[kind] if mailbox.key in sent]
-        lists[Kind.BCC] += sent.values()  # those in a list stay there, each goes once
-    return [
-        EnvelopeRecipient(kind=kind, mailbox=mailbox)
-        for kind, mailboxes in lists.items()
-        for mailbox in mailboxes
-    ]
+        found = [recipient for recipient in found if recipient.mailbox.key in sent]
+        # Those in a list stay there, each goes once.
+        found += [EnvelopeRecipient(kind=Kind.BCC, mailbox=m) for m in sent.values()]
+    return found
 
 
 def require_same_shown(message: Any, headers: Headers, envelope: Envelope) -> None:

@@ -12,13 +12,14 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django_turbosmtp._lib.text import shorten
 from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.payload.attributes import read_attribute
+from django_turbosmtp.payload.wire import QUEUE_ATTRIBUTES
 
 #: The words of django-mailer and django-post_office. Numbers are those of Django's
 #: tasks: -100 to 100, the higher the sooner.
 PRIORITIES: Final = {"low": -50, "medium": 0, "high": 50}
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """When a message may be sent. Times are aware; None sets no limit."""
 
@@ -27,12 +28,17 @@ class Schedule:
     priority: int = 0
 
 
+_NOW: Final = Schedule()
+
+
 def read_schedule(message: Any, now: datetime) -> Schedule:
     """Return the schedule that the attributes of a message ask for.
 
     ``now``: aware. Raise `MessageError` for a value that cannot be read, and for a
     message that would expire before it may be sent.
     """
+    if all(getattr(message, name, None) is None for name in QUEUE_ATTRIBUTES):
+        return _NOW
     send_at = _read_time(message, "send_at")
     expires_at = _read_time(message, "expires_at")
     if expires_at is not None and expires_at <= max(now, send_at or now):
