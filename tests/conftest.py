@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from weakref import WeakSet
@@ -70,7 +71,7 @@ def sandbox(_server: Sandbox) -> Iterator[Sandbox]:
     _server.clear()
     _server.latency = 0.0
     yield _server
-    _end_senders(_server)
+    _end_requests(_server)
     _server.clear()
     _server.latency = 0.0
 
@@ -79,19 +80,31 @@ def sandbox(_server: Sandbox) -> Iterator[Sandbox]:
 _waited_for: WeakSet[threading.Thread] = WeakSet()
 
 
-def _end_senders(server: Sandbox) -> None:
-    """Wait for the threads of interrupted calls, which may still be sending.
+def _end_requests(server: Sandbox) -> None:
+    """Wait for requests on their way, which the next test would find.
 
-    Otherwise the next test would find their requests.
+    Of interrupted calls, whose threads may still be sending; and of clients that gave
+    up, because the server may not have read what they sent.
     """
+    close_shared_sessions()
+    # It wakes the threads of the server that delay an answer.
+    server.stopping.set()
     alive = [t for t in threading.enumerate() if t.name.startswith("turbosmtp_")]
-    if senders := [thread for thread in alive if thread not in _waited_for]:
-        # It wakes the threads of the server that delay an answer.
-        server.stopping.set()
-        for thread in senders:
-            thread.join(1)
-        server.stopping.clear()
-        _waited_for.update(senders)
+    _wait_for([thread for thread in alive if thread not in _waited_for])
+    # Connections are accepted in their order: after this one, there is none to come.
+    last = HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+    last.request("HEAD", "/favicon.ico")
+    last.getresponse()
+    last.close()
+    name = "turbosmtp-sandbox-connection"
+    _wait_for([t for t in threading.enumerate() if t.name == name])
+    server.stopping.clear()
+
+
+def _wait_for(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(1)
+    _waited_for.update(threads)
 
 
 @pytest.fixture
