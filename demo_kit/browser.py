@@ -67,7 +67,7 @@ def alert_of(page: str) -> str:
 
 
 def answers(url: str) -> bool:
-    """Tell whether a server answers a page here."""
+    """Return whether a server answers a page here."""
     try:
         fetch(url)
     except OSError:

@@ -100,7 +100,7 @@ def child_environment(**variables: str) -> dict[str, str]:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on this port now."""
+    """Return whether a server could listen on this port now."""
     with socket.socket() as probe:
         if not WINDOWS:
             # As servers do: connections that have ended do not block the port.

@@ -85,7 +85,7 @@ class Child:
             )
 
     def ended(self) -> bool:
-        """Tell whether the process is gone."""
+        """Return whether the process is gone."""
         return self.process.poll() is not None
 
     def output(self) -> str:

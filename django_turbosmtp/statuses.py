@@ -233,7 +233,7 @@ class Status(_Word):
         return member
 
     def can_replace(self, other: Status) -> bool:
-        """Tell whether an event with this status replaces the status ``other``.
+        """Return whether an event with this status replaces the status ``other``.
 
         Events may arrive in any order and several times, so a status only rises.
         """

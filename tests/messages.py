@@ -158,8 +158,8 @@ add(
     to=[f"Person {n}, Dr. <p{n}@x.org>".replace(",", "") for n in range(300)],
 )
 add("hundreds of blind copies", bcc=[f"p{n}@x.org" for n in range(300)])
-add("blind copies alone", to=[], bcc=["a@x.org", "Bé <b@x.org>"])
-add("copies alone", to=[], cc=["a@x.org", "Bé <b@x.org>"])
+add("only Bcc", to=[], bcc=["a@x.org", "Bé <b@x.org>"])
+add("only Cc", to=[], cc=["a@x.org", "Bé <b@x.org>"])
 add("copies and blind copies", to=[], cc=["a@x.org"], bcc=["b@x.org"])
 add("same in to and cc", cc=["to@example.org"])
 add("same in to and bcc", bcc=["To <to@example.org>"])

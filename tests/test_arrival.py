@@ -105,11 +105,11 @@ def test_fields_wherever_they_are_exact(project: Any, sandbox: Sandbox) -> None:
 
 
 NEEDS_MIME = {
-    "blind copies alone",
+    "only Bcc",
     "cc header",
     "charset koi8-r",
     "comment",
-    "copies alone",
+    "only Cc",
     "date",
     "from header, other address",
     "html and calendar",

@@ -166,7 +166,7 @@ def test_blind_copies_of_an_own_message_do_not_arrive(
 
 @pytest.mark.parametrize("name", ["bcc", "Resent-Bcc"])
 def test_a_blind_header_is_refused(name: str, project: Any, sandbox: Sandbox) -> None:
-    with pytest.raises(UnsupportedFeature, match="blind copies"):
+    with pytest.raises(UnsupportedFeature, match="Bcc recipients"):
         EmailBackend().send_messages([new(headers={name: "a@x.org"})])
 
 

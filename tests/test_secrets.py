@@ -221,14 +221,14 @@ def test_nothing_is_said_of_headers_that_cannot_be_read(
 
 
 PROXIES = {
-    "http://user:hunter2-proxy@[::1": "the proxy of the environment",
-    "http://user:hunter2-proxy@proxy:number": "the proxy of the environment",
-    "http://user:hunter2-proxy@": "the proxy of the environment",
-    "user:hunter2-proxy@": "the proxy of the environment",
-    "http://user:hunter2-pr/xy@proxy.example.com:80": "the proxy of the environment",
-    "ftp://user:hunter2-proxy@127.0.0.1:1": "the proxy of the environment",
-    f"http://user:hunter2-proxy@{'x' * 64}.example.com": "the proxy of the environment",
-    "http://user:hunter2-proxy@a..example.com": "the proxy of the environment",
+    "http://user:hunter2-proxy@[::1": "the environment.s proxy",
+    "http://user:hunter2-proxy@proxy:number": "the environment.s proxy",
+    "http://user:hunter2-proxy@": "the environment.s proxy",
+    "user:hunter2-proxy@": "the environment.s proxy",
+    "http://user:hunter2-pr/xy@proxy.example.com:80": "the environment.s proxy",
+    "ftp://user:hunter2-proxy@127.0.0.1:1": "the environment.s proxy",
+    f"http://user:hunter2-proxy@{'x' * 64}.example.com": "the environment.s proxy",
+    "http://user:hunter2-proxy@a..example.com": "the environment.s proxy",
 }
 
 

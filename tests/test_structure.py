@@ -182,7 +182,7 @@ def find_classes(handler, module):
 
 
 def passes_interrupts(handler):
-    """Tell whether a handler raises an interrupt before it does anything else."""
+    """Return whether a handler raises an interrupt before it does anything else."""
     first, last = handler.body[0], handler.body[-1]
     if isinstance(last, ast.Raise) and last.exc is None:
         return True

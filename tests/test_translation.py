@@ -156,14 +156,14 @@ WHY_MIME: dict[str, tuple[Build, str]] = {
         lambda: with_attributes(message=new().message),
         "a message that builds its own MIME",
     ),
-    "date": (lambda: new(headers={"Date": "x"}), "a Date header of its own"),
+    "date": (lambda: new(headers={"Date": "x"}), "a custom Date header"),
     "message id": (
         lambda: new(headers={"Message-ID": "<a@b>"}),
-        "a Message-ID header of its own",
+        "a custom Message-ID header",
     ),
     "resent": (
         lambda: new(headers={"Resent-To": "a@x.org"}),
-        "a Resent-To header of its own",
+        "a custom Resent-To header",
     ),
     "control character in a header": (
         lambda: new(headers={"X-A": "a\x01b"}),
@@ -180,29 +180,29 @@ WHY_MIME: dict[str, tuple[Build, str]] = {
     "charset": (lambda: new(encoding="iso-8859-1"), "a charset other than UTF-8"),
     "mixed_subtype": (
         lambda: with_attributes(mixed_subtype="related"),
-        "a mixed_subtype of its own",
+        "another mixed_subtype",
     ),
     "alternative_subtype": (
         lambda: with_attributes(alternative_subtype="related"),
-        "an alternative_subtype of its own",
+        "another alternative_subtype",
     ),
-    "copies alone": (lambda: new(to=[], cc=["a@x.org"]), "copies alone"),
-    "blind copies alone": (lambda: new(to=[], bcc=["a@x.org"]), "blind copies alone"),
-    "To shown other": (
+    "only Cc": (lambda: new(to=[], cc=["a@x.org"]), "only Cc recipients"),
+    "only Bcc": (lambda: new(to=[], bcc=["a@x.org"]), "only Bcc recipients"),
+    "other To": (
         lambda: new(headers={"To": "list@x.org"}),
-        "To shown other than sent",
+        "a To header that differs from the recipients",
     ),
-    "To shown as a group": (
+    "To is a group": (
         lambda: new(headers={"To": "undisclosed-recipients:;"}),
-        "To shows something that is not addresses",
+        "a To header that cannot be parsed",
     ),
     "comment": (
         lambda: new(to=["b@example.com (Bob)"]),
         "a comment or a long name in To",
     ),
-    "From shown other": (
+    "other From": (
         lambda: new(headers={"From": "boss@example.com"}),
-        "From shown other than sent",
+        "a From header that differs from the sender",
     ),
     "long name in From": (
         lambda: new(from_email=f"{'Ünïcode ' * 30}<a@x.org>"),

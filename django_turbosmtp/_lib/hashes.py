@@ -1,7 +1,7 @@
-"""Keyed hashes of addresses: what the log stores of an erased person.
+"""Keyed hashes of addresses, which the log stores in place of an erased person's.
 
-Keyed by SECRET_KEY, so that nobody without it can try addresses, and found under each
-of SECRET_KEY_FALLBACKS.
+The key is SECRET_KEY, so that an attacker without it cannot try addresses. Hashes made
+with one of SECRET_KEY_FALLBACKS are found as well.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ HASH_LENGTH = 71
 
 
 def is_hash(text: str) -> bool:
-    """Return whether this is the hash of an address, and not an address."""
+    """Return whether this is the hash of an address rather than an address."""
     return _HASH.fullmatch(text) is not None
 
 
 def show_address(text: str) -> str:
-    """Return an address as staff see it: of a hash, only enough to tell it apart."""
+    """Return an address for display; of a hash, only the first characters."""
     return f"(erased) {text[7:15]}" if is_hash(text) else text
 
 

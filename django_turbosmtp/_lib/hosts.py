@@ -1,4 +1,4 @@
-"""Which hosts are this machine."""
+"""Recognizes the names and addresses of this machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can only be this machine."""
+    """Return whether a host name or address certainly means this machine."""
     if host == "localhost":
         return True
     try:
-        # Not ip_address(), which tries both and tells nothing of what stopped it.
+        # Not ip_address(): it tries both classes, and its error has lost the cause.
         if ":" in host:
             return ipaddress.IPv6Address(host).is_loopback
         return ipaddress.IPv4Address(host).is_loopback

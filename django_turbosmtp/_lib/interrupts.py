@@ -1,9 +1,9 @@
-"""Exceptions that a signal handler raised: of nobody's work, and for the caller alone.
+"""Exceptions raised by signal handlers, which belong to the caller.
 
-``signal.alarm()``, the time limits of Celery and RQ, and whatever else a site installs
-raise in the main thread, between any two steps and of any class: a TimeoutError looks
-like a lost connection, a ValueError like a wrong address. Taken for those, it would be
-retried, swallowed, or told of a message that it has nothing to do with.
+``signal.alarm()``, the time limits of Celery and RQ, and other signal handlers raise
+exceptions of any class in the main thread, between any two steps. A TimeoutError looks
+like a lost connection, a ValueError like a wrong address. Mistaken for one of these, it
+would be retried, swallowed, or recorded as the error of a message.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class Interrupted(BaseException):
-    """Carries what a signal handler raised past all that catches errors."""
+    """Carries a signal handler's exception past code that catches errors."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -30,23 +30,23 @@ class Interrupted(BaseException):
 
 
 def runs_signal_handlers() -> bool:
-    """Tell whether this thread is the one in which Python runs signal handlers."""
+    """Return whether this is the thread in which Python runs signal handlers."""
     return threading.current_thread() is threading.main_thread()
 
 
 def raise_interrupt(error: BaseException) -> None:
-    """Raise `Interrupted` where a signal handler raised ``error``, or one below it."""
+    """Raise `Interrupted` if a signal handler raised ``error``, or one in its chain."""
     if not runs_signal_handlers():
         return
     codes = set(_list_handlers())
     raised = [found for found in walk_chain(error) if _was_raised_in(found, codes)]
     if raised:
-        # The last is what the handler raised; libraries give its traceback to theirs.
+        # The last one is the handler's; libraries copy its traceback to their errors.
         raise Interrupted(raised[-1])
 
 
 def raise_as_it_was(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function raise what `Interrupted` carries in place of that."""
+    """Make a function raise the exception that `Interrupted` carries."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:

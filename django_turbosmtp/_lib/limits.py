@@ -1,14 +1,14 @@
-"""Lengths of columns, which the code that fills them has to know too."""
+"""Lengths of columns that are also needed by the code that fills them."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Length of the reference id column; turboSMTP names no bound.
+#: Length of the reference id column. turboSMTP documents no limit.
 MAX_REFERENCE_LENGTH: Final = 255
 
 #: Length of the address column: a local part of 64, "@" and a domain of 255 (RFC 5321,
-#: 4.5.3.1). What is longer, and so refused, is cut there.
+#: 4.5.3.1). Longer addresses are refused, and the log stores their beginning.
 MAX_ADDRESS_LENGTH: Final = 320
 
 #: Keep at most this many characters of a tag in the log.

@@ -1,9 +1,9 @@
-"""Python's logging, so that no record begets another and none stands in a send's way.
+"""Loggers that cannot cause a loop of records, or make a send fail.
 
-Sites mail their log records, through Django's ``AdminEmailHandler`` or a handler of
-their own, and so through this very backend. A send inside such a record that says
-something itself would be mailed too, and that mail again. And what a handler or a
-filter raises would be raised to a caller whose mail is accepted already.
+Sites send their log records by e-mail, through Django's ``AdminEmailHandler`` or a
+similar handler, and so through this backend. If the send of such a record were logged
+too, that record would be sent in turn, and so on. And an exception of a handler or a
+filter would reach the caller of a send whose message was already accepted.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _guarding: ContextVar[bool] = ContextVar("turbosmtp_guarding", default=False)
 
 
 def get_logger(name: str) -> logging.LoggerAdapter[logging.Logger]:
-    """Return the logger of this name; it is silent inside a record of its kind."""
+    """Return the logger of this name, which logs nothing while it handles a record."""
     return _Quiet(logging.getLogger(name))
 
 
 @contextmanager
 def handle_once() -> Iterator[bool]:
-    """Yield whether a record may be made: not inside another of these.
+    """Yield whether a record may be logged: False while another one is handled.
 
-    What a handler or filter raises is shown as logging shows its own errors.
+    Exceptions of a handler or filter are printed, as logging prints its own errors.
     """
     if _handling.get():
         yield False
@@ -62,9 +62,9 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
 
 @contextmanager
 def guard_records() -> Iterator[None]:
-    """Make records of guarded loggers as our own: what a filter raises goes no further.
+    """Do not let exceptions of a guarded logger's filters reach the caller.
 
-    An error raised by a record about an answer would lose the answer.
+    An exception raised while urllib3 logs an answer would lose the answer.
     """
     token = _guarding.set(True)
     try:
@@ -77,13 +77,13 @@ def guard_logger(name: str) -> None:
     """Guard a logger of another package; see `guard_records`."""
     logger = logging.getLogger(name)
     if not any(isinstance(known, _Guard) for known in logger.filters):
-        # Before any filter of the site, which may raise.
+        # Before the site's filters, which may raise.
         logger.filters.insert(0, _Guard(name))
 
 
 class _Guard(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        """Handle the record here if it is guarded, else leave it to its logger."""
+        """Handle the record here if the logger is guarded."""
         if not _guarding.get():
             return True
         with handle_once() as may_say:

@@ -1,7 +1,7 @@
-"""Secrets, and what keeps them out of errors.
+"""Keeps secrets out of errors.
 
-Error reporters print the local variables of every frame of a traceback, and servers
-repeat in an answer what they were sent.
+Error reporters print the local variables of every frame of a traceback, and a server's
+answer may repeat the request.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SHORTEST = 6
 
 
 class Secret(str):
-    """A string that shows as asterisks wherever a repr of it is taken."""
+    """A string whose repr is asterisks."""
 
     __slots__ = ()
 
@@ -40,16 +40,16 @@ class Secret(str):
 
 
 def hide(value: Any) -> Any:
-    """Return a string as one that no repr shows, and anything else as it is."""
+    """Return a string as a `Secret`, and any other value unchanged."""
     return Secret(value) if isinstance(value, str) else value
 
 
 def shows_no_locals(function: Callable[P, R]) -> Callable[P, R]:
-    """Clear the frames of a function, and all below it, when an error crosses it.
+    """Clear the local variables of a function, and of all it calls, if it raises.
 
-    Whatever the error is, and whichever library is at work: the lines stay, the values
-    go, and so does what a library was dealing with when it was stopped. What the
-    function is called with has to be hidden by its caller.
+    This applies to every exception and every library. The traceback keeps its lines,
+    but loses the values, and the exceptions that libraries were handling. The caller
+    has to hide the arguments.
     """
 
     @wraps(function)
@@ -70,9 +70,9 @@ def shows_no_locals(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def list_hash_keys() -> list[str | bytes]:
-    """Return SECRET_KEY, then SECRET_KEY_FALLBACKS: the keys of hashes in the log.
+    """Return the keys for hashes in the log: SECRET_KEY, then SECRET_KEY_FALLBACKS.
 
-    An empty list if there is none, as in a script that only sends mail.
+    The list is empty without a SECRET_KEY, as in a script that only sends mail.
     """
     try:
         return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
@@ -82,11 +82,11 @@ def list_hash_keys() -> list[str | bytes]:
 
 @shows_no_locals
 def list_forms(secrets: Iterable[str]) -> list[str]:
-    """Return secrets as they may stand in an answer: plain, in JSON, in a URL."""
+    """Return secrets in every form that an answer may have: plain, JSON, URL."""
     return [
         form
         for secret in secrets
-        # A shorter one is no secret, and would be found in any word.
+        # A shorter one is not secret, and would match parts of ordinary words.
         if len(secret) >= _SHORTEST
         for form in {
             secret,

@@ -1,4 +1,4 @@
-"""Which text a mail can carry, and how headers say what is not ASCII (RFC 2047)."""
+"""Checks the text of a message, and encodes headers that are not ASCII (RFC 2047)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from email.header import Header
 from django_turbosmtp._lib.versions import BadHeaderError
 from django_turbosmtp.exceptions import MessageError
 
-#: How errors name half of a character that UTF-16 writes in two.
+#: The words for half of a UTF-16 surrogate pair in errors.
 SURROGATE = "an unpaired surrogate, which is not valid Unicode"
 
 _BREAKS = frozenset("\r\n\0")
 
-# Also where one begins inside another; of bounded length, so that the search is linear.
+# The look-ahead finds words that begin inside another one. The lengths are limited, so
+# that a search takes linear time.
 _ENCODED_WORD = re.compile(
     r"(?==\?([^?\s]{1,60})\?([bBqQ])\?(.{0,1000}?)\?=)", re.DOTALL
 )
@@ -29,7 +30,7 @@ class HeaderInjection(MessageError, BadHeaderError):  # noqa: N818 - as its base
 
 
 def find_surrogate(text: str) -> int | None:
-    """Return the position of the first unpaired surrogate, None where all is valid."""
+    """Return the position of the first unpaired surrogate, or None."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -38,7 +39,7 @@ def find_surrogate(text: str) -> int | None:
 
 
 def encode_utf8(text: str, where: str) -> bytes:
-    """Return ``text`` in UTF-8. ``where`` names the field in errors.
+    """Return ``text`` in UTF-8. ``where``: the name of the field, for errors.
 
     Raise `MessageError` for an unpaired surrogate.
     """
@@ -46,30 +47,31 @@ def encode_utf8(text: str, where: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         position = error.start
-    # Raised outside the handler: the other error holds the whole text.
+    # Raise it outside the handler, because the other error contains the whole text.
     raise MessageError(
-        f"{where} holds {SURROGATE}, at position {position}. Remove it, or decode the"
-        " text again from its bytes."
+        f"{where} contains {SURROGATE}, at position {position}. Remove it, or decode"
+        " the text again from its bytes."
     )
 
 
 def encode_words(text: str) -> str:
     """Return ``text`` as RFC 2047 encoded words on one line.
 
-    It holds no unpaired surrogate: `encode_utf8` refuses those.
+    The text has no unpaired surrogates: `encode_utf8` refuses those.
     """
     return Header(text, "utf-8", maxlinelen=75).encode(linesep="")
 
 
 def has_break(text: str) -> bool:
-    """Tell whether ``text`` holds CR, LF or NUL, at which a header would end."""
+    """Return whether ``text`` contains CR, LF or NUL, which would end a header."""
     return not _BREAKS.isdisjoint(text)
 
 
 def has_control(text: str) -> bool:
-    """Tell whether ``text`` holds a control character or any kind of line break.
+    """Return whether ``text`` contains a control character or any kind of line break.
 
-    Not what only joins, separates or directs letters: Persian and emoji need those.
+    Characters that only join, separate or direct letters are allowed: Persian and emoji
+    need them.
     """
     if text.isprintable():
         return False
@@ -81,19 +83,19 @@ def has_control(text: str) -> bool:
 def refuse_header_injection(text: str, where: str) -> None:
     """Raise `HeaderInjection` for a value that would become a second header.
 
-    Encoded words (RFC 2047) count as what they decode to: Python 3.12.1, among others,
-    writes some of them decoded.
+    Encoded words (RFC 2047) are checked in decoded form, because Python 3.12.1, among
+    others, writes some of them decoded.
     """
     if has_break(text) or ("=?" in text and _decodes_to_break(text)):
         raise HeaderInjection(
-            f"{where} holds a line break or a null character, which would inject a"
+            f"{where} contains a line break or a null character, which would inject a"
             " header. Remove it."
         )
 
 
 def _decodes_to_break(text: str, depth: int = 3) -> bool:
-    # Each word by itself, wherever it begins: what one reader takes for broken, and so
-    # for text, another decodes.
+    # Check every word, wherever it begins: a word that is malformed to one mail program
+    # is decoded by another.
     for match in _ENCODED_WORD.finditer(text):
         decoded = _decode_word(*match.groups())
         if has_break(decoded):
@@ -106,9 +108,9 @@ def _decodes_to_break(text: str, depth: int = 3) -> bool:
 def _decode_word(charset: str, encoding: str, encoded: str) -> str:
     raw = encoded.encode(errors="replace")
     if encoding in "bB":
-        # As lenient as the most lenient reader.
+        # Be as lenient as the most lenient mail program.
         raw = re.sub(rb"[^A-Za-z0-9+/]", b"", raw)
-        # One character by itself stands for no byte.
+        # A single remaining character does not encode a byte.
         raw = raw[:-1] if len(raw) % 4 == 1 else raw
         raw = binascii.a2b_base64(raw + b"==")
     else:
@@ -120,13 +122,13 @@ def _decode_word(charset: str, encoding: str, encoded: str) -> str:
 
 
 def shorten(text: str) -> str:
-    """Return what an error shows of a text: a body given by mistake is not shown."""
+    """Return the beginning of a text for an error, which must not contain a body."""
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
-#: A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection").
+#: Spreadsheets read a cell that begins with one as a formula (OWASP, "CSV Injection").
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
-#: Not shown by a spreadsheet, which then reads what follows: spaces of any kind, line
+#: Spreadsheets ignore these at the beginning of a cell: spaces of any kind, line
 #: breaks, byte order marks, and characters without a width.
 _UNSEEN = (
     " \t\r\n\v\f\0\x1c\x1d\x1e\x1f\x85\xa0\xad\u034f\u061c\u115f\u1160\u1680\u180e"
@@ -134,15 +136,14 @@ _UNSEEN = (
     "\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u202f\u205f\u2060\u2061\u2062"
     "\u2063\u2064\u2066\u2067\u2068\u2069\u3000\u3164\ufe0f\ufeff\uffa0"
 )
-#: Separators of cells where a comma is the decimal sign, and of pasted text: what
-#: follows one may become a cell of its own.
+#: These separate cells, too: where the decimal sign is a comma, and in pasted text.
 _SEPARATOR = re.compile(r"([;\t\r\n|])")
 
 
 def write_cell(text: str) -> str:
-    """Return a text for a cell of a CSV file that no spreadsheet takes for a formula.
+    """Return a text for a CSV cell, with every possible formula disabled.
 
-    An apostrophe, which spreadsheets do not show, precedes what would be one.
+    Such a part gets an apostrophe before it, which spreadsheets do not show.
     """
     first, *others = _SEPARATOR.split(text)
     if _is_formula(text):
@@ -152,7 +153,7 @@ def write_cell(text: str) -> str:
 
 
 def read_cell(text: str) -> str:
-    """Return the text of which `write_cell` made this one."""
+    """Return the original text of a cell from `write_cell`."""
     first, *others = _SEPARATOR.split(text)
     if first[:1] == "'" and _is_formula(text[1:]):
         first = first[1:]

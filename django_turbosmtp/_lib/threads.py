@@ -1,4 +1,4 @@
-"""Where this thread, or this process, must not use its database connection itself."""
+"""Finds out whether this thread may use its database connection."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _Result = TypeVar("_Result")
 
 
 def is_inherited(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether a connection was opened before this process was forked.
+    """Return whether a connection was opened before this process was forked.
 
-    Parent and child would mix their statements on it. Django leaves it to the site to
-    close such connections, and a site that only sends mail has no reason to.
+    Parent and child would mix their statements on it. Django expects the site to close
+    such connections, but a site that only sends mail has no reason to.
     """
     return any(opened is connection.connection for opened in _inherited)
 
@@ -31,14 +31,15 @@ def _note_inherited() -> None:
     _inherited.extend(connection for connection in opened if connection is not None)
 
 
-# Kept, so that none is closed here: closing would say so to the server.
+# Keep a reference, so that they are not closed: the server would end the parent's
+# session.
 _inherited: list[Any] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_note_inherited)
 
 
 def is_in_event_loop() -> bool:
-    """Tell whether this thread runs an event loop, where Django refuses queries."""
+    """Return whether this thread has an event loop, in which Django refuses queries."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,7 +1,7 @@
-"""Times in a site with USE_TZ and in one without (Django, "Time zones").
+"""Times in sites with and without USE_TZ (Django, "Time zones").
 
-Without it, models store naive times in the time zone of the settings. One that is
-ambiguous, since the clocks were turned back, is the earlier of the two.
+Without USE_TZ, models store naive times in the time zone of the settings. A time that
+occurs twice, because the clocks were set back, means the earlier of the two.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def make_storable(moment: datetime) -> datetime:
 
 
 def make_aware(moment: datetime) -> datetime:
-    """Return a time that a model has, aware in any site."""
+    """Return a time from a model as an aware time."""
     if timezone.is_aware(moment):
         return moment
     return timezone.make_aware(moment, timezone.get_default_timezone())
 
 
 def measure_age(moment: datetime) -> float:
-    """Return the seconds since a time that a model has."""
+    """Return the seconds since a time from a model."""
     return (datetime.now(UTC) - make_aware(moment)).total_seconds()

@@ -1,4 +1,4 @@
-"""Every switch on a version, each with the release that removes it."""
+"""All code that depends on a version, each part with the date of its removal."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ HAS_MAILERS = django.VERSION >= (6, 1)
 #: Remove when 5.2 is no longer supported (2028-04).
 MODERN_MIME = django.VERSION >= (6, 0)
 
-#: Django 6.1 has its breadcrumbs in a list, and its object tools beside the title.
+#: The admin of Django 6.1 has breadcrumbs in a list, and object tools beside the title.
 #: Remove when 6.0 is no longer supported (2027-04, and 5.2 in 2028-04).
 MODERN_ADMIN = django.VERSION >= (6, 1)
 
-#: Django 6.0 has ``django.tasks``; before, there is a backport of the same API.
+#: Django 6.0 added ``django.tasks``. For 5.2 there is a backport of the same API.
 #: Remove when 5.2 is no longer supported (2028-04).
 HAS_TASKS = django.VERSION >= (6, 0)
 
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 if TYPE_CHECKING or not MODERN_MIME:
-    # What Django 5.2 raises for header injection, and its documents tell to catch.
+    # Django 5.2 raises it for header injection, and its docs advise catching it.
     # Remove when 5.2 is no longer supported (2028-04).
     from django.core.mail import BadHeaderError as BadHeaderError
 else:
     BadHeaderError = ValueError
 
-#: Django's own steps of building a message, of 5.2 and of 6.x. A class that overrides
-#: one, or an instance that hides one, builds its MIME in a way of its own.
+#: The methods with which Django 5.2 and 6.x build a message. A class or an instance
+#: that overrides one builds its MIME differently.
 MESSAGE_STEPS = (
     "message",
     "_create_message",
@@ -63,7 +63,7 @@ MESSAGE_STEPS = (
 
 
 def list_mailers() -> dict[str | None, dict[str, Any]]:
-    """Return the mailers of the settings by alias; None is that of EMAIL_BACKEND."""
+    """Return the configured mailers by alias; None is the alias of EMAIL_BACKEND."""
     mailers = _read_mailers()
     if mailers is not None:
         return dict(mailers)
@@ -84,7 +84,7 @@ def allow_email_backend() -> Iterator[None]:
 
 
 def list_mailer_options() -> list[dict[str, Any]]:
-    """Return the OPTIONS of each mailer that has some."""
+    """Return the OPTIONS of all mailers that have any."""
     mailers = _read_mailers() or {}
     return [mailer["OPTIONS"] for mailer in mailers.values() if mailer.get("OPTIONS")]
 
@@ -94,9 +94,9 @@ def _read_mailers() -> dict[str | None, dict[str, Any]] | None:
 
 
 def chooses_mailer() -> bool:
-    """Tell whether the settings say how mail is sent, or leave it as Django has it.
+    """Return whether the settings choose a mailer rather than use Django's default.
 
-    On 6.1 that is what ``startproject`` writes, too.
+    On 6.1, the setting that ``startproject`` writes counts as the default.
     """
     smtp = "django.core.mail.backends.smtp.EmailBackend"
     console = "django.core.mail.backends.console.EmailBackend"
@@ -109,9 +109,9 @@ def chooses_mailer() -> bool:
 def list_mailers_before_tests() -> dict[str | None, dict[str, Any]] | None:
     """Return MAILERS as it was before a test runner replaced the backends in it.
 
-    None without the setting: then Django uses EMAIL_BACKEND, in 6.1 too. Django's
+    None without the setting: then Django uses EMAIL_BACKEND, also in 6.1. Django's
     runner (and pytest-django, through the same function) saves the value that it
-    replaces; the name is Django's own and private.
+    replaces, under a private name.
     """
     mailers = _read_mailers()
     if mailers is None:
@@ -121,14 +121,14 @@ def list_mailers_before_tests() -> dict[str | None, dict[str, Any]] | None:
     saved: Any = getattr(getattr(utils, "_TestState", None), "saved_data", None)
     before = getattr(saved, "mailers", {})
     return {
-        # What a test has set itself stays.
+        # Keep a mailer that the test has configured.
         alias: before.get(alias, config) if not config.get("OPTIONS") else config
         for alias, config in mailers.items()
     }
 
 
 def get_mailer(alias: str) -> Any:
-    """Return the backend of a mailer (Django 6.1), None where there is none of it."""
+    """Return the backend of a mailer (Django 6.1), or None if it does not exist."""
     if not HAS_MAILERS:
         return None
     from django.core.mail import MailerDoesNotExist, mailers
@@ -140,7 +140,7 @@ def get_mailer(alias: str) -> Any:
 
 
 def has_tasks() -> bool:
-    """Tell whether a tasks framework is installed.
+    """Return whether a tasks framework is installed.
 
     Remove when 5.2 is no longer supported (2028-04): Django 6.0 has its own.
     """
@@ -155,7 +155,7 @@ def load_tasks() -> Any:
 def build_configuration_error(
     text: str, *, alias: str | None = None
 ) -> ImproperlyConfigured:
-    """Return the error Django itself would raise for a wrong mailer setting."""
+    """Return the error that Django would raise for a wrong mailer setting."""
     if HAS_MAILERS and alias is not None:
         from django.core.mail import InvalidMailer
 
@@ -167,26 +167,26 @@ def build_configuration_error(
 def build_backend_kwargs(
     *, alias: str | None, unknown: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what BaseEmailBackend.__init__() takes on this Django."""
+    """Return the arguments of BaseEmailBackend.__init__() in this Django version."""
     if HAS_MAILERS:
         return {"alias": alias, **unknown}
     return {}
 
 
 def names_passed_by_django(options: dict[str, Any]) -> set[str]:
-    """Return which options of a mailer send_mail() passed itself (Django 6.1).
+    """Return the names of the options that send_mail() passed (Django 6.1).
 
-    The others come from the mailer's OPTIONS. The name is Django's own and private.
+    The others come from the mailer's OPTIONS. Django keeps this under a private name.
     """
     return set(options.get("_ignore_unknown_kwargs") or ())
 
 
 class RobustSignal(Signal):
-    """A signal whose failing receivers are logged once, and never stop the sender.
+    """A signal that logs each failing receiver once.
 
-    Django's own record of a failing receiver may be mailed by the site, through this
-    backend, whose receivers then fail again. The hook is Django's own and private
-    (5.2 to 6.1); without it, its record would be as Django makes it.
+    A site may send Django's record of a failing receiver by e-mail, through this
+    backend, and its receivers would fail again. The overridden method is private
+    (Django 5.2 to 6.1); if it is renamed, Django logs the failure in its usual way.
     """
 
     def _log_robust_failure(self, receiver: Any, err: Exception) -> None:
@@ -201,7 +201,7 @@ _MAX_STEP_BACK = 10_000 << 12
 
 
 class _Clock(threading.local):
-    """The last time a UUID was made for. Of each thread: no lock, so safe to fork."""
+    """The time of this thread's last UUID. Needs no lock, so a fork cannot break it."""
 
     last = 0
 
@@ -210,13 +210,13 @@ _clock = _Clock()
 
 
 def uuid7() -> uuid.UUID:
-    """Return a UUID of version 7 (RFC 9562, 5.7), above the last one of this thread.
+    """Return a UUID of version 7 (RFC 9562, 5.7), higher than this thread's last one.
 
-    Twelve bits below the millisecond are time too (6.2, method 3), so that rows of one
-    batch keep their order. After the clock was set back by more than `_MAX_STEP_BACK`,
-    the UUIDs follow it: otherwise they would have a wrong time until it catches up.
-    Remove this when Python 3.13 is no longer supported (2029-10): 3.14 has
-    ``uuid.uuid7()``.
+    The next twelve bits are fractions of a millisecond (6.2, method 3), so that the
+    rows of a batch keep their order. If the clock is set back by more than
+    `_MAX_STEP_BACK`, the UUIDs follow it: otherwise they would have a wrong time until
+    it catches up. Remove this when Python 3.13 is no longer supported (2029-10): 3.14
+    has ``uuid.uuid7()``.
     """
     stamp = (time.time_ns() << 12) // 1_000_000
     if stamp > _clock.last - _MAX_STEP_BACK:
@@ -229,5 +229,5 @@ def uuid7() -> uuid.UUID:
 
 
 def find_uuid7_floor(seconds: float) -> uuid.UUID:
-    """Return the least UUID of version 7 made at this time (Unix seconds) or later."""
+    """Return the lowest UUID of version 7 for this time (in Unix seconds)."""
     return uuid.UUID(int=int(seconds * 1000) << 80 | 0x7 << 76 | 0b10 << 62)

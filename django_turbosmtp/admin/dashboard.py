@@ -45,7 +45,7 @@ _LABELS = {
 
 
 def is_open() -> bool:
-    """Tell whether the webhook takes anything at all."""
+    """Return whether the webhook takes anything at all."""
     try:
         return bool(read_webhook_secrets())
     except ImproperlyConfigured:

@@ -45,7 +45,7 @@ _MAX_PICTURES = 5 * 1024 * 1024
 
 
 def names_remote_pictures(html: str) -> bool:
-    """Tell whether HTML may show pictures from other servers."""
+    """Return whether HTML may show pictures from other servers."""
     return _REMOTE.search(unescape(html)) is not None
 
 

@@ -1,1 +1,1 @@
-"""turboSMTP's HTTP API, v2 and v1: one client, typed answers, typed errors."""
+"""A client for turboSMTP's HTTP API, v2 and v1, with typed answers and errors."""

@@ -1,8 +1,8 @@
 """The JSON body of a send, in pieces: attachments are encoded while they leave.
 
-`json.dumps` of 15 MB of attachments holds them three to four times in memory. Here a
-body knows its length and makes its pieces anew for every attempt, so that a retry
-costs no memory either.
+`json.dumps` of 15 MB of attachments needs three to four times as much memory. This body
+knows its length and encodes its pieces again for every attempt, so that a retry needs
+no memory either.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from django_turbosmtp.exceptions import MessageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Send in pieces of about this many bytes, each within the read time-out. A multiple of
-# 3, so that the base64 of the pieces is the base64 of the whole.
+# Send in pieces of about this many bytes, each within the read time-out. It is a
+# multiple of 3, so that the encoded pieces together are the base64 of the whole.
 _PIECE = 3 * 2**14
 
 # ``json.dumps()`` would make an encoder for each message.
@@ -38,7 +38,7 @@ class Body:
         attachments = fields.get("attachments", ())
         head = {name: v for name, v in fields.items() if name != "attachments"}
         text = _dumps(head)
-        # Text is bytes, and an attachment's content a memoryview.
+        # Text is stored as bytes, the content of an attachment as a memoryview.
         self._segments: list[bytes | memoryview] = []
         if attachments:
             text = text[:-1] + b',"attachments":['
@@ -76,12 +76,12 @@ class Body:
 
 
 class Transmission:
-    """One attempt to send a body, which knows whether all of it may have left.
+    """One attempt to send a body. Records whether all of it may have been sent.
 
-    The HTTP client asks for the next piece only after the last one is written. The last
-    byte is a piece by itself, and ``complete`` is said before it: so an error before
-    ``complete`` means that turboSMTP never had a whole request, whatever interrupted
-    the writing, and at whatever moment.
+    The HTTP client asks for the next piece only after the previous one is written. The
+    last byte is a separate piece, and ``complete`` is set before it. So an error while
+    ``complete`` is False means that turboSMTP did not receive a whole request, no
+    matter when and how the sending was interrupted.
     """
 
     __slots__ = ("_body", "complete", "started")
@@ -113,6 +113,6 @@ def _dumps(value: Any) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         pass
-    # Neither travels with the error: they may hold credentials.
+    # Not in the frames of the error's traceback: they may contain credentials.
     del value, text
-    raise MessageError(f"A field of the message holds {SURROGATE}. Remove it.")
+    raise MessageError(f"A field of the message contains {SURROGATE}. Remove it.")

@@ -24,12 +24,12 @@ _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 class Client:
-    """Speaks one account's API over a session. Safe to use from many threads."""
+    """The API of one account, over a session. Safe to use from many threads."""
 
     def __init__(
         self, session: Session, settings: Settings, credentials: Credentials | None
     ) -> None:
-        """Take ``credentials`` None for a client that only logs in."""
+        """Create a client; one without credentials can only log in."""
         self._session = session
         self._version = settings.api_version
         self._send_url = f"{settings.send_url}/mail/send"
@@ -40,18 +40,18 @@ class Client:
         self._mailer = f", mailer {settings.alias!r}" if settings.alias else ""
         self._secrets: list[str] = []
         if credentials:
-            # The account of v1 is an address, and part of turboSMTP's own words.
+            # The user of v1 is an e-mail address, which turboSMTP's messages contain.
             user = [credentials.user] if self._version == 2 else []
             self._secrets = list_forms([credentials.password, *user])
 
     @shows_no_locals
     def prepare(self, fields: Mapping[str, Any]) -> Body:
-        """Return the body of a send, of wire fields without credentials.
+        """Return the request body for wire fields, adding the credentials of v1.
 
         Raise `MessageError` for an unpaired surrogate in any of them.
         """
         if self._version == 1 and self._credentials:
-            # In the body, never in the query string: URLs end in logs.
+            # In the body, never in the query string, because URLs are logged.
             return Body(
                 {
                     **fields,
@@ -65,8 +65,8 @@ class Client:
     def send(self, body: Body) -> SendResult:
         """Send one prepared message, once.
 
-        Raise an `APIError` where turboSMTP refused it, `ConnectionFailed` where it
-        did not leave, and `OutcomeUnknown` for all that may have been accepted.
+        Raise an `APIError` if turboSMTP refused it, `ConnectionFailed` if it was not
+        sent, and `OutcomeUnknown` if it may have been accepted.
         """
         headers = dict(_JSON)
         if self._version == 2 and self._credentials:
@@ -81,14 +81,14 @@ class Client:
     def login(self, email: str, password: str, *, no_expire: bool = False) -> Login:
         """Return an authorization key for the account.
 
-        turboSMTP limits the rate of logins: keep the key. ``no_expire`` is v2 only.
-        Raise `AuthenticationError` for wrong credentials, `InvalidResponse` for an
-        answer without a key, `ConnectionFailed` where none came.
+        turboSMTP limits the rate of logins, so store the key. ``no_expire`` is for v2
+        only. Raise `AuthenticationError` for wrong credentials, `InvalidResponse` for
+        an answer without a key, and `ConnectionFailed` if there was no answer.
 
-        In v1 the password stands in the path of the URL, as turboSMTP wants it:
-        urllib3's own DEBUG log would show it.
+        In v1, turboSMTP requires the password in the path of the URL, and urllib3's
+        DEBUG log would show it.
         """
-        # From here on, no variable shows it to an error reporter.
+        # From here on, error reporters do not show it.
         password = Secret(password)
         return self._log_in(email, password, no_expire=no_expire)
 
@@ -103,9 +103,9 @@ class Client:
             method, headers = ("GET", {}) if body is None else ("POST", _JSON)
             response = self._request(method, url, headers, body)
         except OutcomeUnknown as error:
-            # Logging in twice does no harm.
+            # A login can safely be repeated.
             raise ConnectionFailed(
-                f"No answer to the login came from {self._name_place(self._api_url)}."
+                f"{self._name_place(self._api_url)} did not answer the login."
             ) from error.__cause__
         data = response.data
         key = data.get("auth") if isinstance(data, dict) else None
@@ -134,15 +134,15 @@ class Client:
         )
 
     def _name_place(self, url: str) -> str:
-        """Return the host, and the mailer where Django has several, for errors."""
+        """Return the host and, if there are several mailers, the mailer, for errors."""
         return urlsplit(url).netloc + self._mailer
 
     def _build_refusal(self, response: Response) -> Exception:
-        """Return what to raise for an answer to a send that does not say OK.
+        """Return the exception for an answer to a send that is not OK.
 
-        Only an answer that turboSMTP itself gives before it takes a message is a
-        refusal. A gateway answers 5xx when it loses the upstream midway, and a redirect
-        may follow a request that was served.
+        Only an answer that turboSMTP gives before it accepts a message is a refusal. A
+        gateway answers 5xx if it loses the connection to its server, and a redirect may
+        follow a request that was processed: the outcome of both is unknown.
         """
         error = build_error(
             response,
@@ -150,11 +150,11 @@ class Client:
             login=self._login_source,
         )
         status = response.status_code
-        # A 503 can be tried again only where it says when.
+        # A 503 can be tried again only if it has a Retry-After header.
         if 400 <= status < 500 or (status == 503 and error.retryable):
             return error
         unknown = OutcomeUnknown(
-            f"No readable answer says whether the message was accepted. {error}"
+            f"The answer does not show whether the message was accepted. {error}"
         )
         unknown.__cause__ = error
         return unknown
@@ -170,7 +170,7 @@ def _read_message_id(response: Response) -> str | None:
 
 
 def _redact(response: Response, forms: list[str]) -> Response:
-    """Return the answer without our own secrets, should a server repeat them."""
+    """Return the answer without our secrets, in case the server repeated them."""
     headers = response.headers.items()
     everything = "\n".join([response.text, *map(": ".join, headers)])
     if redact(everything, forms) == everything:

@@ -1,7 +1,7 @@
-"""Deadlines of requests and answers, however slowly the other side goes on.
+"""Deadlines for whole requests and answers.
 
-A socket's time-out is that of one read or write. A server that says a byte now and
-then would hold a send for as long as it likes.
+The time-out of a socket is for one read or write. A server that sends one byte at a
+time could delay a send forever.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Deadline:
-    """The moment at which a step has to be over."""
+    """The time by which a step must be finished."""
 
     def __init__(self, seconds: float) -> None:
         self._until = Clock.monotonic() + seconds
 
     def cut(self, seconds: float) -> float:
-        """Return what is left of ``seconds``; raise TimeoutError for nothing."""
+        """Return the seconds left, at most ``seconds``; raise TimeoutError if none."""
         left = min(seconds, self._until - Clock.monotonic())
         if left <= 0:
             raise TimeoutError("timed out")
@@ -31,7 +31,7 @@ class Deadline:
 
 
 class TimedSource(io.RawIOBase):
-    """What comes from a socket until the deadline; to HTTPResponse it is the socket."""
+    """Reads from a socket until a deadline. HTTPResponse uses it as a socket."""
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._sock = sock
@@ -55,11 +55,11 @@ class TimedSource(io.RawIOBase):
 
 
 class QuietAnswer(HTTPResponse):
-    """An answer of whose unreadable headers nothing is said."""
+    """An answer whose invalid headers are not logged."""
 
     def begin(self) -> None:
         super().begin()
-        # urllib3 would log them as a warning, with the URL. What a server repeats of us
-        # may stand in the first, and a login's password in the second.
+        # urllib3 would log them as a warning, with the URL. The headers may repeat our
+        # request, and the URL of a login contains the password.
         self.msg.defects.clear()
         self.msg.set_payload("")

@@ -1,4 +1,4 @@
-"""Every documented error answer, old shapes too, to one typed exception."""
+"""Builds a typed exception for every documented error answer, including old forms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BY_STATUS: dict[int, type[APIError]] = {
     403: Forbidden,
     404: NotFound,
 }
-#: ``errorCode`` of v1 (docs/wire.rst, "Answers"), which may come with any HTTP status.
+#: ``errorCode`` of v1 (docs/wire.rst, "Answers"), which any HTTP status may have.
 _BY_CODE: dict[int, type[APIError]] = {
     1: AuthenticationError,
     2: AuthenticationError,
@@ -57,14 +57,14 @@ _MAX_ANSWER = 2_000
 
 
 def build_error(response: Response, *, place: str, login: str) -> APIError:
-    """Return the exception that says what an answer other than success says.
+    """Return the exception for an answer that reports an error.
 
-    ``place``: who answered, and for whom. ``login``: what the credentials are called,
-    and where they come from. Both are for the reader alone.
+    ``place``: the host that answered, and the mailer. ``login``: the names of the
+    credentials, and their source. Both are only used in the text.
     """
     data = response.data if isinstance(response.data, Mapping) else {}
     errors = tuple(_find_texts(response.data))
-    # Older servers say "error" for it, in a 401.
+    # Older servers call it "error" in a 401.
     other = data.get("error") if response.status_code == 401 else None
     code = _read_integer(data.get("errorCode", other))
     cls = _choose_class(response, errors, code)
@@ -106,7 +106,7 @@ def _choose_class(
 
 
 def _find_texts(data: Any) -> Iterator[str]:
-    """Yield the server's words, in whatever nesting (docs/wire.rst, "Answers")."""
+    """Yield the server's messages, however nested (docs/wire.rst, "Answers")."""
     if isinstance(data, str):
         yield data
     elif isinstance(data, list):
@@ -124,11 +124,11 @@ def _read_integer(value: Any) -> int | None:
 
 
 def _describe(response: Response) -> str:
-    # Not the text itself: a page of a proxy may repeat what it was sent.
+    # Not the text itself: an error page of a proxy may repeat the request.
     kind = response.headers.get("Content-Type", "no content type")
     where = response.headers.get("Location")
     if where:
-        # Not its path: that of a v1 login holds the password.
+        # Not its path, which contains the password of a v1 login.
         host = urlsplit(where).netloc.rpartition("@")[2] or "another page of the host"
         return f"a redirect to {host}, which is not followed"
     return f"nothing readable ({len(response.text)} characters of {kind})"

@@ -1,8 +1,8 @@
-"""Pools and connections: the one module that uses private names of urllib3.
+"""Pools and connections: the only module that uses private names of urllib3.
 
-requests makes its pools by itself; `Adapter` has it make these. `PRIVATE_NAMES` lists
-what they override or read; ``pyproject.toml`` bounds the versions of urllib3, and a
-test checks that each name exists.
+`Adapter` makes requests use these pools instead of urllib3's. `PRIVATE_NAMES` lists the
+names that they override or read; ``pyproject.toml`` limits the versions of urllib3, and
+a test checks that each name exists.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-#: Close a connection that was unused for this many seconds: a server or a firewall on
-#: the way may have dropped it without a word.
+#: Close a connection that was unused for this many seconds: the server or a firewall
+#: may have dropped it without closing it.
 MAX_IDLE_SECONDS = 20.0
 
 
-#: Take a connection for closed this many seconds before the server said it would close
-#: it (``Keep-Alive: timeout=N``): the request takes time on its way.
+#: Stop using a connection this many seconds before the server closes it
+#: (``Keep-Alive: timeout=N``), because the request needs time to arrive.
 KEEP_ALIVE_MARGIN = 1.0
 
 _KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 
 
-#: Give up a request of which fewer bytes a second leave, on the whole.
+#: Abort a request that is sent more slowly than this many bytes a second on average.
 SLOWEST_RATE = 2**14
 
-#: What this module overrides or reads, by the class whose instances have it.
+#: The private names that this module overrides or reads, by class.
 PRIVATE_NAMES = {
     "HTTPConnectionPool": ("QueueCls", "_make_request", "_get_conn", "_put_conn"),
     "HTTPConnection": ("_tunnel", "response_class", "sock", "timeout"),
@@ -47,20 +47,20 @@ PRIVATE_NAMES = {
 
 
 class _Punctual:
-    """A connection whose steps have a time each: connecting, sending, the answer.
+    """A connection with time limits for connecting, for sending, and for the answer.
 
-    urllib3 sends under the time-out for connecting. What is sent may be large, and the
-    line slow: each piece has as long as the answer may take, and the whole has longer
-    the larger it is.
+    urllib3 sends with the time-out for connecting, which is too short for large
+    requests on slow lines. Here, each piece has the time-out of the answer, and the
+    limit for the whole request grows with its size.
     """
 
     send_timeout: float
     _deadline: Deadline
-    #: Holds the headers of a request with a body, until its first piece is there.
+    #: The headers of a request, until they are sent with the first piece of its body.
     _head: bytes | None = None
 
     def _tunnel(self: Any) -> None:
-        # What is sent to a proxy before the connection stands.
+        # It asks a proxy for the connection.
         self._deadline = Deadline(self.timeout)
         super()._tunnel()  # type: ignore[misc]
 
@@ -75,7 +75,7 @@ class _Punctual:
 
     def send(self: Any, data: Any) -> None:
         if self._head == b"":
-            # One packet with what follows, and one call of the system less.
+            # Send them with the body: one packet and one system call less.
             self._head = data
             return
         if self._head is not None:
@@ -84,15 +84,15 @@ class _Punctual:
         super().send(data)  # type: ignore[misc]
 
     def response_class(self: Any, sock: socket.socket, **kwargs: Any) -> QuietAnswer:
-        """Return the answer to come, with the whole time-out from here on."""
+        """Return the answer to read; its time-out begins now."""
         return QuietAnswer(TimedSource(sock, self.timeout), **kwargs)  # type: ignore[arg-type]
 
 
 class _Stack:
-    """A ``queue.LifoQueue`` without a lock: nothing here ever blocks.
+    """A ``queue.LifoQueue`` without a lock, which never blocks.
 
-    That lock would stay held forever if a signal handler raised right after it was
-    acquired. A list's append() and pop() need none.
+    If a signal handler raised an exception right after the lock was acquired, it would
+    be held forever. A list's append() and pop() need no lock.
     """
 
     def __init__(self, maxsize: int = 0) -> None:
@@ -115,14 +115,14 @@ class _Stack:
 
 
 class _Aging:
-    """A urllib3 pool that knows which of its connections may be used once more."""
+    """A urllib3 pool that knows which of its connections may be used again."""
 
     QueueCls: Any = _Stack
 
     def _make_request(self, conn: Any, *args: Any, **kwargs: Any) -> Any:
         headers = kwargs.get("headers") or {}
         asks_to_close = str(headers.get("Connection", "")).lower() == "close"
-        # From here on, so that a request that breaks does not leave it trusted.
+        # Before the request, so that the values are also set if it fails.
         conn.single_use, conn.max_idle = asks_to_close, None
         conn.send_timeout = kwargs["timeout"].read_timeout
         response = super()._make_request(conn, *args, **kwargs)  # type: ignore[misc]
@@ -134,14 +134,14 @@ class _Aging:
         if conn is not None:
             conn.idle_since = Clock.monotonic()
             if getattr(conn, "single_use", False):
-                # The server may close it and need not say so (RFC 9112, 9.6).
+                # The server may close it without an announcement (RFC 9112, 9.6).
                 conn.close()
         super()._put_conn(conn)  # type: ignore[misc]
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         conn = super()._get_conn(timeout=timeout)  # type: ignore[misc]
         if _is_too_old(conn):
-            conn.close()  # it opens anew by itself
+            conn.close()  # the next request reopens it
         return conn
 
 
@@ -155,7 +155,7 @@ def _is_too_old(conn: Any) -> bool:
 
 
 def _adapt(pools: Mapping[str, Any]) -> dict[str, Any]:
-    """Return urllib3's pool classes by scheme, plain or of SOCKS, with our habits."""
+    """Return urllib3's pool classes by scheme, plain or SOCKS, with our changes."""
     return {
         scheme: type(
             pool.__name__,
@@ -177,7 +177,7 @@ for _name in ("connection", "connectionpool", "util.retry"):
 
 
 class Adapter(HTTPAdapter):
-    """requests' transport, over pools that do not trust an old connection."""
+    """The transport of requests, with pools that do not reuse old connections."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -191,9 +191,9 @@ class Adapter(HTTPAdapter):
         return manager
 
     def abandon(self) -> None:
-        """Close the connections that no request uses, without asking for any lock.
+        """Close the idle connections without acquiring a lock.
 
-        After an interruption a lock or a queue of urllib3's may be held for ever.
+        After an interruption, urllib3 may hold a lock forever.
         """
         for pool in list(self.poolmanager.pools._container.values()):
             for connection in list(pool.pool.queue):

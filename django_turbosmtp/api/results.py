@@ -1,4 +1,4 @@
-"""What turboSMTP answers, as frozen values."""
+"""turboSMTP's answers, as frozen values."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """One HTTP answer, read whole. Unlike that of requests it holds no request,
-    and so no credentials.
+    """One HTTP answer. Unlike the class of requests, it has no reference to the
+    request, which contains credentials.
 
-    ``data``: the parsed JSON, or None where the body is not JSON.
+    ``data``: the parsed JSON, or None if the body is not JSON.
     """
 
     status_code: int
@@ -27,7 +27,7 @@ class Response:
     data: Any = field(default=None, repr=False)
 
     def json(self) -> Any:
-        """Return the parsed body, as django-anymail's ``esp_response`` has it."""
+        """Return the parsed body, for code written for django-anymail."""
         return self.data
 
 
@@ -41,13 +41,13 @@ class SendResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """An authorization key. In v2 it lasts two hours, unless made not to expire."""
+    """An authorization key. In v2 it expires after two hours, unless ``no_expire``."""
 
     key: Secret = field(repr=False)
 
 
 def parse_json(text: str) -> Any:
-    """Return what a JSON text says, None where it is none."""
+    """Return the value of a JSON text, or None if it is not JSON."""
     # A float would change the digits of an id; Python's ints are exact.
     try:
         return json.loads(text, parse_float=str, parse_constant=str)

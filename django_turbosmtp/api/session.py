@@ -1,8 +1,8 @@
-"""One HTTP session: pooled, and without ambient credentials.
+"""An HTTP session with a pool of connections, and without ambient credentials.
 
-requests' own ``Session`` would read ``~/.netrc`` (turboSMTP answers an
-``Authorization`` header 401), keep cookies and follow redirects with the
-credentials. So its transport adapter is used directly, which does none of these.
+The ``Session`` of requests would read ``~/.netrc`` (turboSMTP answers an
+``Authorization`` header with 401), keep cookies, and follow redirects with the
+credentials. Its transport adapter, used here directly, does none of these.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.api.body import Transmission
 
-#: Take no longer answer for turboSMTP's: its own are some dozens of bytes.
+#: Do not read a longer answer: turboSMTP's have some dozens of bytes.
 MAX_ANSWER_BYTES = 2**20
 
-#: Use each connection only once for this many seconds after one broke in the middle: a
-#: server that closes without saying so would make more outcomes unknown.
+#: After a connection broke during a request, use each connection only once for this
+#: many seconds: a server that closes idle connections would make more outcomes unknown.
 SINGLE_USE_SECONDS = 60.0
 
 #: Raised for an invalid host name or URL, before anything is sent.
@@ -49,8 +49,8 @@ _UNUSABLE = (requests.exceptions.InvalidURL, LocationValueError, UnicodeError)
 _PROXY_SCHEMES = {"http", "https", "socks4", "socks4a", "socks5", "socks5h"}
 
 _BAD_PROXY = (
-    "the proxy of the environment (HTTPS_PROXY, ALL_PROXY ...) is not a URL that can"
-    " be used; correct or remove it"
+    "the environment's proxy (HTTPS_PROXY, ALL_PROXY ...) is not a valid URL; correct"
+    " or remove it"
 )
 
 _HEADERS = {
@@ -59,7 +59,7 @@ _HEADERS = {
 }
 
 
-#: Where requests finds a CA bundle of the site, in this order.
+#: The variables in which requests looks for the site's CA bundle, in this order.
 BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
@@ -69,7 +69,7 @@ class Session:
     def __init__(
         self, *, pool_size: int, proxies: Mapping[str, str], verify: str | bool
     ) -> None:
-        """Open nothing yet. ``verify``: True, or the path of a CA bundle."""
+        """Create a session without connections. ``verify``: True, or a CA bundle."""
         self._pool_size = pool_size
         self._proxies = dict(proxies)
         self._verify = verify
@@ -87,8 +87,8 @@ class Session:
         )
 
     def _own_adapter(self) -> HTTPAdapter:
-        # After a fork the sockets belong to parent and child alike. They are kept,
-        # not closed, so that nothing is said on them from here.
+        # After a fork, parent and child share the sockets. Keep a reference, so that
+        # they are not closed: TLS would send a closing message to the server.
         if self._pid != os.getpid():
             with self._lock:
                 if self._pid != os.getpid():
@@ -107,11 +107,11 @@ class Session:
         place: str,
         body: Transmission | None = None,
     ) -> Response:
-        """Return the answer of one request, read whole; redirects are not followed.
+        """Return the answer to one request. Redirects are not followed.
 
-        ``timeout``: seconds to connect, and for the whole of the answer. ``place``:
-        what errors call the other side. Raise `ConnectionFailed` where no whole
-        request left, else `OutcomeUnknown`.
+        ``timeout``: seconds for connecting, and for the whole answer. ``place``: the
+        name of the server in errors. Raise `ConnectionFailed` if the request was not
+        completely sent, and `OutcomeUnknown` after any other failure.
         """
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url, prepared.hooks = method, url, {}
@@ -143,11 +143,11 @@ class Session:
             if url.startswith("https:") and not (body and body.started):
                 setting = setting or _explain_bundle(self._verify)
         except BaseException:
-            # Ctrl-C, or what a signal handler raises of another kind.
+            # Ctrl-C, or another exception of a signal handler.
             self._abandon()
             raise
-        # Raised outside the handler, so that the request, its headers and the frames
-        # that hold them do not travel along as the context of our error.
+        # Raise it outside the handler, so that the context of our error has no
+        # reference to the request and its headers.
         why = _describe(cause)
         if through := find_host(proxy or ""):
             place += f" through the proxy {through}"
@@ -162,8 +162,8 @@ class Session:
             raise _refuse(place, setting)
         hint = "" if proxy else _suggest_sandbox(url, cause)
         raise ConnectionFailed(
-            f"No request could be sent to {place} ({why}); turboSMTP has not got it."
-            f"{hint}",
+            f"No request could be sent to {place} ({why}); turboSMTP did not receive"
+            f" it.{hint}",
             connected=body is not None and body.started,
         ) from cause
 
@@ -175,7 +175,7 @@ class Session:
             raise
 
     def _abandon(self) -> None:
-        """Begin with a new pool: nobody knows which lock of it is held for ever."""
+        """Replace the pool: after an interruption, its locks may be held forever."""
         abandoned = self._adapter
         self._open()
         abandoned.abandon()
@@ -188,9 +188,9 @@ class Session:
 
 def _read(answer: requests.Response) -> Response:
     if answer.status_code < 200 and answer.raw.connection is not None:
-        # An interim answer (RFC 9110, 15.2), which Python takes for the final one. The
-        # final one is still to come on this connection, and must not be read as the
-        # answer to the next message.
+        # An interim answer (RFC 9110, 15.2), which Python treats as the final one. The
+        # final one follows on this connection, and must not be read as the answer to
+        # the next message.
         answer.raw.connection.close()
     with answer:
         raw: bytes = answer.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True) or b""
@@ -204,7 +204,7 @@ def _read(answer: requests.Response) -> Response:
 
 
 def _find_cause(error: BaseException) -> OSError | None:
-    """Return the operating system's own error below the libraries', bare."""
+    """Return the operating system's error in the chain, without its context."""
     found = None
     for current in walk_chain(error):
         if isinstance(current, OSError) and not isinstance(
@@ -217,7 +217,7 @@ def _find_cause(error: BaseException) -> OSError | None:
 
 
 def _redact(cause: OSError | None, proxy: str | None) -> OSError | None:
-    """Return the cause without the proxy's password, should a proxy repeat it."""
+    """Return the cause without the proxy's password, in case a proxy repeated it."""
     userinfo = (proxy or "").rpartition("@")[0].rpartition("://")[2]
     password = userinfo.partition(":")[2]
     basic = b64encode(unquote(userinfo).encode()).decode()
@@ -227,7 +227,7 @@ def _redact(cause: OSError | None, proxy: str | None) -> OSError | None:
 
 
 def _suggest_sandbox(url: str, cause: Exception | None) -> str:
-    """Return what to do where nobody listens on this machine, else ""."""
+    """Return a hint if no server listens on this machine, else ""."""
     host = urlsplit(url).hostname or ""
     if isinstance(cause, ConnectionRefusedError) and is_loopback(host):
         return " Is it the sandbox? Start it: python manage.py turbosmtp_sandbox"
@@ -235,28 +235,29 @@ def _suggest_sandbox(url: str, cause: Exception | None) -> str:
 
 
 def _refuse(place: str, setting: str) -> ConnectionFailed:
-    """Return the error of a setting that no further try can be sent with either."""
+    """Return the error for a wrong setting, with which a retry would fail too."""
     error = ConnectionFailed(
-        f"Nothing can be sent to {place}: {setting}. turboSMTP has not got the message."
+        f"Nothing can be sent to {place}: {setting}. turboSMTP did not receive the"
+        " message."
     )
     error.retryable = False
     return error
 
 
 def _explain(error: Exception) -> str:
-    """Return what of our settings nothing can be sent with, "" for another failure."""
+    """Return which setting is wrong and how to fix it, "" for other errors."""
     chain = list(walk_chain(error))
     if any(isinstance(found, requests.exceptions.InvalidSchema) for found in chain):
         return "a SOCKS proxy needs the package PySocks; install requests[socks]"
     if any(isinstance(found, _UNUSABLE) for found in chain):
-        return "no such host name can be looked up; correct SEND_URL or API_URL"
+        return "the host name is invalid; correct SEND_URL or API_URL"
     return ""
 
 
 def _explain_bundle(verify: str | bool) -> str:
-    """Return what is wrong with the CA bundle, "" if it can be used.
+    """Return the problem of the CA bundle, "" if it can be used.
 
-    Trying again would not help. requests raises the same OSError as for a network.
+    requests raises an OSError for it, as for network errors, but a retry cannot help.
     """
     if isinstance(verify, bool) or Path(verify).is_dir():
         return ""
@@ -274,8 +275,8 @@ def _explain_bundle(verify: str | bool) -> str:
 def _is_usable(proxy: str) -> bool:
     try:
         parts = _split(proxy)
-        _ = parts.port  # raises where it is none
-        # As it is looked up: no label is empty or longer than 63 characters.
+        _ = parts.port  # raises ValueError if it is invalid
+        # The name is looked up in this form: no label is empty, or too long.
         (parts.hostname or ".").rstrip(".").encode("idna")
     except ValueError:
         return False
@@ -291,7 +292,7 @@ def _describe(cause: OSError | None) -> str:
 
 
 def _split(proxy: str) -> SplitResult:
-    """Return the parts of a proxy's URL; raise ValueError where it has none."""
+    """Return the parts of a proxy's URL; raise ValueError if it is invalid."""
     return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
 
 

@@ -1,7 +1,8 @@
-"""The sessions of this process: kept open between sends, apart after a fork.
+"""The sessions of this process, which stay open between sends.
 
-Django 6.1 makes a new backend for every ``send_mail()``; the connection stays open
-between them here. Nothing else is kept: no cookie, no credential.
+Django 6.1 creates a new backend for every ``send_mail()``; here, the connection stays
+open between them. Cookies and credentials are not kept. A forked process has its own
+sessions.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ _PROXY_VARIABLES = [
 # No lock, because an exception in a signal handler could leave it held forever. Every
 # step is one atomic dict operation, and a closed session is reopened on use.
 _shared: dict[tuple[Any, ...], Session] = {}
-#: The parent's sessions: not closed, so that nothing is said on its connections.
+#: The parent's sessions. Not closed: TLS would send a closing message to the server.
 _inherited: list[dict[tuple[Any, ...], Session]] = []
 
 
 @lru_cache(maxsize=64)
 def _find_proxies(url: str, *_environment: str | None) -> dict[str, str]:
-    # requests walks the whole environment for it, at a tenth of a millisecond.
+    # requests reads the whole environment, which takes a tenth of a millisecond.
     return get_environ_proxies(url)
 
 
@@ -46,9 +47,9 @@ def share_session(url: str, *, pool_size: int) -> Session:
     parts = urlsplit(url)
     proxies = _find_proxies(url, *map(os.environ.get, _PROXY_VARIABLES))
     if parts.scheme == "http":
-        # Plain http is allowed to this machine only; a proxy elsewhere would read it.
+        # Plain http is only allowed to this machine; a remote proxy could read it.
         proxies = {k: v for k, v in proxies.items() if is_loopback(find_host(v))}
-    # What requests does: a company's own authority is no ambient credential.
+    # As requests does. A company's own certificate authority is not a credential.
     bundle = next(filter(None, map(os.environ.get, BUNDLE_VARIABLES)), None)
     # A proxy's URL may have a password.
     hidden = ((name, Secret(proxy)) for name, proxy in sorted(proxies.items()))
@@ -64,7 +65,7 @@ def share_session(url: str, *, pool_size: int) -> Session:
 
 
 def _close_idle() -> None:
-    """Close the sessions of hosts that nothing was sent to for a while."""
+    """Close the sessions of hosts that were not used recently."""
     bound = Clock.monotonic() - pool.MAX_IDLE_SECONDS
     for key, session in list(_shared.items()):
         if session.last_used < bound:
@@ -72,7 +73,7 @@ def _close_idle() -> None:
 
 
 def close_shared_sessions() -> None:
-    """Close all connections that stay open between sends; the next send opens anew."""
+    """Close all connections that stay open between sends; the next send reopens one."""
     while _shared:
         _, session = _shared.popitem()
         session.close()

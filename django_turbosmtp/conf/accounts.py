@@ -34,7 +34,7 @@ class Account:
         return self._hash(keys[0]) if keys else ""
 
     def has_fingerprint(self, fingerprint: str) -> bool:
-        """Tell whether a row with this fingerprint was sent through this account.
+        """Return whether a row with this fingerprint was sent through this account.
 
         SECRET_KEY_FALLBACKS count, so that a new SECRET_KEY makes no other account.
         """

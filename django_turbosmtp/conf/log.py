@@ -53,7 +53,7 @@ def read_redactions() -> list[Callable[[str, str], str]]:
 
 
 def has_log() -> bool:
-    """Tell whether the app is installed and loaded, and its models can be used."""
+    """Return whether the app is installed and loaded, and its models can be used."""
     # A script may send mail without django.setup(), which loads no apps.
     return apps.models_ready and apps.is_installed("django_turbosmtp")
 

@@ -150,7 +150,7 @@ def read_queue(value: object) -> str:
 
 
 def uses_queue() -> bool:
-    """Tell whether any mailer of the site has a queue."""
+    """Return whether any mailer of the site has a queue."""
     try:
         return any(list_values("QUEUE"))
     except ImproperlyConfigured:

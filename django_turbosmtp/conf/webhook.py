@@ -24,5 +24,5 @@ def read_webhook_secrets() -> list[Secret]:
 
 
 def has_webhook() -> bool:
-    """Tell whether the webhook takes anything, right or wrong."""
+    """Return whether the webhook takes anything, right or wrong."""
     return any(list_values("WEBHOOK_SECRET"))

@@ -104,7 +104,7 @@ def _list_waiting(row: Message, guard: Guard | None) -> list[Recipient]:
 
 
 def _has_payload(row: Any) -> bool:
-    """Tell whether the log stores the whole message.
+    """Return whether the log stores the whole message.
 
     Known already if the row is of `log.querysets.add_relations`.
     """
@@ -115,7 +115,7 @@ def _has_payload(row: Any) -> bool:
 
 
 def _is_under_way(row: Message) -> bool:
-    """Tell whether a process may still be sending a message."""
+    """Return whether a process may still be sending a message."""
     if row.status != Status.SENDING:
         return False
     return measure_age(row.created_at) < STUCK.total_seconds() or is_queued(row)

@@ -116,12 +116,12 @@ def choose_wait(attempt: int, error: TurboSMTPError) -> float | None:
 
 
 def slows_all(error: TurboSMTPError) -> bool:
-    """Tell whether an error is turboSMTP asking to go slower."""
+    """Return whether an error is turboSMTP asking to go slower."""
     return isinstance(error, (RateLimited, ServerError))
 
 
 def fails_for_all(error: TurboSMTPError) -> bool:
-    """Tell whether what failed for one message will fail for all of the account."""
+    """Return whether what failed for one message will fail for all of the account."""
     if isinstance(error, ConnectionFailed):
         return not error.connected  # else it may be this message's own size
     return isinstance(error, (AuthenticationError, NoCredit))

@@ -69,7 +69,7 @@ class Recorder:
         )
 
     def has_written(self, job: Job) -> bool:
-        """Tell whether the row of this message is in the log."""
+        """Return whether the row of this message is in the log."""
         return self._writer is not None and self._writer.has_written(job.id)
 
     def store_queued(self, jobs: Sequence[Job], also: Callable[[str], None]) -> None:

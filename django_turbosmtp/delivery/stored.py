@@ -58,7 +58,7 @@ def build_attributes(row: Message, reference_id: str) -> Attributes:
 
 
 def are_blind_copies(recipients: Sequence[Recipient]) -> bool:
-    """Tell whether all recipients are blind copies: each then has its own request."""
+    """Return whether all recipients are blind copies: each then has its own request."""
     return all(recipient.kind == Kind.BCC for recipient in recipients)
 
 

@@ -300,7 +300,7 @@ def _may_try_again(request: SendRequest, failure: Failure, max_retries: int) -> 
 
 
 def _ends_batch(failure: Failure, *, others_pass: bool) -> bool:
-    """Tell whether all other requests would fail like this one.
+    """Return whether all other requests would fail like this one.
 
     ``others_pass``: turboSMTP has accepted others while this one was tried.
     """

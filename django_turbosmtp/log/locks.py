@@ -61,7 +61,7 @@ def begin(
 
 
 def _locks_at_once(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether each transaction waits for the write lock when it begins."""
+    """Return whether each transaction waits for the write lock when it begins."""
     return getattr(connection, "transaction_mode", None) in {"IMMEDIATE", "EXCLUSIVE"}
 
 

@@ -98,7 +98,7 @@ def filter_attention(
 
 
 def lacks_events(alias: str, now: datetime.datetime | None = None) -> bool:
-    """Tell whether mail went out for a while, and the webhook was told of nothing."""
+    """Return whether mail went out for a while, and the webhook was told of nothing."""
     now = now or timezone.now()
     floor = find_uuid7_floor(make_aware(now - SILENCE).timestamp())
     sent = Message.objects.using(alias).filter(
@@ -200,7 +200,7 @@ def read_related(manager: Manager[_Row]) -> QuerySet[_Row]:
 
 
 def is_queued(message: Message) -> bool:
-    """Tell whether a message waits in the queue, or a worker of it has the message."""
+    """Return whether a message waits in the queue, or a worker is sending it."""
     rows = QueuedMessage.objects.using(message._state.db)
     return rows.filter(pk=message.pk).exists()
 

@@ -36,7 +36,7 @@ _INCORRECT_STRING = 1366
 
 
 def is_about_text(error: DatabaseError) -> bool:
-    """Tell whether a database says that it has not got some of the letters."""
+    """Return whether a database says that it has not got some of the letters."""
     return isinstance(error, DataError) or error.args[:1] == (_INCORRECT_STRING,)
 
 

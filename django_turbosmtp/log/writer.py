@@ -72,7 +72,7 @@ class LogWriter:
             self._write_or_report(lambda: self._insert_each(entries), "before the send")
 
     def has_written(self, key: UUID) -> bool:
-        """Tell whether `insert` wrote the row with this key."""
+        """Return whether `insert` wrote the row with this key."""
         return key in self._written
 
     def insert_or_raise(
@@ -238,7 +238,7 @@ class LogWriter:
 
 
 def stores_body(message: Any) -> bool:
-    """Tell whether the message lets its body be stored (``email.log_body``)."""
+    """Return whether the message lets its body be stored (``email.log_body``)."""
     return getattr(message, "log_body", True) is not False
 
 

@@ -1,4 +1,4 @@
-"""Translation: a Django message to wire fields. Pure, and without credentials."""
+"""Translates a Django message to wire fields. Pure, and without credentials."""
 
 from django_turbosmtp.payload.attachments import WireAttachment
 from django_turbosmtp.payload.envelope import EnvelopeRecipient, Guard

@@ -1,7 +1,4 @@
-"""Addresses: read as Django reads them, written so that turboSMTP reads the same.
-
-Pure: text in, `Mailbox` or text out.
-"""
+"""Parses addresses as Django does, and writes them in turboSMTP's form. Pure."""
 
 from __future__ import annotations
 
@@ -29,8 +26,8 @@ from django_turbosmtp.exceptions import InvalidAddress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# Addresses of this plain form are all but a few; Python's own parser takes a
-# hundred times longer for the same answer.
+# Nearly all addresses have this plain form, for which Python's parser would need a
+# hundred times as long.
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _PLAIN = re.compile(
     rf"(?P<spec>{_ATEXT}+(?:\.{_ATEXT}+)*@"
@@ -43,17 +40,17 @@ _PLAIN_NAMED = re.compile(
 _ATOMS = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
 _DOTTED = re.compile(rf"(?:{_ATEXT}|\.)+")
 _IDNA = re.compile(r"[A-Za-z0-9_.-]+")
-#: Characters of an address with a name, more than any has that somebody typed.
+#: Cache addresses of at most this many characters. A longer text is hardly an address.
 _MAX_KEPT = 500
 _BARE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/?^_`{|}~ -]*")
 
 
-#: Python's parser has crashed on malformed input for years, with an IndexError for
-#: "A B @" on 3.11.7, with a RecursionError for a thousand brackets.
+#: Exceptions that Python's parser raises for malformed input: on 3.11.7, for example,
+#: an IndexError for "A B @", and a RecursionError for a thousand brackets.
 _CRASHES = (HeaderParseError, ValueError, IndexError, AttributeError, RecursionError)
 
-#: What Python calls defects, and Django 5.2 sends all the same: full stops where old
-#: phones of Japan have them, control characters in a name, a bracket left open.
+#: Python calls these defects, but Django 5.2 sends to such addresses: the full stops of
+#: old Japanese phone addresses, control characters in a name, an open bracket.
 _TOLERATED = re.compile(
     r"local-part is not dot-atom|invalid repeated '\.'|non-printables"
     r"|Invalid (?:leading|trailing) '\.'|missing trailing '>'"
@@ -61,7 +58,7 @@ _TOLERATED = re.compile(
 
 
 class AddressInjection(InvalidAddress, BadHeaderError):  # noqa: N818 - as its base
-    """An address that would become more than one header: Django's error as well."""
+    """An address that would become more than one header. Also Django's error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class Mailbox:
 
     name: str
     addr_spec: str
-    #: Whether it came with an RFC 5322 comment, which the two above do not hold.
+    #: Whether it had an RFC 5322 comment, which is not part of the two above.
     has_comment: bool = False
 
     @property
@@ -79,23 +76,23 @@ class Mailbox:
 
     @property
     def key(self) -> str:
-        """Return what is the same for all spellings of certainly one mailbox."""
+        """Return a key that is the same for all spellings of the mailbox."""
         local, _, domain = self.addr_spec.rpartition("@")
-        # Quotes that need not be there change nothing (RFC 5321, 4.1.2).
+        # Unnecessary quotes change nothing (RFC 5321, 4.1.2).
         if local[:1] == local[-1:] == '"' and _ATOMS.fullmatch(local[1:-1]):
             local = local[1:-1]
         return f"{local}@{domain.lower()}"
 
     def __str__(self) -> str:
-        """Return the form turboSMTP reads in ``to``, ``cc`` and ``bcc``.
+        """Return the form for ``to``, ``cc`` and ``bcc``.
 
-        It splits these on commas before it reads quoted strings (docs/wire.rst, quirk
-        1). A name with a comma goes as an RFC 2047 encoded word, which holds none.
+        turboSMTP splits these at commas before it reads quoted strings (docs/wire.rst,
+        quirk 1). So a name with a comma is written as RFC 2047 encoded words.
         """
         return self._format(encode_words if "," in self.name else format_phrase)
 
     def format_unsplit(self) -> str:
-        """Return the form for ``from`` and reply-to, which are not split."""
+        """Return the form for ``from`` and Reply-To, which turboSMTP does not split."""
         return self._format(format_phrase)
 
     def _format(self, write: Callable[[str], str]) -> str:
@@ -103,21 +100,21 @@ class Mailbox:
 
     @property
     def has_long_name(self) -> bool:
-        """Whether the name takes several encoded words.
+        """Whether the name needs several encoded words.
 
-        Python reads white space between such words as part of a name (seen on 3.11.7
-        and 3.12.1), and where they are split is each writer's own choice.
+        Python keeps the white space between such words (seen on 3.11.7 and 3.12.1), and
+        programs split the name at different places.
         """
         return "?= =?" in encode_words(self.name) if not self.name.isascii() else False
 
 
 def is_plain(mailbox: Mailbox) -> bool:
-    """Tell whether a field shows this mailbox as every reader reads it."""
+    """Return whether all programs read this mailbox from a field in the same way."""
     return not mailbox.has_comment and not mailbox.has_long_name
 
 
 def format_phrase(text: str) -> str:
-    """Return a name as it may stand in a header: bare, quoted or RFC 2047 words."""
+    """Return a name in the form for a header: bare, quoted or as RFC 2047 words."""
     if not text.isascii() or not text.isprintable() or "=?" in text:
         return encode_words(text)
     if _BARE_NAME.fullmatch(text) and text == " ".join(text.split()):
@@ -130,13 +127,13 @@ def refuse_line_breaks(text: str, where: str) -> None:
     """Raise `AddressInjection` for text that would become another header."""
     if has_break(text):
         raise AddressInjection(
-            f"{where}: {shorten(text)!r} holds a line break or a null character, which"
-            " would inject a header. Remove it."
+            f"{where}: {shorten(text)!r} contains a line break or a null character,"
+            " which would inject a header. Remove it."
         )
 
 
-# Kept, because the sender is the same in all messages of a call, and each recipient is
-# read twice: for the envelope and for what the message shows.
+# Cached, because the messages of a call usually have the same sender, and each
+# recipient is parsed twice: for the envelope and for the To or Cc header.
 @lru_cache(maxsize=256)
 def _read_plain(text: str) -> Mailbox | None:
     match = _PLAIN.fullmatch(text) or _PLAIN_NAMED.fullmatch(text)
@@ -144,10 +141,10 @@ def _read_plain(text: str) -> Mailbox | None:
 
 
 def parse(value: Any, where: str) -> Mailbox:
-    """Return the one mailbox that ``value`` (str or lazy str) says.
+    """Return the mailbox in ``value`` (str or lazy str).
 
-    ``where`` names the field in errors. Raise `InvalidAddress` for anything that
-    is not exactly one address with a domain and an ASCII local part.
+    ``where``: the name of the field, for errors. Raise `InvalidAddress` unless it is
+    exactly one address with a domain and an ASCII local part.
     """
     text = str(value)
     if len(text) <= _MAX_KEPT and (mailbox := _read_plain(text)):
@@ -155,20 +152,19 @@ def parse(value: Any, where: str) -> Mailbox:
     mailboxes = _parse_all(text, where)
     if len(mailboxes) != 1:
         raise InvalidAddress(
-            f"{where}: {shorten(text)!r} holds {len(mailboxes)} addresses, not one."
-            " Give each an entry of its own, and put a name that holds a comma in"
-            " quotes."
+            f"{where}: {shorten(text)!r} contains {len(mailboxes)} addresses, not one."
+            " Use a list item for each address, and put a name with a comma in quotes."
         )
     return mailboxes[0]
 
 
 def normalize_address(text: str) -> str:
-    """Return an address as the log compares it: alone, in lower case, in IDNA.
+    """Return an address in the form the log compares: bare, in lower case, in IDNA.
 
-    Never raises: of what cannot be read as an address, what can be changed is. Cut to
-    what a column holds.
+    Does not raise: of an invalid address, only the parts that can be converted are. The
+    result is cut to the length of the column.
     """
-    # As it is kept (log.storable): PostgreSQL takes no null character.
+    # As log.storable does: PostgreSQL does not store null characters.
     text = text.replace("\0", "\u2400").strip().lower()
     if text.endswith(">"):
         text = text.rpartition("<")[2][:-1].strip()
@@ -189,7 +185,7 @@ def parse_list(value: Any, where: str) -> list[Mailbox]:
 
 
 def parse_each(values: Iterable[Any], where: str) -> list[Mailbox]:
-    """Return the mailboxes of a message's address list; empty entries are nobody."""
+    """Return the mailboxes of a message's address list. Empty items are skipped."""
     return [parse(value, where) for value in values if value]
 
 
@@ -199,8 +195,8 @@ def _parse_all(text: str, where: str) -> list[Mailbox]:
         parsed = AddressHeader.value_parser(text)
     except _CRASHES as error:
         raise _build_error(text, where, "it cannot be read as an address") from error
-    # "John Q. Public <j@x.com>" is obsolete syntax, and everybody writes it.
-    # So do programs that quote an encoded word, which RFC 2047 forbids.
+    # "John Q. Public <j@x.com>" is obsolete syntax, but very common. So are encoded
+    # words in quotes, which RFC 2047 forbids.
     defects = [
         defect
         for defect in parsed.all_defects
@@ -213,7 +209,7 @@ def _parse_all(text: str, where: str) -> list[Mailbox]:
         defects = [d for d in defects if not _TOLERATED.search(str(d))]
     if any(group.display_name for group in parsed.addresses if _is_group(group)):
         raise _build_error(
-            text, where, "it is a group; turboSMTP takes single addresses"
+            text, where, "it is a group; turboSMTP accepts single addresses only"
         )
     mailboxes = [
         _build_mailbox(mailbox, text, where) for mailbox in parsed.all_mailboxes
@@ -228,7 +224,7 @@ def _is_group(address: Any) -> bool:
 
 
 def _is_quoted(token: Any) -> bool:
-    """Tell whether the local part of a parsed mailbox stands in quotes."""
+    """Return whether the local part of a parsed mailbox is quoted."""
     if token.token_type == "local-part":  # noqa: S105
         return any(part.token_type == "quoted-string" for part in token)  # noqa: S105
     return any(_is_quoted(part) for part in token if isinstance(part, list))
@@ -237,18 +233,18 @@ def _is_quoted(token: Any) -> bool:
 def _build_mailbox(parsed: Any, text: str, where: str) -> Mailbox:
     local, domain = parsed.local_part, parsed.domain
     if not local or not domain:
-        raise _build_error(text, where, "it has no '@' with a domain behind it")
+        raise _build_error(text, where, "it has no '@' followed by a domain")
     if not local.isascii():
         raise _build_error(
             text,
             where,
-            "there are characters before the '@' that only SMTPUTF8 can carry, and"
-            " turboSMTP has no such thing",
+            "there are characters before the '@' that need SMTPUTF8, which turboSMTP"
+            " does not support",
         )
     spec = parsed.addr_spec
     if _is_quoted(parsed) and not spec.startswith('"'):
         spec = f'"{local}"@{domain}'
-    # Python drops white space of any script from a domain, and so joins what it parts.
+    # Python removes all kinds of white space from a domain, and so joins its parts.
     written = str(parsed).rpartition("<")[2]
     if any(character.isspace() and not character.isascii() for character in written):
         raise _build_error(text, where, "there is white space in its domain")
@@ -260,30 +256,30 @@ def _build_mailbox(parsed: Any, text: str, where: str) -> Mailbox:
                 text, where, f"its domain has no IDNA form: {error}"
             ) from None
         if not _IDNA.fullmatch(idna):
-            # A full-width ">" becomes ">", and one address two.
+            # A full-width ">" becomes ">", which would make two addresses of one.
             raise _build_error(
-                text, where, "its domain holds characters that stand for others"
+                text, where, "its domain has characters that IDNA replaces by others"
             )
         spec = f"{spec[: -len(domain)]}{idna}"
     name = parsed.display_name or ""
-    refuse_line_breaks(name, where)  # of an encoded word
+    refuse_line_breaks(name, where)  # from an encoded word
     if find_surrogate(name) is not None:
-        raise _build_error(text, where, f"its name holds {SURROGATE}")
+        raise _build_error(text, where, f"its name contains {SURROGATE}")
     if MODERN_MIME and len(name.splitlines()) > 1:
-        raise _build_error(text, where, "its name holds a line separator")
+        raise _build_error(text, where, "its name contains a line separator")
     return Mailbox(name, spec, has_comment="(" in str(parsed) and "(" not in name)
 
 
 def _build_error(text: str, where: str, why: str) -> InvalidAddress:
     return InvalidAddress(
-        f"{where}: {shorten(text)!r} is not an address turboSMTP takes: {why}."
+        f"{where}: {shorten(text)!r} is not an address turboSMTP accepts: {why}."
     )
 
 
 def refuse_commas(mailbox: Mailbox, where: str) -> None:
-    """Raise InvalidAddress for an addr-spec that turboSMTP would tear in two."""
+    """Raise InvalidAddress for an addr-spec that turboSMTP would split in two."""
     if "," in mailbox.addr_spec:
         raise InvalidAddress(
             f"{where}: {mailbox.addr_spec!r} has a comma before the '@'. turboSMTP"
-            " splits this field on commas, so it cannot take the address."
+            " splits this field at commas, so it cannot be used."
         )

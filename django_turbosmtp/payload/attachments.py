@@ -1,7 +1,6 @@
-"""Attachments: to turboSMTP's field where that is exact, else the reason why not.
+"""Translates attachments to turboSMTP's field, or reports why that is not exact.
 
-Pure. The bytes of an attachment are not copied here; the request reads them when it
-leaves.
+Pure. The bytes of an attachment are not copied: they are read when the request is sent.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ class WireAttachment:
 def refuse_injection(attachments: Iterable[Any]) -> None:
     """Raise `MessageError` for an attachment that would become more than one part.
 
-    A line break in its name, type or Content-ID would end the header there: what Django
-    then makes of it differs from release to release.
+    A line break in its name, type or Content-ID would end the header, and Django's
+    releases handle that differently.
     """
     for attachment in attachments:
         if isinstance(attachment, Message):
@@ -71,7 +70,7 @@ def _refuse_injection_in_part(part: Message[Any, Any]) -> None:
         refuse_header_injection(f"{name}: {text}", f"an attachment's {shorten(name)!r}")
     try:
         shown = part.get_filename() or ""
-    except Exception as error:  # noqa: BLE001 - of Python's parser, on what nobody reads
+    except Exception as error:  # noqa: BLE001 - Python's parser fails: no program reads it
         raise_interrupt(error)
         shown = ""
     refuse_header_injection(shown, "an attachment's file name")
@@ -82,8 +81,8 @@ def translate_attachments(
 ) -> tuple[list[WireAttachment], str | None]:
     """Return the attachments as fields, and the HTML that refers to them.
 
-    Raise `NotExact` where a field cannot say one of them, `MessageError` for a name
-    that would inject a header.
+    Raise `NotExact` if the field cannot express one of them, and `MessageError` for a
+    name that would inject a header.
     """
     parts = [_translate(attachment) for attachment in attachments]
     cids = [part.content_id for part in parts if part.content_id]
@@ -135,7 +134,7 @@ def _translate_tuple(
     elif not isinstance(content, (bytes, bytearray)):
         content = encode_utf8(str(content), f"attachment {filename!r}")
     if maintype == "text" and not bytes(content).isascii():
-        # A field has no charset, and a reader without one guesses.
+        # The field has no charset, and mail programs would have to guess it.
         raise NotExact("a text attachment that needs a charset")
     return WireAttachment(name=_text(filename), type=mimetype, content=content)
 
@@ -149,13 +148,13 @@ def _translate_mime(part: Message[Any, Any]) -> WireAttachment:
     if part.is_multipart() or mimetype.startswith(("text/", "message/", "multipart/")):
         raise NotExact(f"a MIME part of type {mimetype!r}")
     if not {name.lower() for name in part} <= _PART_HEADERS:
-        raise NotExact("a MIME part with headers of its own")
+        raise NotExact("a MIME part with additional headers")
     _refuse_parameters(part, "content-type", {"name"})
     _refuse_parameters(part, "content-disposition", {"filename"})
     name = _text(part.get_filename())
     other_name = part.get_param("name")
     if "=?" in name or (other_name and collapse_rfc2231_value(other_name) != name):
-        raise NotExact("a MIME part with a name of two readings")
+        raise NotExact("a MIME part with an ambiguous name")
     cid = _text(part["content-id"]).strip().removeprefix("<").removesuffix(">")
     disposition = part.get_content_disposition()
     wanted = {"inline", None} if cid else {"attachment"}

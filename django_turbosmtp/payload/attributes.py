@@ -1,4 +1,4 @@
-"""Attributes of a message beyond Django's own: tags, metadata, and the like. Pure."""
+"""Reads the attributes that Django does not have: tags, metadata and so on. Pure."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from django_turbosmtp.payload.wire import (
 
 @dataclass(kw_only=True, slots=True)
 class Attributes:
-    """The attributes django-anymail taught the field, with the defaults applied.
+    """The attributes known from django-anymail, with the defaults applied.
 
-    ``headers`` are the caller's own and the defaults', as Django would see them.
-    ``campaign`` is None where nothing names one.
+    ``headers``: those of the message and of the defaults, as Django would read them.
+    ``campaign``: None if there is none.
     """
 
     reference_id: str
@@ -41,14 +41,14 @@ def read_attributes(
     default_reference_id: str = "",
     is_queued: bool = False,
 ) -> Attributes:
-    """Return what ``message`` says beyond Django's own, over ``SEND_DEFAULTS``.
+    """Return the attributes of ``message``, merged with ``SEND_DEFAULTS``.
 
-    Tags are the message's and then the defaults'; dicts are merged key by key and the
-    message wins (header names in any casing). ``default_reference_id`` stands where
-    nothing names one. Raise `UnsupportedFeature` for an
-    attribute turboSMTP has no field for, unless ``ignore_unsupported``, for one that
-    only the queue supports unless ``is_queued``, and for an ``esp_extra`` that is not a
-    field of its own.
+    Tags are the message's followed by the defaults'. Dicts are merged key by key, and
+    the message has precedence (header names are compared in lower case).
+    ``default_reference_id`` is used if there is no other. Raise `UnsupportedFeature`
+    for an attribute that turboSMTP has no field for, unless ``ignore_unsupported``; for
+    one that only the queue supports, unless ``is_queued``; and for a key of
+    ``esp_extra`` that is not supported.
     """
     if not ignore_unsupported:
         _refuse_unsupported(message)
@@ -72,9 +72,9 @@ def read_attributes(
 
 
 def _read_own_headers(message: Any) -> dict[str, Any]:
-    """Return the headers as Django reads them: by ``items()``, and the shown by name.
+    """Return the headers as Django reads them: ``items()``, and some by their name.
 
-    A dict of another kind may have lists of values, or know a name in any casing.
+    A dict-like object may have lists of values, or ignore the case of names.
     """
     own = getattr(message, "extra_headers", None)
     if not own:
@@ -89,14 +89,14 @@ def _read_own_headers(message: Any) -> dict[str, Any]:
 
 
 def _spell_as_django(headers: Mapping[str, Any]) -> dict[str, Any]:
-    # turboSMTP's own spelling is "reply-to" (docs/wire.rst, quirk 2).
+    # turboSMTP spells it "reply-to" (docs/wire.rst, quirk 2).
     return {
         SHOWN_HEADERS.get(str(name).lower(), name): v for name, v in headers.items()
     }
 
 
 def _drop_said_by_lists(defaults: Mapping[str, Any], message: Any) -> dict[str, Any]:
-    """Return the default headers, less those the message's own lists say."""
+    """Return the default headers without those that the message's lists replace."""
     if not defaults:
         return {}
     headers = _spell_as_django(defaults)
@@ -107,7 +107,7 @@ def _drop_said_by_lists(defaults: Mapping[str, Any], message: Any) -> dict[str, 
 
 
 def merge_headers(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge dicts of headers, the later over the earlier, names in any casing."""
+    """Return merged headers. Later dicts have precedence; case is ignored."""
     result: dict[str, Any] = {}
     for layer in filter(None, layers):
         taken = {str(name).lower() for name in layer}
@@ -125,11 +125,11 @@ def _check_esp_extra(extra: Mapping[str, Any], api_version: int) -> None:
     for key, value in extra.items():
         if key not in own:
             known = (
-                "is said on the message itself" if key in WIRE_FIELDS else "is unknown"
+                "is set on the message itself" if key in WIRE_FIELDS else "is unknown"
             )
             raise UnsupportedFeature(
-                f"esp_extra[{key!r}] {known}; what turboSMTP's API v{api_version} takes"
-                f" there: {', '.join(sorted(own))}."
+                f"esp_extra[{key!r}] {known}; with turboSMTP's API v{api_version} it"
+                f" may have these keys: {', '.join(sorted(own))}."
             )
         if key == "custom_headers" and not isinstance(value, Mapping):
             raise MessageError(
@@ -141,17 +141,17 @@ def _require_one_line(name: str, value: Any) -> str:
     text = str(value)
     if has_control(text):
         raise MessageError(
-            f"{name}: {text!r} holds a line break or a control character."
+            f"{name}: {text!r} contains a line break or a control character."
         )
     return text
 
 
 def read_attribute(message: Any, name: str) -> Any:
-    """Return an attribute, None where it is not set, in django-anymail's words too."""
+    """Return an attribute, or None if it is not set (or django-anymail's ``UNSET``)."""
     value = getattr(message, name, None)
     if value is None:
         return None
-    # AnymailMessage sets each to a class of this name.
+    # AnymailMessage sets all attributes to a class of this name.
     return None if getattr(value, "__name__", "") == "UNSET" else value
 
 
@@ -206,7 +206,7 @@ def _read_reference_id(message: Any, extra: Mapping[str, Any]) -> str:
     text = _require_one_line("reference_id", value)
     if len(text) > MAX_REFERENCE_LENGTH:
         raise MessageError(
-            f"reference_id has {len(text)} characters; it takes at most"
-            f" {MAX_REFERENCE_LENGTH}."
+            f"reference_id has {len(text)} characters; at most {MAX_REFERENCE_LENGTH}"
+            " are allowed."
         )
     return text

@@ -1,4 +1,4 @@
-"""What a message is made of: read once, and only what a person can read. Pure."""
+"""Reads the contents of a message once, and refuses unreadable ones. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils.functional import Promise
 from django_turbosmtp._lib.text import shorten
 from django_turbosmtp.exceptions import MessageError
 
-#: Where the code of Django's own messages stands, whatever has replaced it since.
+#: The file of Django's message classes, even if their methods are replaced later.
 _DJANGOS_FILE = EmailMessage.attach_file.__code__.co_filename
 
 _WORDS = ("from_email", "subject", "body")
@@ -25,10 +25,10 @@ _HINT = "Read it first: content.read(), response.content, json.dumps(...)."
 
 
 def freeze(message: Any) -> Any:
-    """Return the message, or a copy of it whose lazy values are what they are now.
+    """Return the message, or a copy with the current values of all lazy attributes.
 
-    Lazy strings, and properties of a subclass, may say something else when they are
-    read again: the envelope and the headers would not agree.
+    Lazy strings and properties of a subclass may have another value when they are read
+    again. The envelope and the headers would then differ.
     """
     if not isinstance(message, EmailMessage):
         return message
@@ -49,7 +49,7 @@ def freeze(message: Any) -> Any:
         return message
     frozen = copy.copy(message)
     vars(frozen).update(now)
-    # The plain attributes of a class of its own hide properties.
+    # Attributes of a new subclass override the properties.
     hidden = {name: value for name, value in now.items() if name in computed}
     if hidden:
         frozen.__class__ = type(cls.__name__, (cls,), hidden)
@@ -58,12 +58,12 @@ def freeze(message: Any) -> Any:
 
 @lru_cache(maxsize=64)
 def _list_computed(cls: type) -> frozenset[str]:
-    """Return what a class computes, or has as one value for all its instances."""
+    """Return the attributes that the class defines, usually as properties."""
     return frozenset(name for name in _READ if hasattr(cls, name))
 
 
 def _is_lazy(value: Any) -> bool:
-    # A proxy says of itself that it is what it stands for; its type does not.
+    # isinstance() reports a lazy string as str, but its type is a proxy.
     cls = type(value)
     if cls is str:
         return False
@@ -75,9 +75,9 @@ def _settle(value: Any) -> Any:
 
 
 def are_djangos_own(*methods: Any) -> bool:
-    """Tell whether all these methods of a message, None apart, are Django's.
+    """Return whether all these methods of a message are Django's. None is ignored.
 
-    By where their code stands: a wrapper may bear the name of what it wraps.
+    The file of the code decides: a wrapper may have the name of the wrapped function.
     """
     return all(
         getattr(getattr(method, "__code__", None), "co_filename", "") == _DJANGOS_FILE
@@ -87,9 +87,9 @@ def are_djangos_own(*methods: Any) -> bool:
 
 
 def read_words(value: Any, where: str) -> str:
-    """Return what a header says: text, a number, or an object with words of its own.
+    """Return the text of a header: of a str, a number, or an object with ``__str__``.
 
-    Raise `MessageError` for one that Python could only describe.
+    Raise `MessageError` for an object without it.
     """
     if isinstance(value, (str, Promise, Number)):
         return str(value)
@@ -100,10 +100,10 @@ def read_words(value: Any, where: str) -> str:
 
 
 def require_contents(message: Any) -> Any:
-    """Return the message, or a copy whose attachments Django can read as well.
+    """Return the message, or a copy whose attachments Django can read, too.
 
     Raise `MessageError` for a body or an attachment that is neither text nor bytes: the
-    customer would read ``<_io.BytesIO object at 0x7f...>``.
+    recipient would read ``<_io.BytesIO object at 0x7f...>``.
     """
     if not isinstance(message.body, (str, Promise, bytes, type(None))):
         raise MessageError(
@@ -123,12 +123,12 @@ def require_contents(message: Any) -> Any:
 
 
 def read_attachment(attachment: Any) -> tuple[Any, Any, Any]:
-    """Return name, content and type of what is no MIME part, None for what it lacks."""
+    """Return name, content and type of an attachment; missing values are None."""
     return (*attachment, None, None)[:3]
 
 
 def is_bytes_like(value: Any) -> bool:
-    """Tell whether a value is bytes, or what Python's ``memoryview`` reads as such."""
+    """Return whether a value supports the buffer protocol, as bytes do."""
     try:
         memoryview(value)
     except TypeError:
@@ -151,7 +151,7 @@ def _is_message(mimetype: Any) -> bool:
 
 
 def _is_odd(content: Any, mimetype: Any) -> bool:
-    """Tell whether some part of Django, Python or ours does not know such bytes."""
+    """Return whether Django, Python or our code cannot use these bytes as they are."""
     if isinstance(content, (bytes, str, Promise)) or not is_bytes_like(content):
         return False
     if not isinstance(content, (bytearray, memoryview)):
@@ -166,7 +166,7 @@ def _with_bytes(message: Any, attachments: list[Any]) -> Any:
         if not isinstance(attachment, Message):
             name, content, mimetype = read_attachment(attachment)
             if _is_odd(content, mimetype):
-                # As Django reads bytes, which may be text.
+                # Django decodes bytes whose type is text.
                 content = memoryview(content).tobytes()
                 EmailMessage.attach(clone, name, content, mimetype)
                 continue

@@ -1,4 +1,4 @@
-"""Whom a message goes to, and whom it shows: the envelope of each request. Pure."""
+"""Reads the recipients of a message, and divides them among requests. Pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 _KINDS = tuple(Kind)
 
-#: Given a recipient, returns the mailbox to write to in its place, or None.
+#: Given a recipient, returns the mailbox to send to, or None to leave them out.
 Guard = Callable[[Mailbox], Mailbox | None]
 
 
 @dataclass(kw_only=True, slots=True)
 class EnvelopeRecipient:
-    """One mailbox of the envelope, and the message's list that it stands in."""
+    """One mailbox of the envelope, and the list of the message that contains it."""
 
     kind: Kind
     mailbox: Mailbox
@@ -39,8 +39,8 @@ class EnvelopeRecipient:
 class Envelope:
     """All recipients, each once, and those that ``guard`` left out.
 
-    ``changed``: ``guard`` replaced or left out a recipient, so that the message has to
-    show these recipients and not its own lists.
+    ``changed``: whether ``guard`` replaced or left out a recipient. To and Cc then show
+    these recipients instead of the message's lists.
     """
 
     recipients: tuple[EnvelopeRecipient, ...]
@@ -53,11 +53,12 @@ class Envelope:
     def requests(
         self, *, named: bool = True
     ) -> Iterator[tuple[dict[str, str], tuple[EnvelopeRecipient, ...]]]:
-        """Yield the address fields of each request, and whom it goes to.
+        """Yield the address fields of each request, and its recipients.
 
-        With ``named`` False, for MIME that shows the names, they are bare addresses.
-        ``to`` is required. Blind copies alone go one by one, so that none can see
-        another whatever turboSMTP does with the field; copies alone stand in ``to``.
+        With ``named`` False, the addresses have no names: MIME contains them. ``to`` is
+        required, so a message that has only Cc recipients puts them in ``to``. If it
+        has only Bcc recipients, each gets a separate request, so that they cannot see
+        each other no matter how turboSMTP uses the field.
         """
         write = join if named else _join_bare
         to, cc, bcc = map(self.list_kind, _KINDS)
@@ -73,7 +74,7 @@ class Envelope:
 
 
 def join(mailboxes: Iterable[Mailbox]) -> str:
-    """Return an address list in the form turboSMTP reads."""
+    """Return an address list in turboSMTP's form."""
     return ", ".join(map(str, mailboxes))
 
 
@@ -84,9 +85,9 @@ def _join_bare(mailboxes: Iterable[Mailbox]) -> str:
 def read_envelope(
     message: Any, guard: Guard | None, without: Collection[str] = ()
 ) -> Envelope:
-    """Return the envelope of ``message``; raise `InvalidAddress` where it has none.
+    """Return the envelope of ``message``; raise `InvalidAddress` for a wrong address.
 
-    ``without``: addresses, in lower case, that are left out.
+    ``without``: addresses to leave out, in lower case.
     """
     kept: dict[str, EnvelopeRecipient] = {}
     left_out: list[EnvelopeRecipient] = []
@@ -118,19 +119,19 @@ def _read_recipients(message: Any) -> list[EnvelopeRecipient]:
     ]
     own = "recipients" in getattr(message, "__dict__", ())
     if own or not are_djangos_own(message.recipients):
-        # recipients() is what Django's SMTP backend delivers to, the lists are shown.
+        # Django's SMTP backend sends to recipients(), and shows the lists.
         sent = {m.key: m for m in parse_each(message.recipients(), "recipients()")}
         found = [recipient for recipient in found if recipient.mailbox.key in sent]
-        # Those in a list stay there, each goes once.
+        # A recipient in a list stays there: `read_envelope` drops the duplicates.
         found += [EnvelopeRecipient(kind=Kind.BCC, mailbox=m) for m in sent.values()]
     return found
 
 
 def require_same_shown(message: Any, headers: Headers, envelope: Envelope) -> None:
-    """Raise `NotExact` where To and Cc show other than whom the message goes to."""
+    """Raise `NotExact` if To and Cc differ from the recipients of the message."""
     to, cc = envelope.list_kind(Kind.TO), envelope.list_kind(Kind.CC)
     if not to:
-        raise NotExact("copies alone" if cc else "blind copies alone")
+        raise NotExact("only Cc recipients" if cc else "only Bcc recipients")
     if envelope.changed:
         return
     for name, wire in (("To", to), ("Cc", cc)):
@@ -141,8 +142,8 @@ def require_same_shown(message: Any, headers: Headers, envelope: Envelope) -> No
             else:
                 boxes = parse_list(shown, name)
         except InvalidAddress as error:
-            raise NotExact(f"{name} shows something that is not addresses") from error
+            raise NotExact(f"a {name} header that cannot be parsed") from error
         if boxes != wire:
-            raise NotExact(f"{name} shown other than sent")
+            raise NotExact(f"a {name} header that differs from the recipients")
         if not all(map(is_plain, boxes)):
             raise NotExact(f"a comment or a long name in {name}")

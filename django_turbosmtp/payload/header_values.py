@@ -1,7 +1,7 @@
-"""Header values beyond ASCII: the words are encoded, and nothing that a program reads.
+"""Encodes header values that are not ASCII, except for addresses, ids and URLs.
 
-An address, an id or a URL inside an encoded word (RFC 2047) is none: a mail client
-shows no "unsubscribe", and no receipt is sent.
+Inside an encoded word (RFC 2047), programs do not recognize these: a mail client does
+not show "unsubscribe", for example, or does not send a receipt.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django_turbosmtp._lib.text import encode_words, shorten
 from django_turbosmtp.exceptions import InvalidAddress, MessageError
 from django_turbosmtp.payload.addresses import is_plain, parse_list
 
-#: Headers of addresses alone (RFC 5322, RFC 8098 and custom).
+#: Headers that consist of addresses (RFC 5322, RFC 8098 and custom headers).
 _OF_ADDRESSES = {
     *("disposition-notification-to", "return-receipt-to", "errors-to", "x-errors-to"),
     *("x-confirm-reading-to", "mail-followup-to", "mail-reply-to", "abuse-reports-to"),
@@ -24,8 +24,7 @@ _OF_ADDRESSES = {
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+")
 
-#: What is not between white space by itself: ids and the like, quoted strings, and what
-#: separates (RFC 5322, 3.2).
+#: The tokens of a structured header (RFC 5322, 3.2).
 _STRUCTURED = re.compile(
     r"(?P<angle><[^<>]*>)"
     r'|(?P<quoted>"(?:[^"\\]|\\.){0,500}")'  # bounded, so that the search is linear
@@ -36,10 +35,10 @@ _STRUCTURED = re.compile(
 _UNSTRUCTURED = re.compile(r"(?P<space>\s+)|(?P<word>\S+)")
 _ANGLE = re.compile(r"<[^<>\s]*>")
 
-#: Python's own parser of addresses takes time by the square of the length.
+#: Python's address parser takes quadratic time, so longer texts are not parsed.
 _MAX_ADDRESSES = 2_000
 
-# Percent signs stay: what is encoded already is not encoded twice.
+# With the percent sign, so that parts that are already encoded are not encoded again.
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
@@ -52,7 +51,7 @@ def encode_value(name: str, text: str) -> str:
         try:
             mailboxes = parse_list(text, name)
         except InvalidAddress:
-            pass  # then by its parts
+            pass  # encode the words one by one
         else:
             if all(map(is_plain, mailboxes)):
                 return ", ".join(mailbox.format_unsplit() for mailbox in mailboxes)
@@ -60,7 +59,7 @@ def encode_value(name: str, text: str) -> str:
         not set("@:.").isdisjoint(found) for found in _ANGLE.findall(text)
     )
     done: list[str] = []
-    words: list[str] = []  # that wait for those next to them, with the space between
+    words: list[str] = []  # adjacent words to encode together, and the space between
 
     def write_words() -> None:
         joined = "".join(words)
@@ -90,9 +89,9 @@ def encode_value(name: str, text: str) -> str:
 
 
 def fold(value: str, *, used: int, width: int = 76) -> str:
-    """Return a header value folded at its spaces, in lines of CRLF; no word is cut.
+    """Return a header value folded at its spaces; lines end in CRLF.
 
-    ``used``: how many characters its name takes.
+    ``used``: the length of its name, in the first line.
     """
     lines = [""]
     for word in re.findall(r"\s*\S+", value.rstrip()):
@@ -104,7 +103,7 @@ def fold(value: str, *, used: int, width: int = 76) -> str:
 
 
 def _encode_name(header: str, text: str) -> str:
-    """Return an address, an id or a URL in ASCII, in the forms made for that."""
+    """Return an address, an id or a URL in its standard ASCII form."""
     if text.isascii():
         return text
     try:
@@ -116,8 +115,8 @@ def _encode_name(header: str, text: str) -> str:
     except ValueError:
         pass
     raise MessageError(
-        f"headers[{header!r}]: {shorten(text)!r} is no address, id or URL that can be"
-        " written in ASCII."
+        f"headers[{header!r}]: {shorten(text)!r} is not an address, id or URL that can"
+        " be written in ASCII."
     )
 
 

@@ -1,4 +1,4 @@
-"""The ``headers`` of a message: what a field says, and what only MIME can. Pure."""
+"""Reads the ``headers`` of a message, and finds those that need MIME. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = get_logger("django_turbosmtp.payload")
 
 _NAME = re.compile(r"[!-9;-~]+")
 
-#: At most one of each in a message (RFC 5322, 3.6; RFC 2045), and Django has set it.
+#: A message may have only one of each (RFC 5322, 3.6; RFC 2045), and Django sets it.
 _SET_BY_DJANGO = {
     "subject",
     "mime-version",
@@ -36,13 +36,13 @@ _SET_BY_DJANGO = {
     "content-transfer-encoding",
 }
 
-#: What a mail server sets or reads itself: as custom headers they might come twice,
-#: be replaced or change the sender, which no document says; in MIME they are exact.
+#: Headers that mail servers set or read. As custom headers they might be duplicated or
+#: replaced, or change the sender: turboSMTP documents none of this. MIME is exact.
 _ONLY_IN_MIME = {"date", "message-id", "sender", "return-path", "received"}
 _ONLY_IN_MIME_PREFIXES = ("content-", "resent-", "dkim-", "arc-", "mime-")
 
 
-#: Whose addresses Django writes by itself.
+#: Django encodes the addresses of these headers.
 _WRITTEN_BY_DJANGO = {
     *("from", "sender", "reply-to", "to", "cc"),
     *("resent-from", "resent-sender", "resent-to", "resent-cc"),
@@ -53,21 +53,21 @@ _OF_RECIPIENTS = {"to", "cc", "resent-to", "resent-cc"}
 
 @dataclass(kw_only=True, slots=True)
 class Headers:
-    """A message's own headers, checked: as Django sees them, str or datetime."""
+    """The checked headers of a message. Values are str or datetime, as in Django."""
 
     all: Mapping[str, Any] = field(default_factory=dict)
 
     def shown(self, name: str) -> Any:
-        """Return the header Django shows as ``name``, None where lists say it."""
+        """Return the header that Django uses for ``name``, None if it uses a list."""
         return self.all.get(name)
 
     @property
     def show_recipients(self) -> bool:
-        """Whether any of them names a recipient that the lists may not know of."""
+        """Whether any of them may contain a recipient that is not in the lists."""
         return any(name.lower() in _OF_RECIPIENTS for name in self.all)
 
     def as_mime_headers(self) -> dict[str, Any]:
-        """Return the headers for Django, those that it would encode whole in ASCII."""
+        """Return the headers for Django, in ASCII if Django would encode them whole."""
         return {
             name: encode_value(name, value)
             if isinstance(value, str)
@@ -80,8 +80,8 @@ class Headers:
     def as_custom_headers(self) -> dict[str, str]:
         """Return turboSMTP's ``custom_headers``, in ASCII.
 
-        Without those that Django shows in place of the message's own lists. Raise
-        `NotExact` where that field cannot say one of them.
+        Those that Django uses instead of a message's list are not included. Raise
+        `NotExact` if the field cannot express one of them.
         """
         custom: dict[str, str] = {}
         taken: set[str] = set()
@@ -91,7 +91,7 @@ class Headers:
                 continue
             text = str(value)
             if lowered in _ONLY_IN_MIME or lowered.startswith(_ONLY_IN_MIME_PREFIXES):
-                raise NotExact(f"a {name} header of its own")
+                raise NotExact(f"a custom {name} header")
             if needs_mime(text):
                 raise NotExact(f"control characters in {name}")
             if lowered in taken:
@@ -102,14 +102,14 @@ class Headers:
 
 
 def read_headers(headers: Mapping[str, Any]) -> Headers:
-    """Return ``headers``, without those whose value is None.
+    """Return ``headers`` without those whose value is None.
 
-    Raise MessageError for a header that no message may have.
+    Raise MessageError for a header that is not allowed.
     """
     checked: dict[str, Any] = {}
     for given, value in headers.items():
         if value is None:
-            # django-helpdesk sends "In-Reply-To: None"; Django would send the word.
+            # django-helpdesk sets In-Reply-To to None; Django would send "None".
             continue
         name = str(given)
         text = _check(name, value)
@@ -128,14 +128,14 @@ def _check(name: str, value: Any) -> str:
     if not _NAME.fullmatch(name):
         error = HeaderInjection if has_break(name) else MessageError
         raise error(
-            f"headers: {name!r} is no header name; it takes visible ASCII characters"
+            f"headers: {name!r} is not a header name: use visible ASCII characters"
             " other than ':'."
         )
     where = f"headers[{name!r}]"
     if name.lower() in {"bcc", "resent-bcc"}:
         raise UnsupportedFeature(
-            f"{where} would show the blind copies to everybody; use the"
-            " message's bcc list."
+            f"{where} would show the Bcc recipients to all others; use the message's"
+            " bcc list."
         )
     if name.lower() in _SET_BY_DJANGO:
         raise MessageError(
@@ -149,10 +149,10 @@ def _check(name: str, value: Any) -> str:
 
 
 def needs_mime(text: str) -> bool:
-    """Tell whether a header value has what JSON carries and headers may not.
+    """Return whether a header value has characters that only Django may handle.
 
-    Python splits lines at more characters than CR and LF, and Django 6 refuses
-    those; what each release does with them is left to it.
+    Python splits lines at more characters than CR and LF, and the releases of Django
+    handle these differently (6.0 refuses them). So Django builds such a message.
     """
     if text.isprintable():
         return False

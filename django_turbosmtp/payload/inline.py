@@ -1,9 +1,9 @@
-"""Inline pictures: from any Content-ID to the only form turboSMTP knows.
+"""Rewrites the Content-IDs of inline pictures to the only form turboSMTP supports.
 
 turboSMTP turns an attachment with ``content_id`` X into a part with ``Content-ID:
-<X@sender-domain>``, and only where the HTML says ``cid:X@sender-domain``; a picture
-referred to otherwise becomes an ordinary attachment (docs/wire.rst, quirk 3). So ids
-and references are rewritten together. Pure.
+<X@sender-domain>``, but only if the HTML contains ``cid:X@sender-domain``. With any
+other reference, it becomes an ordinary attachment (docs/wire.rst, quirk 3). So ids and
+references are rewritten together. Pure.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from html import unescape
 from urllib.parse import unquote
 
-# References stand where a browser loads them: an attribute that is a cid: URL, one of
-# a srcset, or a url() in a style. Text and links that merely say "cid:" are left alone.
-# Tags are found in comments too, for Outlook's conditional ones load pictures.
+# A reference is a URL that a mail program loads: an attribute with a cid: URL, an item
+# of a srcset, or a url() in a style. Other occurrences of "cid:" are not changed. Tags
+# in comments count, because Outlook's conditional comments load pictures.
 _TAG_START = re.compile(r"<[A-Za-z]")
 _DELIMITER = re.compile(r"""["'>]""")
 _ATTRIBUTE = re.compile(
@@ -39,7 +39,7 @@ _CANDIDATE = re.compile(
 _MENTION = re.compile(r"""(?i)cid:([^\s"'<>(),;]+)""")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
-#: A long id makes a long header, which Python folds in the middle (seen on 3.11.7).
+#: Cut ids to this length: Python folds a long header inside the id (seen on 3.11.7).
 _MAX_ID = 40
 
 Find = Callable[[str], "str | None"]
@@ -57,9 +57,10 @@ def find_referenced(html: str) -> set[str]:
 
 
 def find_mentioned(html: str) -> set[str]:
-    """Return the Content-IDs that stand after a ``cid:`` anywhere else.
+    """Return the Content-IDs after ``cid:`` that are not references.
 
-    In a link or in the text it may mean the same or not; nobody can rewrite that.
+    In a link or in the text, they may mean the picture or not, so they cannot be
+    rewritten.
     """
     rest = replace_references(html, lambda _: "cid:")
     return {unquote(unescape(match[1])) for match in _MENTION.finditer(rest)}
@@ -73,9 +74,9 @@ def rename_references(html: str, renamed: dict[str, str]) -> str:
 
 
 def replace_references(html: str, find: Find) -> str:
-    """Return ``html`` with each ``cid:`` reference as the URL that ``find`` returns.
+    """Return ``html`` with each ``cid:`` reference replaced by the result of ``find``.
 
-    ``find`` takes a Content-ID, and returns None for one to leave as it is.
+    ``find`` takes a Content-ID and returns a URL, or None to keep the reference.
     """
 
     def change(url: str) -> str:
@@ -93,7 +94,7 @@ def replace_references(html: str, find: Find) -> str:
         if name.endswith("srcset"):
             value = _CANDIDATE.sub(change_match, value)
         elif url[: len("cid:")].lower() == "cid:":
-            # A link is not loaded; but then it does no harm to keep it right.
+            # It may be a link, which is not loaded; changing it does no harm.
             head, _, tail = value.partition(url)
             value = f"{head}{change(url)}{tail}"
         else:
@@ -117,11 +118,11 @@ def _replace(
 
 
 def _find_tags(html: str) -> Iterator[tuple[int, int]]:
-    """Yield where each tag begins and ends, in time linear in the length.
+    """Yield the start and the end of each tag, in linear time.
 
-    A tag ends at the first ``>`` outside quotes. Where none is, it is no tag, and each
-    further "<a" of a long text would be looked through to its end: so what follows
-    each quote is found out once for all, from the end on.
+    A tag ends at the first ``>`` outside quotes; without one, it is not a tag. To
+    search for it from every "<a" of a long text would take quadratic time, so the end
+    that follows each quote is computed first, beginning at the end of the text.
     """
     marks = [match.start() for match in _DELIMITER.finditer(html)]
     ends: list[int | None] = [None] * (len(marks) + 1)
@@ -143,7 +144,7 @@ def _find_tags(html: str) -> Iterator[tuple[int, int]]:
 
 
 def _find_styles(html: str) -> Iterator[tuple[int, int]]:
-    """Yield where the content of each style element begins and ends."""
+    """Yield the start and the end of the content of each style element."""
     position = 0
     while start := _STYLE_START.search(html, position):
         begin = html.find(">", start.end())
@@ -157,14 +158,14 @@ def _find_styles(html: str) -> Iterator[tuple[int, int]]:
 def choose_bare_ids(
     cids: Iterable[str], domain: str, *, avoid: Iterable[str]
 ) -> dict[str, str]:
-    """Return a bare id (no ``@``, no ``<>``) for each Content-ID, all different.
+    """Return a unique bare id (without ``@`` and ``<>``) for each Content-ID.
 
-    ``avoid``: Content-IDs that the HTML refers to, and that no picture has.
+    ``avoid``: Content-IDs in the HTML that do not belong to a picture.
     """
     suffix = f"@{domain}"
     taken = {cid.removesuffix(suffix).lower() for cid in avoid if cid.endswith(suffix)}
     result: dict[str, str] = {}
-    # Those that already name the sender's domain keep their id before all others.
+    # First those with the sender's domain, so that they keep their ids.
     for cid in sorted(cids, key=lambda cid: not cid.endswith(suffix)):
         stem = _UNSAFE.sub("-", cid.rpartition("@")[0] or cid).strip("-.")[:_MAX_ID]
         result[cid] = _find_free_name(stem or "image", taken)

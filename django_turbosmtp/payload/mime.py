@@ -1,6 +1,6 @@
-"""Whole MIME messages for ``mime_raw``: built by Django, made fit for a JSON string.
+"""Builds MIME messages for ``mime_raw`` with Django, and encodes them for JSON.
 
-Pure but for Django's own settings, which its ``message()`` reads.
+Pure, except that Django's ``message()`` reads settings.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 _BLIND = {"bcc", "resent-bcc"}
 
-#: Whom somebody sent the message on to (RFC 5322, 3.6.6).
+#: The recipients of a forwarded ("resent") message (RFC 5322, 3.6.6).
 _RESENT = {"resent-to", "resent-cc"}
 
-#: Longer words are folded oddly, and no line is longer (RFC 5322, 2.1.1).
+#: Python folds longer words inside; a line must not be longer (RFC 5322, 2.1.1).
 _MAX_WORD, _MAX_LINE = 60, 900
 
-#: The headers that Django sets by itself.
+#: The headers that Django sets.
 _OF_DJANGO = {
     *("from", "to", "cc", "reply-to", "subject", "date", "message-id"),
     *("mime-version", "content-type", "content-transfer-encoding"),
 }
 
-# What no header may hold. Our checks come before Django writes them; this one after.
+# Not allowed in headers. Other checks run before Django writes them; this one after.
 _INJECTION = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0|\n(?![ \t]|[!-9;-~]+:)")
 
 
 def is_customised(message: Any) -> bool:
-    """Tell whether the message builds its MIME in a way of its own."""
+    """Return whether the message overrides how Django builds its MIME."""
     if not isinstance(message, EmailMessage):
         return True
     if not vars(message).keys().isdisjoint(MESSAGE_STEPS):
         return True
     cls = type(message)
-    # Each time: a method of Django's own class may be replaced while the site runs.
+    # Not cached: a method of Django's class may be replaced while the site runs.
     return not are_djangos_own(*[getattr(cls, step, None) for step in MESSAGE_STEPS])
 
 
@@ -67,15 +67,15 @@ def render(
 ) -> str:
     """Return the whole message as Django's SMTP backend would transmit it.
 
-    It has ``headers``, and shows the recipients of ``envelope`` where these are not
-    its own. ``customised`` is what `is_customised` says. Lines end in CRLF. The text
-    is ASCII, unless a signature forbids re-encoding an 8-bit part. Raise
-    `MessageError` where Django cannot build the message.
+    It has ``headers``, and shows the recipients of ``envelope`` if the envelope was
+    changed. ``customised``: the result of `is_customised`. Lines end in CRLF. The text
+    is ASCII, unless a signature forbids re-encoding an 8-bit part. Raise `MessageError`
+    if Django cannot build the message.
     """
     wanted = headers.as_mime_headers()
     raw = _render_shown(message, wanted, envelope, customised=customised)
     names = {name for name, _ in _split_headers(raw)[0]}
-    # Every copy would show them.
+    # All recipients would see them.
     hidden = _BLIND | _RESENT if envelope.changed else _BLIND
     if names & hidden:
         raw = _replace_headers(raw, dict.fromkeys(hidden, ""))
@@ -83,8 +83,8 @@ def render(
         odd := names - _OF_DJANGO - {name.lower() for name in wanted}
     ):
         raise MessageError(
-            f"The message would get a header that nobody set ({odd.pop()!r}): a line"
-            " break is hidden somewhere in its headers. Remove it."
+            f"The message would get a header that was not set ({odd.pop()!r}): one of"
+            " its headers has a hidden line break. Remove it."
         )
     if MODERN_MIME and not customised:
         raw = _restore_long_words(raw, wanted)
@@ -92,9 +92,9 @@ def render(
 
 
 def _restore_long_words(raw: str, headers: Mapping[str, Any]) -> str:
-    """Return the MIME with ids and URLs in the clear that Python writes encoded.
+    """Return the MIME with long ids and URLs unencoded.
 
-    It takes what is longer than a line for words of RFC 2047.
+    Python writes words that are longer than a line as encoded words of RFC 2047.
     """
     long = {
         name: fold(value, used=len(name) + 2)
@@ -124,7 +124,7 @@ def _render_shown(
     clone.bcc = []
     raw = _write(clone, customised=customised)
     if customised:
-        # It may show addresses that the lists above do not know of.
+        # It may show addresses that are not in these lists.
         raw = show_recipients(raw, *shown.values())
     return raw
 
@@ -136,7 +136,7 @@ def _write(message: Any, *, customised: bool) -> str:
         *(ValueError, TypeError, AttributeError, LookupError),
         email.errors.MessageError,
     ) as error:
-        # Contact forms catch Django's own, which Django 6 no longer has.
+        # Contact forms catch Django's BadHeaderError, which Django 6 no longer has.
         is_injection = not MODERN_MIME and isinstance(error, BadHeaderError)
         raise (HeaderInjection if is_injection else MessageError)(
             f"Django cannot build this message: {type(error).__name__}: {error}"
@@ -145,23 +145,24 @@ def _write(message: Any, *, customised: bool) -> str:
         raw = encode_seven_bit(raw)
     if _INJECTION.search(raw.partition(b"\r\n\r\n")[0]):
         raise HeaderInjection(
-            "A header of this message holds a line break or a null character, perhaps"
-            " in an encoded word. Remove it."
+            "A header of this message contains a line break or a null character,"
+            " perhaps in an encoded word. Remove it."
         )
     try:
         return raw.decode()
     except UnicodeDecodeError:
         raise MessageError(
-            "The message has 8-bit parts that are not UTF-8 and, being signed or"
-            " binary, may not be re-encoded; turboSMTP takes MIME as JSON text only."
-            " Build it with a base64 or quoted-printable transfer encoding."
+            "The message has 8-bit parts that are not UTF-8, and that cannot be"
+            " re-encoded because they are signed or binary; turboSMTP accepts MIME as"
+            " JSON text only. Build it with the transfer encoding base64 or"
+            " quoted-printable."
         ) from None
 
 
 def _build(message: Any, *, customised: bool) -> bytes:
     if not MODERN_MIME or not _takes_policy(message.message):
         return _flatten(message.message())
-    # Python writes UTF-16 and the like in 8 bits, which no line survives.
+    # Python writes UTF-16 in 8 bits, and its line breaks would be changed.
     policy = email.policy.SMTP if customised else SEVEN_BIT
     return _flatten(message.message(policy=policy))
 
@@ -173,10 +174,10 @@ def _takes_policy(function: Any) -> bool:
 
 def _flatten(mime: Any) -> bytes:
     # Not mime.as_bytes(): its line ends depend on the class and the Django release.
-    # A class that overrides it, as some signers' do, has a reason and is believed.
+    # But if a class overrides it, as some signing libraries do, use its method.
     own = type(mime).as_bytes
     if own.__module__ in {"email.message", "django.core.mail.message"}:
-        # In 8 bits what was written so: Python would re-encode it by its charset.
+        # Keep 8-bit parts: Python would re-encode them by their charset.
         policy = mime.policy.clone(linesep="\r\n", cte_type="8bit")
         return flatten(mime, policy)
     raw: bytes = mime.as_bytes()
@@ -184,21 +185,21 @@ def _flatten(mime: Any) -> bytes:
 
 
 def show_recipients(raw: str, to: Sequence[Mailbox], cc: Sequence[Mailbox]) -> str:
-    """Return the MIME with these recipients in To and Cc; an empty list removes one."""
+    """Return the MIME with these recipients in To and Cc; [] removes the header."""
     lists = {"To": to, "Cc": cc}
     shown = {name: join(boxes).replace(", ", ",\r\n ") for name, boxes in lists.items()}
     return _replace_headers(raw, shown | dict.fromkeys(_RESENT, ""))
 
 
 def read_subject(raw: str) -> str:
-    """Return the decoded Subject of a MIME message, "" where there is none."""
+    """Return the decoded Subject of a MIME message, "" if it has none."""
     head = raw.partition("\r\n\r\n")[0]
     parsed = email.message_from_string(head, policy=email.policy.default)
     return str(parsed.get("Subject", ""))
 
 
 def _replace_headers(raw: str, headers: Mapping[str, str]) -> str:
-    """Return the MIME with these headers in place of its own; "" removes one."""
+    """Return the MIME with these headers replaced; "" removes one."""
     fields, body = _split_headers(raw)
     names = {name.lower() for name in headers}
     kept = [field for name, field in fields if name not in names]
@@ -207,7 +208,7 @@ def _replace_headers(raw: str, headers: Mapping[str, str]) -> str:
 
 
 def _split_headers(raw: str) -> tuple[list[tuple[str, str]], str]:
-    """Return each header's name in lower case and its lines, and all that follows."""
+    """Return the headers (name in lower case, lines), and the rest of the message."""
     head, separator, body = raw.partition("\r\n\r\n")
     unfolded: list[str] = []
     for line in head.split("\r\n"):

@@ -1,7 +1,7 @@
-"""MIME in seven bits: what a JSON string carries whole. Pure.
+"""Encodes MIME in seven bits, so that a JSON string can transport it. Pure.
 
-Python re-encodes an 8-bit part by the charset it names: where that is wrong, missing or
-unknown, letters are lost. Here its bytes stay, whatever they are said to be.
+Python re-encodes an 8-bit part using its charset, and loses letters if the charset is
+wrong, missing or unknown. Here the bytes are kept.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 _Part: TypeAlias = "Message[Any, Any]"
 
-# ASCII only: a picky JSON or MIME reader on the way cannot spoil it.
+# ASCII only, so that no JSON or MIME parser can damage it.
 SEVEN_BIT = email.policy.SMTP.clone(cte_type="7bit", refold_source="none")
-# For what is in ASCII already, or has to stay as it is.
+# For parts that are ASCII already, or must not be changed.
 _AS_IT_IS = SEVEN_BIT.clone(cte_type="8bit")
 _REFOLDING = email.policy.SMTP.clone(refold_source="all")
 
 
 def encode_seven_bit(raw: bytes) -> bytes:
-    """Return a MIME message in ASCII; as it is, where that would break a signature.
+    """Return a MIME message in ASCII, or unchanged if a signature would break.
 
-    An attached message that is signed becomes a file of the same bytes.
+    An attached message that is signed becomes a file with the same bytes.
     """
     mime = email.message_from_bytes(raw)
     if "DKIM-Signature" in mime or _is_signed(mime):
@@ -48,7 +48,7 @@ def _encode(part: _Part) -> None:
         return
     for each in inner:
         _encode(each)
-    # Nobody reads what stands around the parts.
+    # Mail programs do not show the text around the parts.
     part.preamble, part.epilogue = map(_replace, (part.preamble, part.epilogue))
     if "Content-Transfer-Encoding" in part:
         part.replace_header("Content-Transfer-Encoding", "7bit")
@@ -58,7 +58,7 @@ def _encode_leaf(part: _Part) -> None:
     if _flatten(part).isascii():
         return
     content = part.get_payload(decode=True)
-    assert isinstance(content, bytes)  # noqa: S101 - of what is not multipart
+    assert isinstance(content, bytes)  # noqa: S101 - it is not multipart
     _set_base64(part, content)
 
 
@@ -81,7 +81,7 @@ def _encode_headers(part: _Part) -> None:
     items = [(name, str(value)) for name, value in part.raw_items()]
     if all(value.isascii() for _, value in items):
         return
-    for name in part.keys():  # noqa: SIM118 - a message is not iterated by names
+    for name in part.keys():  # noqa: SIM118 - iterating a message is deprecated
         del part[name]
     for name, value in items:
         part[name] = value if value.isascii() else _encode_header(name, value)
@@ -89,7 +89,7 @@ def _encode_headers(part: _Part) -> None:
 
 def _encode_header(name: str, value: str) -> str:
     raw = "".join(value.splitlines()).encode("ascii", "surrogateescape")
-    # UTF-8 it is nearly always; where not, the words say that nobody knows.
+    # It is nearly always UTF-8; otherwise Python writes "unknown-8bit" as the charset.
     text = raw.decode("utf-8", "surrogateescape")
     folded: str = _REFOLDING.fold(name, text)
     return folded.partition(":")[2].strip()
@@ -104,7 +104,7 @@ def _breaks_if_encoded(inner: _Part) -> bool:
 
 
 def _is_signed(mime: _Part) -> bool:
-    """Tell whether there is a signature, but for one in an attached message."""
+    """Return whether the message is signed; attached messages do not count."""
     if mime.get_content_type() == "multipart/signed":
         return True
     if mime.get_content_maintype() != "multipart" or not mime.is_multipart():
@@ -117,7 +117,7 @@ def _flatten(mime: _Part) -> bytes:
 
 
 def flatten(mime: Any, policy: Any) -> bytes:
-    """Return a MIME message as bytes, written by ``policy`` and not by its own."""
+    """Return a MIME message as bytes, written with ``policy`` instead of its own."""
     buffer = io.BytesIO()
     BytesGenerator(buffer, mangle_from_=False, policy=policy).flatten(mime)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The stored form of a request: versioned JSON. Pure.
+"""Reads and writes the stored form of a request: versioned JSON. Pure.
 
 Version 1 is ``{"version": 1, "ignore_suppressions": false, "fields": {...}}``, with the
 wire fields of the message's first request as turboSMTP receives them. A payload that

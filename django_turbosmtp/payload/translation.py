@@ -1,8 +1,8 @@
-"""From a Django message to turboSMTP's fields. Pure: no socket, database, settings.
+"""Translates a Django message to turboSMTP's fields. No sockets, database or settings.
 
-The JSON fields come first, for they are what turboSMTP's own customers use. What
-they cannot say exactly goes as ``mime_raw``, built by Django; what turboSMTP cannot
-carry at all is a `MessageError` before anything leaves.
+JSON fields are preferred, because most customers of turboSMTP use them. A message that
+they cannot express exactly is sent as ``mime_raw``, built by Django. If turboSMTP
+cannot transport it at all, a `MessageError` is raised before anything is sent.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.payload.attributes import Attributes
 
-#: Why a signed message, for example, is sent as MIME. Its headers are never changed.
+#: The reason why a signed message, for example, is sent as MIME.
 OWN_MIME = "a message that builds its own MIME"
 
 
 @dataclass(kw_only=True, slots=True)
 class RequestFields:
-    """One request: its fields without credentials, and whom it goes to.
+    """One request: its fields without credentials, and its recipients.
 
     ``attachments`` in ``fields`` is a list of `WireAttachment`, not yet encoded.
     """
@@ -53,10 +53,10 @@ class RequestFields:
 
 @dataclass(kw_only=True, slots=True)
 class Translation:
-    """A whole message: the requests it takes, and who was left out of it.
+    """A translated message: its requests, and the recipients that were left out.
 
-    ``size``: bytes of the whole e-mail, estimated where turboSMTP composes it.
-    ``why_mime``: why it goes as ``mime_raw``; "" where it goes as fields.
+    ``size``: bytes of the whole e-mail, an estimate if turboSMTP composes it.
+    ``why_mime``: why it is sent as ``mime_raw``, "" if it is sent as fields.
     """
 
     requests: tuple[RequestFields, ...]
@@ -67,10 +67,10 @@ class Translation:
 
 @dataclass(kw_only=True, slots=True)
 class ParsedMessage:
-    """A Django message, read and checked: what both ways to say it start from.
+    """A parsed and checked Django message, from which fields or MIME are built.
 
-    ``sender`` and ``envelope`` are whom it is sent by and to, whatever it shows.
-    ``customised``: it builds its MIME in a way of its own.
+    ``sender`` and ``envelope``: of the SMTP envelope; the headers may differ.
+    ``customised``: the result of `mime.is_customised`.
     """
 
     message: Any
@@ -84,7 +84,7 @@ class ParsedMessage:
 
 @dataclass(kw_only=True, slots=True)
 class WireContent:
-    """What the message says in wire fields, the same in all of its requests.
+    """The wire fields that all requests of a message share.
 
     ``size`` and ``why_mime`` as in `Translation`.
     """
@@ -105,14 +105,14 @@ def translate(
     guard: Guard | None = None,
     without: Collection[str] = (),
 ) -> Translation:
-    """Return ``message`` (a Django ``EmailMessage``) in turboSMTP's words.
+    """Return the requests for ``message``, a Django ``EmailMessage``.
 
-    ``charset`` is Django's DEFAULT_CHARSET. ``guard`` decides on each recipient; with
-    none left there are no requests. ``without``: addresses, in lower case, that are
-    left out as well; what a message shows that builds its own MIME (a signed one, say)
-    stays. The message is not written to. Raise
-    `InvalidAddress`, `UnsupportedFeature`, `MessageTooLarge` or another
-    `MessageError`, which says what was found and where.
+    ``charset``: Django's DEFAULT_CHARSET. ``guard`` decides on each recipient; if none
+    is left, there are no requests. ``without``: more addresses to leave out, in lower
+    case. The headers of a message that builds its own MIME (a signed one, for example)
+    are not changed for ``without``. The message is not modified. Raise
+    `InvalidAddress`, `UnsupportedFeature`, `MessageTooLarge` or another `MessageError`
+    with the value and the name of the field.
     """
     message = freeze(message)
     headers = read_headers(attributes.headers)
@@ -125,7 +125,7 @@ def translate(
     if not customised:
         message = require_contents(message)
     if guard is not None and (customised or headers.show_recipients):
-        # It may show others than those whom the guard lets it go to.
+        # It may show recipients whom the guard left out.
         envelope = replace(envelope, changed=True)
     elif guard is None and customised:
         envelope = replace(envelope, changed=False)
@@ -139,7 +139,7 @@ def translate(
         customised=customised,
     )
     if not customised and headers.shown("Reply-To") is None:
-        # Here, because Python 3.13 lets a break at the end pass in MIME.
+        # Check it here, because Python 3.13 allows a line break at the end in MIME.
         refuse_header_injection(_join_reply_to(message), "reply_to")
     try:
         content = as_fields(source)
@@ -168,7 +168,7 @@ def translate(
 
 
 def as_fields(source: ParsedMessage) -> WireContent:
-    """Return the message in JSON fields; raise `NotExact` where they cannot say it."""
+    """Return the message in JSON fields; raise `NotExact` if they cannot express it."""
     message = source.message
     if source.customised:
         raise NotExact(OWN_MIME)
@@ -178,9 +178,9 @@ def as_fields(source: ParsedMessage) -> WireContent:
     if not _is_utf8(message.encoding or source.default_charset):
         raise NotExact("a charset other than UTF-8")
     if getattr(message, "mixed_subtype", "mixed") != "mixed":
-        raise NotExact("a mixed_subtype of its own")
+        raise NotExact("another mixed_subtype")
     if getattr(message, "alternative_subtype", "alternative") != "alternative":
-        raise NotExact("an alternative_subtype of its own")
+        raise NotExact("another alternative_subtype")
     require_same_shown(message, source.headers, source.envelope)
     sender = _translate_sender(source.headers, source.sender)
     text, html = _read_bodies(message)
@@ -201,7 +201,7 @@ def as_fields(source: ParsedMessage) -> WireContent:
 
 
 def as_mime(source: ParsedMessage, why: str) -> WireContent:
-    """Return the message as Django builds it, in one field; ``why`` not in others."""
+    """Return the message as MIME, built by Django. ``why``: the reason."""
     raw = mime.render(
         source.message,
         source.headers,
@@ -223,13 +223,13 @@ def as_mime(source: ParsedMessage, why: str) -> WireContent:
 def _refuse_oversize(content: WireContent, limit: int, api_version: int) -> None:
     if len(content.subject) > MAX_SUBJECT_LENGTH:
         raise MessageTooLarge(
-            f"subject has {len(content.subject)} characters; turboSMTP takes at most"
+            f"subject has {len(content.subject)} characters; turboSMTP accepts at most"
             f" {MAX_SUBJECT_LENGTH}."
         )
     if content.size >= limit:
         raise MessageTooLarge(
-            f"The whole message has about {content.size:,} bytes, attachments encoded;"
-            f" turboSMTP's API v{api_version} takes less than {limit:,}."
+            f"The whole message has about {content.size:,} bytes, with its encoded"
+            f" attachments; turboSMTP's API v{api_version} accepts less than {limit:,}."
         )
 
 
@@ -241,7 +241,7 @@ def _read_subject(message: Any) -> str:
 
 
 def _is_utf8(encoding: Any) -> bool:
-    # A email.charset.Charset object chooses a transfer encoding, too.
+    # An email.charset.Charset object also chooses a transfer encoding.
     if encoding == "utf-8":
         return True
     try:
@@ -256,9 +256,9 @@ def _translate_sender(headers: Headers, sender: Mailbox) -> Mailbox:
         try:
             mailbox = parse(shown, "headers['From']")
         except InvalidAddress as error:
-            raise NotExact("From shows something that is not one address") from error
+            raise NotExact("a From header that is not one address") from error
         if mailbox.addr_spec != sender.addr_spec:
-            raise NotExact("From shown other than sent")
+            raise NotExact("a From header that differs from the sender")
         sender = mailbox
     if not is_plain(sender):
         raise NotExact("a comment or a long name in From")
@@ -266,7 +266,7 @@ def _translate_sender(headers: Headers, sender: Mailbox) -> Mailbox:
 
 
 def _read_bodies(message: Any) -> tuple[str | None, str | None]:
-    """Return the text and the HTML body, None where Django makes no such part."""
+    """Return the text and the HTML body, each None if Django adds no such part."""
     body, subtype = _read_text(message.body), message.content_subtype
     alternatives = list(getattr(message, "alternatives", None) or ())
     if subtype not in {"plain", "html"}:
@@ -304,15 +304,15 @@ def _translate_reply_to(source: ParsedMessage) -> dict[str, str]:
     try:
         mailboxes = parse_list(shown, "Reply-To")
     except InvalidAddress as error:
-        raise NotExact("Reply-To shows something that is not addresses") from error
+        raise NotExact("a Reply-To header that cannot be parsed") from error
     if not all(map(is_plain, mailboxes)):
         raise NotExact("a comment or a long name in Reply-To")
-    # No field of its own (docs/wire.rst, quirk 2).
+    # turboSMTP has no other field for it (docs/wire.rst, quirk 2).
     return {"reply-to": ", ".join(mailbox.format_unsplit() for mailbox in mailboxes)}
 
 
 def _estimate_size(fields: Mapping[str, Any]) -> int:
-    """Return the bytes of the e-mail that turboSMTP makes of this, about."""
+    """Return the approximate size of the e-mail that turboSMTP composes, in bytes."""
     size = sum(
         _estimate_text_size(fields[name], name)
         for name in ("content", "html_content")
@@ -327,7 +327,7 @@ def _estimate_size(fields: Mapping[str, Any]) -> int:
 def _estimate_text_size(text: str, where: str) -> int:
     if text.isascii():
         return len(text)
-    # It goes in base64, or in quoted-printable where that is less.
+    # It is sent in base64, or in quoted-printable if that is shorter.
     return _measure_base64(len(encode_utf8(text, where)))
 
 

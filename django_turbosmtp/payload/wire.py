@@ -1,10 +1,10 @@
-"""turboSMTP's send API in constants: its fields and limits (docs/wire.rst)."""
+"""The fields and limits of turboSMTP's send API (docs/wire.rst)."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Fields of POST /mail/send (docs/wire.rst, "Send"). No other is allowed.
+#: The fields of POST /mail/send (docs/wire.rst, "Send"). Others are not allowed.
 WIRE_FIELDS: Final = frozenset(
     {
         "from",
@@ -24,7 +24,7 @@ WIRE_FIELDS: Final = frozenset(
     }
 )
 
-#: Django takes these from ``headers`` in this spelling only, and skips all others.
+#: Django uses these ``headers`` in this spelling only, and ignores other spellings.
 SHOWN_HEADERS: Final = {
     "from": "From",
     "to": "To",
@@ -34,12 +34,12 @@ SHOWN_HEADERS: Final = {
 
 MAX_SUBJECT_LENGTH: Final = 700
 
-#: "less than 4 MB in v1, less than 24 MB in v2" (docs/wire.rst). Read as binary
-#: megabytes: refusing here what turboSMTP would have taken loses a mail, while
-#: what is over a smaller bound there comes back as a refusal.
+#: "less than 4 MB in v1, less than 24 MB in v2" (docs/wire.rst). We assume binary
+#: megabytes: to refuse a message that turboSMTP would accept would lose it, while
+#: turboSMTP itself refuses a message that is too large.
 MAX_MESSAGE_BYTES: Final = {1: 4 * 2**20, 2: 24 * 2**20}
 
-#: django-anymail's message attributes that turboSMTP has no field for.
+#: Message attributes of django-anymail that turboSMTP has no field for.
 UNSUPPORTED_ATTRIBUTES: Final = (
     "envelope_sender",
     "merge_data",

@@ -212,7 +212,7 @@ def read_event(raw: Any) -> TrackingEvent:
 
 
 def is_machine(user_agent: str) -> bool:
-    """Tell whether this is likely the name of a program that no person looks at.
+    """Return whether this is likely the name of a program that no person looks at.
 
     Picture proxies that fetch when a person opens (Gmail's, Yahoo's) are none.
     """

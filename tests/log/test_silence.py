@@ -28,7 +28,7 @@ class TestSilence:
     TEXT = "turboSMTP told nothing of it"
 
     def ask(self, client: Client) -> tuple[bool, bool]:
-        """Tell whether the dashboard and the checks say that no events come."""
+        """Return whether the dashboard and the checks say that no events come."""
         page = client.get("/admin/turbosmtp/message/dashboard/").text
         found = run_checks(tags=["database"], databases=[WORLD.alias])
         return self.TEXT in page, "turbosmtp.W010" in {message.id for message in found}

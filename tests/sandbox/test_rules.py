@@ -77,10 +77,10 @@ def test_mids_are_unique_and_increase(sandbox, client):
             {"to": "=?nonsense?q?a=ff?= <a@x.com>"},
             "'=?nonsense?q?a=ff?= <a@x.com>' 'to' email not valid",
         ),
-        ({"to": "a@x.com\n"}, "to holds a line break"),
-        ({"cc": "A\r <a@x.com>"}, "cc holds a line break"),
-        ({"from_": "A\n <a@x.com>"}, "from holds a line break"),
-        ({"subject": "a\r\nBcc: x@x.com"}, "subject holds a line break"),
+        ({"to": "a@x.com\n"}, "to contains a line break"),
+        ({"cc": "A\r <a@x.com>"}, "cc contains a line break"),
+        ({"from_": "A\n <a@x.com>"}, "from contains a line break"),
+        ({"subject": "a\r\nBcc: x@x.com"}, "subject contains a line break"),
         ({"subject": "x" * 701}, "subject is longer than 700 characters"),
         ({"surprise": 1}, "unknown field 'surprise' in API v{version}"),
         ({"From": "a@x.com"}, "unknown field 'From' in API v{version}"),
@@ -98,7 +98,7 @@ def test_mids_are_unique_and_increase(sandbox, client):
         ),
         (
             {"custom_headers": {"X-A": "a\nb"}},
-            "custom_headers 'X-A' holds a line break",
+            "custom_headers 'X-A' contains a line break",
         ),
         (
             {"custom_headers": {"reply-to": "a@x.com", "Reply-To": "b@x.com"}},
@@ -137,11 +137,11 @@ def test_mids_are_unique_and_increase(sandbox, client):
         ),
         (
             {"attachments": [PICTURE | {"name": ""}]},
-            "attachments[0] name is empty or holds a line break",
+            "attachments[0] name is empty or contains a line break",
         ),
         (
             {"attachments": [PICTURE | {"name": "a\nb"}]},
-            "attachments[0] name is empty or holds a line break",
+            "attachments[0] name is empty or contains a line break",
         ),
         (
             {"attachments": [PICTURE | {"type": "png"}]},
@@ -215,7 +215,7 @@ def test_version_2_has_its_own_fields(sandbox, client, name):
     assert errors(client.send(1, **{name: "a"})) == [
         f"unknown field {name!r} in API v1"
     ]
-    assert errors(client.send(2, **{name: "a\nb"})) == [f"{name} holds a line break"]
+    assert errors(client.send(2, **{name: "a\nb"})) == [f"{name} contains a line break"]
     [received] = sandbox.messages
     assert {received.reference_id, received.campaign} == {"a", None}
 

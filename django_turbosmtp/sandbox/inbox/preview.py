@@ -36,7 +36,7 @@ _REMOTE = re.compile(
 
 
 def names_remote_pictures(text: str) -> bool:
-    """Tell whether HTML may show pictures from other servers."""
+    """Return whether HTML may show pictures from other servers."""
     return _REMOTE.search(html.unescape(text)) is not None
 
 

@@ -79,7 +79,7 @@ def check(fields: dict[str, Any], *, version: int) -> Checked:
         # Values of the wrong type cannot be read any further.
         raise refuse(*errors)
     errors += [
-        f"{name} holds a line break"
+        f"{name} contains a line break"
         for name in _ONE_LINE
         if LINE_BREAK.search(fields.get(name, ""))
     ]
@@ -136,7 +136,7 @@ def _find_header_errors(headers: dict[str, str]) -> list[str]:
         if not _FIELD_NAME.fullmatch(name):
             errors.append(f"custom_headers {name!a} is no header name")
         if LINE_BREAK.search(value) or "\0" in value:
-            errors.append(f"custom_headers {name!a} holds a line break")
+            errors.append(f"custom_headers {name!a} contains a line break")
         if lower in _STRUCTURAL or lower.startswith("content-"):
             errors.append(f"custom_headers may not set {name!a}")
         if lower in seen:
@@ -186,7 +186,7 @@ def _find_attachment_problem(item: Any) -> str:
         if not isinstance(value, str):
             return f"{key} must be a string"
     if not item["name"] or re.search(r"[\r\n\0]", item["name"]):
-        return "name is empty or holds a line break"
+        return "name is empty or contains a line break"
     if not _MEDIA_TYPE.fullmatch(item["type"]):
         return "type is no media type"
     if item["type"].lower().startswith("multipart/"):
