@@ -95,10 +95,10 @@ def test_an_unknown_outcome_says_what_to_do(
         EmailBackend().send_messages([message])
     text = str(caught.value)
     assert caught.value.reference_id == "order-17"
-    assert text.count("Do not send it again before that is known") == 1
+    assert text.count("Before you send it again, search") == 1
     # API v1 has no field that would show it there.
     sought = "its recipients" if api_version == 1 else "the reference id order-17"
-    assert text.endswith(f"look in turboSMTP's dashboard for {sought}.")
+    assert text.endswith(f"search turboSMTP's dashboard for {sought}.")
 
 
 def test_a_message_without_a_reference_id_has_one_to_look_for(

@@ -1,4 +1,4 @@
-"""The one decision whether a message may be sent again, and if not, why."""
+"""Decides whether a message may be sent again, and explains if not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Plan:
     """How a message would be sent again.
 
     ``may_have_arrived``: a recipient may have it already. ``is_other_account``: it
-    would go through another account than before, or the same one with a new key.
+    would be sent through another account than before, or through the same account with
+    a new key.
     """
 
     recipients: list[Recipient]
@@ -40,7 +41,7 @@ class Plan:
 def require_resendable(row: Message, settings: Settings, guard: Guard | None) -> None:
     """Raise `NotSentAgain` if the message itself, or the settings, prevent it.
 
-    Without credentials, and without its recipients unless RECIPIENT_GUARD is set.
+    The account is not checked, nor the recipients unless RECIPIENT_GUARD is set.
     """
     if row.status == Status.QUEUED or not _has_payload(row):
         raise NotSentAgain(_explain_no_payload(row))
@@ -61,7 +62,7 @@ def plan_resend(row: Message, engine: Engine) -> Plan:
     """Return how a message would be sent again, to recipients that may not have it.
 
     Raise `NotSentAgain` as `require_resendable` does; if there is no such recipient; if
-    one has since been suppressed; or if the one request would reach others, too.
+    one has since been suppressed; or if the request would also reach others.
     """
     require_resendable(row, engine.settings, engine.guard)
     waiting = _list_waiting(row, engine.guard)
@@ -85,7 +86,7 @@ def plan_resend(row: Message, engine: Engine) -> Plan:
 
 def _list_waiting(row: Message, guard: Guard | None) -> list[Recipient]:
     """Return the recipients that do not have the message; raise `NotSentAgain`."""
-    # Those that were left out stay left out.
+    # Recipients that were left out are left out again.
     rows = (
         read_related(row.recipients)
         .exclude(status=Status.REJECTED)
@@ -106,7 +107,7 @@ def _list_waiting(row: Message, guard: Guard | None) -> list[Recipient]:
 def _has_payload(row: Any) -> bool:
     """Return whether the log stores the whole message.
 
-    Known already if the row is of `log.querysets.add_relations`.
+    Needs no query if the row is from `log.querysets.add_relations`.
     """
     found = getattr(row, "has_payload", None)
     return bool(

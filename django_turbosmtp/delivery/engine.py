@@ -1,7 +1,7 @@
-"""The one engine: sends prepared jobs and records their outcomes.
+"""The engine: sends prepared jobs and records their outcomes.
 
-``send_messages()``, sending again and the queue use it; all but the requests happens in
-the caller's thread.
+``send_messages()``, sending again and the queue all use it. Only the requests run in
+other threads.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from django_turbosmtp.exceptions import TurboSMTPError
     from django_turbosmtp.payload import Guard
 
-#: Write, send and record this many messages at a time: a killed process leaves about
-#: as many without their outcome.
+#: Write, send and record this many messages at a time. If the process is killed, the
+#: outcome of about this many is not recorded.
 PART = 80
 
 
@@ -39,26 +39,26 @@ class Source(Protocol):
     def take(self) -> Sequence[Job] | None:
         """Return the next jobs, whose rows are in the log; None if there are no more.
 
-        Called while the part before is being sent.
+        Called while the previous part is being sent.
         """
 
     def record(self, jobs: Sequence[Job]) -> None:
         """Record the outcomes of jobs that were taken and are settled."""
 
     def record_rest(self) -> None:
-        """Record all jobs that were not recorded: the call ends or was interrupted."""
+        """Record the remaining jobs, because the call ends or was interrupted."""
 
     def watch(self) -> None:
-        """Look whether another process has paused the account. Called each second."""
+        """Check whether another process has paused the account. Called each second."""
 
 
 class PreparedJobs:
-    """The source of a call that has all its jobs at hand."""
+    """The source of a call that has all its jobs in memory."""
 
     def __init__(
         self, jobs: Sequence[Job], recorder: Recorder, *, are_written: bool
     ) -> None:
-        """``are_written``: the rows of the jobs are in the log already."""
+        """Divide the jobs. ``are_written``: their rows are in the log already."""
         parts = [jobs[n : n + PART] for n in range(0, len(jobs), PART)]
         self._open = parts
         self._ahead = list(parts)
@@ -87,7 +87,7 @@ class PreparedJobs:
             self.record(part)
 
     def watch(self) -> None:
-        """Do nothing: without the queue, processes know nothing of each other."""
+        """Do nothing: without the queue, processes do not pause each other."""
 
     def _write(self, part: Sequence[Job]) -> None:
         if any(part is unwritten for unwritten in self._unwritten):
@@ -96,7 +96,7 @@ class PreparedJobs:
 
 
 class Engine:
-    """Everything that a call of ``send_messages()`` sends with."""
+    """Sends jobs with one client, for one call of ``send_messages()`` or one task."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Engine:
         guard: Guard | None = None,
         shares_pauses: bool = False,
     ) -> None:
-        """``sender``: of the signals. ``account``: the one that ``client`` logs in to.
+        """``sender``: of the signals. ``account``: the account of ``client``.
 
         ``guard``: decides on each recipient (see `delivery.guard.build_guard`).
         ``shares_pauses``: if turboSMTP asks to go slower, stop instead of waiting,
@@ -120,24 +120,24 @@ class Engine:
         self.account = account
         self.recorder = Recorder(settings, account)
         self._client = client
-        # Of the whole call: brakes and the stop apply to all of its windows.
+        # For the whole call, so that pauses and a stop apply to all of its windows.
         self._pace = Pace(settings.max_connections, shares_pauses=shares_pauses)
 
     @property
     def stopped_by(self) -> TurboSMTPError | None:
-        """The error after which no further request begins, None if there was none."""
+        """The error that stopped the call, or None."""
         return self._pace.stopped_by
 
     def stop(self, error: TurboSMTPError) -> None:
-        """Begin no further request; ``error`` is that of the requests not tried."""
+        """Begin no further request. The requests not tried get ``error``."""
         self._pace.stop(error)
 
     def run(self, jobs: Sequence[Job], *, are_written: bool = False) -> None:
         """Send jobs; set their statuses, record their outcomes, announce them.
 
         ``are_written``: their rows are in the log already. Only an interrupt raises, as
-        `Interrupted` or by itself: nothing further begins, and what is known by then is
-        recorded.
+        `Interrupted` or as it is: then no further request begins, and the outcomes so
+        far are recorded.
         """
         mark_unknown(jobs)
         source = PreparedJobs(jobs, self.recorder, are_written=are_written)
@@ -150,9 +150,9 @@ class Engine:
     def run_source(self, source: Source, requests: int) -> None:
         """Send all jobs of a source, about ``requests`` requests.
 
-        The next part is taken while the part before it is being sent, and a part is
-        recorded as soon as it ends. Only an interrupt raises, as in `run`, and the
-        exceptions of the source.
+        The next part is taken while the previous one is being sent, and a part is
+        recorded as soon as it ends. Only interrupts raise, as in `run`, and exceptions
+        of the source.
         """
         flight = Flight(self._client, self.settings, self._pace, requests, source.watch)
         is_empty = False
@@ -162,7 +162,7 @@ class Engine:
                 self._record_settled(flight, source)
                 if not is_empty and flight.wants_more:
                     jobs = source.take()
-                    # Before more is sent: a kill must leave few outcomes unknown.
+                    # Before more is sent, so that a kill leaves few outcomes unknown.
                     self._record_settled(flight, source)
                     if jobs is None:
                         is_empty = True

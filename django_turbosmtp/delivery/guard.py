@@ -1,4 +1,4 @@
-"""``RECIPIENT_GUARD``: outside production, who may be written to. Pure."""
+"""``RECIPIENT_GUARD``: restricts the recipients outside production. Pure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @raise_as_it_was
 def build_guard(setting: Any, *, alias: str | None = None) -> Guard | None:
-    """Return what decides on each recipient, None where no guard is set.
+    """Return the function that decides on each recipient, or None without a guard.
 
-    ``setting`` is ``RECIPIENT_GUARD``: a list of addresses and domains, or
-    ``{"redirect": address}``. ``alias`` names the mailer in errors. Raise
-    ImproperlyConfigured where it redirects to what is no address.
+    ``setting``: the value of ``RECIPIENT_GUARD``, a list of addresses and domains, or
+    ``{"redirect": address}``. ``alias``: the mailer, for errors. Raise
+    ImproperlyConfigured if it redirects to an invalid address.
     """
     if setting is None:
         return None
@@ -38,7 +38,7 @@ def build_guard(setting: Any, *, alias: str | None = None) -> Guard | None:
 
 
 def _normalise(entry: str) -> str:
-    """Return an address or a domain as a mailbox has it: the domain in IDNA."""
+    """Return an address or a domain in the form of a mailbox: the domain in IDNA."""
     local, at, domain = entry.strip().lower().rpartition("@")
     return f"{local}{at}{punycode(domain)}" if local else punycode(domain)
 

@@ -1,4 +1,4 @@
-"""A job: one message on its way, and the requests it takes."""
+"""Jobs: messages that are being sent, and their requests."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _NOBODY: Mapping[str, str] = MappingProxyType({})
 class SendRequest:
     """One request of a message, its recipients and its result.
 
-    ``fields``: the wire fields without credentials, serialised when a worker sends
-    them. ``history``: its attempts, in order.
+    ``fields``: the wire fields without credentials; they are serialised when they are
+    sent. ``history``: its attempts, in order.
     """
 
     fields: Mapping[str, Any]
@@ -38,26 +38,26 @@ class SendRequest:
     attempts: int = 0
     result: SendResult | None = None
     error: TurboSMTPError | None = None
-    #: Whether it is sent again later, after this error.
+    #: Whether the queue will try it again after this error.
     is_queued: bool = False
     history: Sequence[AttemptEntry] = ()
     _turn: Lock = field(default_factory=Lock, repr=False)
     _is_concluded: bool = field(default=False, repr=False)
 
     def take_turn(self) -> bool:
-        """Take the right to make an attempt; return False if there is none to take.
+        """Acquire the right to make an attempt; return False if that is not possible.
 
         A worker gives it back after the attempt.
         """
         return not self._is_concluded and self._turn.acquire(blocking=False)
 
     def conclude(self) -> bool:
-        """Let no further attempt begin; return whether none is on its way."""
+        """Allow no further attempt; return whether none is running."""
         self._is_concluded = True
         return self._turn.acquire(blocking=False)
 
     def give_turn_back(self) -> None:
-        """Let the next attempt begin."""
+        """Allow the next attempt."""
         self._turn.release()
 
     @property
@@ -71,7 +71,7 @@ class SendRequest:
 
     @property
     def addresses(self) -> list[str]:
-        """Whom the request goes to."""
+        """The addresses of the recipients."""
         return [recipient.mailbox.addr_spec for recipient in self.recipients]
 
     @property
@@ -85,11 +85,11 @@ class SendRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What the log has about a queued message that is sent now.
+    """The log's data about a queued message that is being sent.
 
-    ``positions``: of the recipients that the requests go to, in their order.
-    ``states``: of the other recipients. ``attempts``: made so far.
-    ``keeps_payload``: the payload stays in the log if the message is not accepted.
+    ``positions``: of the recipients of the requests, in their order. ``states``: of the
+    other recipients. ``attempts``: their number so far. ``keeps_payload``: the payload
+    stays in the log if the message is not accepted.
     """
 
     positions: Sequence[int]
@@ -100,11 +100,11 @@ class Earlier:
 
 @dataclass(kw_only=True, slots=True)
 class Job:
-    """One message on its way, and the requests it takes.
+    """One message that is being sent, and its requests.
 
     ``id``: the key of its row in the log. ``attributes``, ``translation``: None if it
-    was cancelled or refused before. ``original``: the key of the row that is sent
-    again. ``earlier``: how it was sent before, if it was queued and tried before.
+    was cancelled, or refused before the translation. ``original``: the key of the row
+    that is sent again. ``earlier``: of a queued message.
     """
 
     message: Any
@@ -124,11 +124,14 @@ class Job:
 
 
 def build_not_tried(because: TurboSMTPError | None) -> TurboSMTPError:
-    """Return the error of a request not sent ``because`` of one, or interrupted."""
+    """Return the error of a request that was not tried, because of another error.
+
+    Without another error, the call was interrupted.
+    """
     if because is None:
         return ConnectionFailed("Not tried: the call was interrupted.")
-    text = f"Not tried, for an earlier message of this call failed: {because}"
-    # This one was certainly not accepted, and must not look like an unknown outcome.
+    text = f"Not tried, because an earlier message of this call failed: {because}"
+    # This message was certainly not accepted, so its outcome is not unknown.
     if isinstance(because, OutcomeUnknown):
         return ConnectionFailed(text)
     error = copy(because)

@@ -19,7 +19,7 @@ logger = get_logger("django_turbosmtp.delivery")
 def mark_unknown(jobs: Sequence[Job]) -> None:
     """Set every message that is about to be sent to "unknown".
 
-    So that no status denies a delivery, whatever interrupts the call and whenever.
+    If the call is interrupted, no status then denies a possible delivery.
     """
     for job in jobs:
         if job.requests:
@@ -52,7 +52,7 @@ def _set_outcome(job: Job) -> list[SendRequest]:
     status = job.status
     for request in job.requests:
         is_on_its_way = not request.conclude()
-        # A worker that failed, or was ended, leaves an attempt without a result.
+        # A worker that failed or was stopped leaves an attempt without a result.
         is_open = is_on_its_way or (request.attempts and request.error is None)
         if request.result is None and is_open:
             request.error = OutcomeUnknown(
@@ -61,7 +61,7 @@ def _set_outcome(job: Job) -> list[SendRequest]:
         elif request.result is None and request.error is None:
             request.error = build_not_tried(None)
         if isinstance(request.error, OutcomeUnknown):
-            _say_what_to_do(request.error, request, status.reference_id or "")
+            _add_advice(request.error, request, status.reference_id or "")
         status.set_recipients(request.addresses, request.state, request.message_id)
     status.attempts = sum(request.attempts for request in job.requests)
     results = [request.result for request in job.requests if request.result]
@@ -80,18 +80,16 @@ def _set_outcome(job: Job) -> list[SendRequest]:
     return failed
 
 
-def _say_what_to_do(
-    error: OutcomeUnknown, request: SendRequest, reference_id: str
-) -> None:
+def _add_advice(error: OutcomeUnknown, request: SendRequest, reference_id: str) -> None:
     if error.reference_id:
-        return  # it does already
+        return  # it was added before
     error.reference_id = reference_id
     # API v1 has no field for it (docs/wire.rst, "Fields").
-    known_there = "reference_id" in request.fields
-    sought = f"the reference id {reference_id}" if known_there else "its recipients"
+    is_sent = "reference_id" in request.fields
+    sought = f"the reference id {reference_id}" if is_sent else "its recipients"
     text = (
-        f"{str(error).rstrip('.')}. Do not send it again before that is known: look in"
-        f" turboSMTP's dashboard for {sought}."
+        f"{str(error).rstrip('.')}. Before you send it again, search turboSMTP's"
+        f" dashboard for {sought}."
     )
     error.args = (text,)
 
@@ -111,7 +109,7 @@ def _report(job: Job, failed: Sequence[SendRequest]) -> None:
         logger.debug("%s: accepted as %s.", status.reference_id, status.message_id)
     elif job.error is None:
         logger.error(
-            "%s: accepted for some recipients, and for %s not: %s",
+            "%s: accepted for some recipients, but not for %s: %s",
             status.reference_id,
             len(failed),
             status.error,
@@ -121,7 +119,7 @@ def _report(job: Job, failed: Sequence[SendRequest]) -> None:
 
 
 def report_untried(jobs: Sequence[Job]) -> None:
-    """Log, once for all, how many messages were not tried and why."""
+    """Log how many messages were not tried, and why, in one record."""
     untried = [job for job in jobs if job.requests and not job.status.attempts]
     if untried:
         logger.warning("%s messages: %s", len(untried), untried[0].error)

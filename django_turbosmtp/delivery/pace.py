@@ -1,4 +1,4 @@
-"""The pace of one call: its waits, its brake, and its early stop."""
+"""The pace of one call: waits, slowing down, and stopping early."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from django_turbosmtp.exceptions import (
     TurboSMTPError,
 )
 
-#: Wait out at most this many seconds of ``Retry-After`` inside a send.
+#: Wait at most this many seconds for ``Retry-After`` during a send.
 MAX_WAIT = 30.0
 
-#: Wait this many seconds before the second try; twice as long before each further.
+#: Wait this many seconds before the second attempt; double it for each further one.
 FIRST_WAIT = 0.5
 
-#: Stop after this many unknown outcomes in a row: better not sent than unknown.
+#: Stop after this many unknown outcomes in a row: messages that were not sent can be
+#: sent later, but those with an unknown outcome cannot.
 MAX_UNKNOWN_IN_A_ROW = 10
 
 
 class Pace:
     """The pace of all workers of a call.
 
-    turboSMTP limits its rate without naming the limit (docs/wire.rst), so a 429 slows
-    the whole call, not one connection: all wait, then half as many send at once.
+    turboSMTP does not document its rate limit (docs/wire.rst), so a 429 slows the whole
+    call, not one connection: all workers wait, then half as many send at once.
     """
 
     def __init__(self, workers: int, *, shares_pauses: bool = False) -> None:
-        """``shares_pauses``: stop where this process alone would wait and go on."""
+        """``shares_pauses``: stop instead of waiting, see `Engine`."""
         self._shares_pauses = shares_pauses
         self.stopped_by: TurboSMTPError | None = None
         self.accepted = 0
@@ -43,14 +44,15 @@ class Pace:
         self._resume_at = 0.0
         self._unknown_in_a_row = 0
         self._interrupted = False
-        # Acquired by itself: a Condition's stays held if a signal handler raises early.
+        # A separate lock: that of a Condition stays acquired if a signal handler raises
+        # at the wrong moment.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
     def enter(self, not_before: float = 0.0) -> bool:
-        """Wait for a turn; return False where the batch has been stopped.
+        """Wait for a turn; return False if the call has been stopped.
 
-        ``not_before``: a time of Clock.monotonic(). Every turn ends with `leave`.
+        ``not_before``: a time of Clock.monotonic(). Call `leave` at the end of a turn.
         """
         waited_for = 0.0
         with self._lock:
@@ -62,12 +64,12 @@ class Pace:
                     return True
                 notified = self._changed.wait(wait if wait > 0 else None)
                 if not notified:
-                    # The time is over, whatever a clock says that a test holds still.
+                    # The time is over, even if a test has frozen the clock.
                     waited_for = until
         return False
 
     def leave(self, error: TurboSMTPError | None, *, accepted: bool) -> None:
-        """End a turn: ``error`` is what came of it."""
+        """End a turn. ``error``: of its attempt, or None."""
         with self._lock:
             self._active -= 1
             if accepted:
@@ -86,13 +88,13 @@ class Pace:
         return choose_wait(attempt, error)
 
     def brake(self, seconds: float) -> None:
-        """Make all workers wait, and go on with half as many."""
+        """Make all workers wait, then continue with half as many."""
         with self._lock:
             self._resume_at = max(self._resume_at, Clock.monotonic() + seconds)
             self._limit = max(1, self._limit // 2)
 
     def stop(self, error: TurboSMTPError | None = None) -> None:
-        """Let nothing more begin; what is in flight comes to its end."""
+        """Begin no further request. Those that are being sent are finished."""
         with self._lock:
             self.stopped_by = self.stopped_by or error
             self._interrupted = self._interrupted or error is None
@@ -103,25 +105,25 @@ class Pace:
 
 
 def choose_wait(attempt: int, error: TurboSMTPError) -> float | None:
-    """Return the seconds to wait after ``error``, which attempt ``attempt`` gave.
+    """Return the seconds to wait after the error of attempt number ``attempt``.
 
-    None where that is longer than a caller should wait.
+    None if that is longer than a caller should wait.
     """
     asked = getattr(error, "retry_after", None)
     if asked is not None:
         return None if asked > MAX_WAIT else float(asked)
     grown: float = FIRST_WAIT * 2 ** (attempt - 1)
-    # Jitter, so that many processes do not come back at the same moment.
+    # Jitter, so that many processes do not try again at the same moment.
     return min(MAX_WAIT, grown) * random.uniform(0.75, 1.25)  # noqa: S311
 
 
 def slows_all(error: TurboSMTPError) -> bool:
-    """Return whether an error is turboSMTP asking to go slower."""
+    """Return whether turboSMTP asks all senders to slow down."""
     return isinstance(error, (RateLimited, ServerError))
 
 
 def fails_for_all(error: TurboSMTPError) -> bool:
-    """Return whether what failed for one message will fail for all of the account."""
+    """Return whether all messages of the account would fail with this error."""
     if isinstance(error, ConnectionFailed):
-        return not error.connected  # else it may be this message's own size
+        return not error.connected  # otherwise, the size of this message may matter
     return isinstance(error, (AuthenticationError, NoCredit))

@@ -1,4 +1,4 @@
-"""From a message to the requests it takes, in the caller's thread."""
+"""Prepares messages: from a Django message to its requests, in the caller's thread."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = get_logger("django_turbosmtp.delivery")
 class Preparer:
     """Prepares messages for one account. ``sender``: of the signals.
 
-    ``guard`` decides on each recipient, as `delivery.guard.build_guard` makes it.
+    ``guard``: decides on each recipient (see `delivery.guard.build_guard`).
     """
 
     settings: Settings
@@ -47,7 +47,7 @@ class Preparer:
     charset: str = field(default_factory=lambda: django_settings.DEFAULT_CHARSET)
 
     def prepare(self, message: Any) -> Job:
-        """Return the message's job, its status set on it. Nothing of its own raises."""
+        """Return the message's job with its status. Does not raise its errors."""
         status = message.turbosmtp_status = TurboSMTPStatus()
         job = Job(message=message, status=status)
         try:
@@ -57,16 +57,16 @@ class Preparer:
         except CancelSend:
             status.outcome = Outcome.CANCELLED
             logger.info("A pre_send receiver cancelled a message.")
-        except Exception as error:  # noqa: BLE001 - of one message; the others still go
+        except Exception as error:  # noqa: BLE001 - other messages are still sent
             raise_interrupt(error)
             _refuse(job, error)
         return job
 
     def leave_out(self, jobs: Sequence[Job]) -> None:
-        """Leave suppressed recipients out of prepared messages, by one look-up.
+        """Leave suppressed recipients out of prepared messages, with one look-up.
 
-        Not of messages whose ``ignore_suppressions`` is true. Log for each message how
-        many were left out, by this or by ``guard``.
+        Messages whose ``ignore_suppressions`` is true are not changed. For each
+        message, log how many recipients were left out, also by ``guard``.
         """
         waiting = [
             job
@@ -88,7 +88,7 @@ class Preparer:
         job.requests = []
         try:
             self._translate(job, without)
-        except Exception as error:  # noqa: BLE001 - of one message; the others still go
+        except Exception as error:  # noqa: BLE001 - other messages are still sent
             raise_interrupt(error)
             _refuse(job, error)
             return
@@ -96,9 +96,9 @@ class Preparer:
         if not job.requests:
             reasons = ", ".join(sorted(set(without.values())))
             job.error = job.status.error = RecipientsRefused(
-                "Nobody is left to send to: all recipients are suppressed"
-                f" ({reasons}). Lift that in the admin, or set ignore_suppressions on"
-                " the message.",
+                f"All recipients are suppressed ({reasons}), so the message was not"
+                " sent. Delete the suppression in the admin, or set ignore_suppressions"
+                " on the message.",
                 recipients=sorted(without),
             )
 
@@ -166,7 +166,7 @@ def _refuse(job: Job, error: Exception) -> None:
 
 
 def list_addresses(message: Any) -> list[tuple[Kind, str]]:
-    """Return kind and address of the recipients of a message, wrong in any way."""
+    """Return kind and address of the recipients of a message, even of invalid ones."""
     addresses: list[tuple[Kind, str]] = []
     for kind in Kind:
         try:
@@ -177,6 +177,6 @@ def list_addresses(message: Any) -> list[tuple[Kind, str]]:
                 except MessageError:
                     text = shorten(text)
                 addresses.append((kind, text))
-        except Exception as error:  # noqa: BLE001 - lists that cannot be read
+        except Exception as error:  # noqa: BLE001 - the list cannot be read
             raise_interrupt(error)
     return addresses

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.log.writer import LogWriter
     from django_turbosmtp.payload import EnvelopeRecipient
 
-#: Store at most this many attempts of a message: it may have a thousand blind copies.
+#: Store at most this many attempts of a message: it may have a thousand Bcc recipients.
 _MAX_ATTEMPTS = 100
 
 
@@ -61,7 +61,7 @@ class Recorder:
             if job.requests or job.status.outcome:
                 try:
                     self._entries[job.id] = self._build_entry(job, now)
-                except Exception as error:  # noqa: BLE001 - the mail goes without a row
+                except Exception as error:  # noqa: BLE001 - send it without a row
                     raise_interrupt(error)
                     report_failure(error, "before the send")
         self._writer.insert(
@@ -84,7 +84,7 @@ class Recorder:
         )
 
     def adopt(self, jobs: Sequence[Job]) -> None:
-        """Take the rows of queued messages for ones that this call wrote."""
+        """Treat the rows of queued messages as if this call had written them."""
         writer, now = self._require_writer(), timezone.now()
         for job in jobs:
             self._entries[job.id] = self._build_entry(job, now)
@@ -105,7 +105,7 @@ class Recorder:
     def write_outcomes(
         self, jobs: Sequence[Job], also: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Write the outcomes of those that were about to be sent.
+        """Write the outcomes of messages whose rows were written before the send.
 
         ``also`` writes in the same transaction, given the alias.
         """
@@ -172,7 +172,7 @@ def build_outcome_entry(job: Job, entry: Entry) -> OutcomeEntry:
             for n, request in zip(positions, by_position, strict=True)
         ]
     else:
-        # It could not be read, for example, or its turn came too late.
+        # Its payload could not be read, for example, or it expired.
         state = _choose_status(job)
         results = [
             RecipientOutcome(position=n, status=state, mid="") for n in positions
@@ -221,7 +221,7 @@ def build_payload(job: Job) -> PayloadToStore | None:
     """Return what the log stores of the first request, None if it cannot be sent."""
     try:
         body = Body(job.requests[0].fields)
-    except MessageError:  # which is why it was refused, then
+    except MessageError:  # it was refused for this reason
         return None
     ignores = bool(getattr(job.message, "ignore_suppressions", False))
     return PayloadToStore(fields=body, ignore_suppressions=ignores)
@@ -231,7 +231,7 @@ def _choose_status(job: Job) -> Status:
     if isinstance(job.error, InvalidAddress):
         return Status.INVALID
     if job.status.outcome == Outcome.ACCEPTED:
-        # A problem of one recipient of several: someone has to look.
+        # The most serious status, so that staff see a problem of one recipient.
         states = {request.state for request in job.requests}
         states.update(job.earlier.states if job.earlier else ())
         return next(status for status in COMBINED_ORDER if status in states)

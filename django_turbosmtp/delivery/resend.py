@@ -1,8 +1,8 @@
-"""Sending a stored message again: the same fields, in a new row.
+"""Sends a stored message again, with the same fields, as a new row.
 
-One decision sends once. The stored payload moves to the new row in the transaction that
-writes it: the second of two people who press the button finds no payload, and nothing
-is sent before the commit.
+If two people press the button, the message is sent once: the stored payload moves to
+the new row in the transaction that writes the row, so the second one finds no payload.
+Nothing is sent before the commit.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
     """
     alias = choose_log_database()
     messages = Message.objects.using(alias).filter(pk=row.pk)
-    # Durable: what is not committed must not leave.
+    # Durable, because nothing may be sent before the commit.
     with transaction.atomic(using=alias, durable=True), begin(alias, limits_wait=False):
-        # First: no event may settle a recipient between the plan and the commit.
+        # Before the plan, so that no event changes a recipient until the commit.
         lock_messages(messages)
         found = messages.first()
         if found is None:
@@ -67,7 +67,7 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
 
 
 def describe_other_account(row: Message) -> str:
-    """Return why the account has to be confirmed before a message is sent again."""
+    """Return why the user must confirm the account before a message is sent again."""
     if not row.mailer:
         return _(
             "It was sent through a turboSMTP account that the site does not use now, or"

@@ -20,7 +20,7 @@ class RecipientStatus:
     message_id: str | None = None
 
 
-#: Most messages of a call have the same.
+# Cached, because most recipients of a call have the same status.
 _build_status = lru_cache(maxsize=16)(
     lambda state, message_id: RecipientStatus(status=state, message_id=message_id)
 )
@@ -29,9 +29,9 @@ _build_status = lru_cache(maxsize=16)(
 class TurboSMTPStatus:
     """The result of a send; set as ``message.turbosmtp_status``.
 
-    django-anymail's status object, plus ``reference_id``, ``outcome``, ``error`` (an
-    exception or None) and ``attempts``: 0 if it could not be translated, or if an
-    earlier error of the call would have been its error, too.
+    Like django-anymail's status object, plus ``reference_id``, ``outcome``, ``error``
+    (an exception or None) and ``attempts``: 0 if it could not be translated, or if it
+    was not tried after an error of another message.
     """
 
     def __init__(self, *, reference_id: str | None = None) -> None:
@@ -44,12 +44,12 @@ class TurboSMTPStatus:
 
     @property
     def status(self) -> set[Status] | None:
-        """The statuses of all recipients (set of str), or None before a send."""
+        """The statuses of all recipients (a set of str), or None before the send."""
         return {r.status for r in self.recipients.values()} or None
 
     @property
     def message_id(self) -> str | set[str] | None:
-        """The message id (exact digits), several where several requests left."""
+        """The message id (exact digits), or a set of them after several requests."""
         ids = {r.message_id for r in self.recipients.values() if r.message_id}
         if len(ids) > 1:
             return ids

@@ -1,4 +1,4 @@
-"""A job from a stored row: the same fields as before, for a new row."""
+"""Builds a job from a stored message."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def build_attributes(row: Message, reference_id: str) -> Attributes:
 
 
 def are_blind_copies(recipients: Sequence[Recipient]) -> bool:
-    """Return whether all recipients are blind copies: each then has its own request."""
+    """Return whether all are Bcc recipients: then each has a separate request."""
     return all(recipient.kind == Kind.BCC for recipient in recipients)
 
 
@@ -71,8 +71,8 @@ def build_requests(
 ) -> Iterator[SendRequest]:
     """Yield the requests that send a stored message to ``recipients``.
 
-    ``all_of``: all recipients of the message. If they are blind copies, each recipient
-    has a request.
+    ``all_of``: all recipients of the message. If all are Bcc recipients, each has a
+    separate request.
     """
     envelope_recipients = [
         EnvelopeRecipient(kind=Kind(recipient.kind), mailbox=read_mailbox(recipient))
@@ -81,7 +81,7 @@ def build_requests(
     if not are_blind_copies(all_of) and not are_blind_copies(recipients):
         yield SendRequest(fields=fields, recipients=envelope_recipients)
         return
-    # The stored fields are those of the first one.
+    # The stored fields are those of the first recipient.
     for envelope_recipient in envelope_recipients:
         mailbox = envelope_recipient.mailbox
         to = mailbox.addr_spec if row.why_mime else str(mailbox)
@@ -106,7 +106,7 @@ def build_message(
 ) -> EmailMultiAlternatives:
     """Return the message for receivers of ``post_send`` and for the log.
 
-    ``content``: the bodies as the log has them, which are the caller's own.
+    ``content``: the bodies in the log, as the caller wrote them.
     """
     lists: dict[str, list[str]] = {"to": [], "cc": [], "bcc": []}
     for recipient in recipients:
@@ -156,7 +156,7 @@ def _read_body(whole: Any, subtype: str) -> str:
         part = whole.get_body(preferencelist=(subtype,))
         text = str(part.get_content()) if part is not None else ""
     except (LookupError, ValueError, AttributeError, TypeError):
-        # A charset that Python does not know, or MIME that it cannot read.
+        # A charset that Python does not know, or MIME that it cannot parse.
         return ""
-    # Python ends each part with a line break of its own.
+    # Python adds a line break at the end of each part.
     return text.replace("\r\n", "\n").removesuffix("\n")

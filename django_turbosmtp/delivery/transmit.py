@@ -1,8 +1,8 @@
-"""Sends requests, many at once, and tries one again only if that is safe.
+"""Sends requests in several threads, and tries again only if that is safe.
 
-Worker threads use neither the database nor the message. No request is made in the main
-thread, which runs signal handlers: an interrupt ends a wait there, never a request.
-(HTTP libraries, and Python itself, sometimes lose an interrupt, or repeat a request.)
+Worker threads use neither the database nor the message. The main thread runs signal
+handlers, so it never makes a request: an interrupt there ends a wait, not a request.
+(HTTP libraries, and Python itself, sometimes lose an interrupt or repeat a request.)
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.delivery")
 
-#: Start a further thread after this many seconds, unless the others keep up; check them
-#: less and less often, up to the second number.
+#: Start another thread after this many seconds if the others do not keep up; check this
+#: at growing intervals, up to the second number.
 _RAMP_SECONDS, _LONGEST_RAMP = 0.001, 0.032
 
 #: Call `Source.watch` about this often.
 WATCH_SECONDS = 1.0
 
-#: Send fewer requests than this one after another: threads would gain little.
+#: Send fewer requests than this one by one: more threads would hardly be faster.
 _WORTH_THREADS = 4
 
-#: Wait this many seconds for answers after an interrupt: most outcomes are then known,
-#: and a time limit is still a limit.
+#: Wait this many seconds for answers after an interrupt. Most outcomes are then known,
+#: and a time limit is not exceeded by much.
 _LAST_WAIT = 1.0
 
-#: Threads that have ended. The next worker drops them, because Python runs code when
-#: such an object is deleted, and an interrupt raised in that code is lost.
+#: Threads that have ended. The next worker deletes them: Python runs code when such an
+#: object is deleted, and would lose an interrupt in the main thread.
 _gone: list[threading.Thread] = []
 
 
@@ -61,7 +61,7 @@ class Failure:
 
 
 class Part:
-    """Jobs that end together: their outcomes are recorded when all are settled."""
+    """Jobs whose outcomes are recorded together, when all are settled."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
@@ -70,7 +70,7 @@ class Part:
 
     @property
     def is_settled(self) -> bool:
-        """Whether no request is waiting or on its way."""
+        """Whether all requests have an outcome."""
         return len(self._settled) >= len(self.requests)
 
     def note_settled(self) -> None:
@@ -79,10 +79,10 @@ class Part:
 
 
 class Flight:
-    """Workers and the parts that they send; parts may be added meanwhile.
+    """Workers and the parts that they send. Parts can be added while they work.
 
-    It waits on C queues only: in the main thread, ``Condition.wait()`` loses interrupts
-    or replaces them with an error of its own.
+    It only waits for ``SimpleQueue``, which is written in C: in the main thread,
+    ``Condition.wait()`` may lose an interrupt or raise another error instead.
     """
 
     def __init__(
@@ -134,12 +134,12 @@ class Flight:
 
     @property
     def _waiting(self) -> int:
-        """The number of requests that no worker has taken."""
-        # The mark of the end is in the queue, too.
+        """The number of requests that no worker has begun."""
+        # The queue also contains the mark of its end.
         return self._queue.qsize() - self._is_closed
 
     def close(self) -> None:
-        """Let the workers end when they have sent everything. Add nothing after it."""
+        """End the workers when they have sent all requests. Add no part after it."""
         if not self._is_closed:
             self._is_closed = True
             self._queue.put(None)
@@ -163,13 +163,13 @@ class Flight:
         while len(self._ends) < len(self._threads):
             self._see_wake(None)
             self._raise_failure()
-        # So that none is left if the caller forks next.
+        # So that no thread is left if the caller forks.
         for thread in self._threads:
             thread.join()
         _gone.extend(self._threads)
 
     def stop(self) -> None:
-        """Begin nothing further; wait `_LAST_WAIT` for the requests on their way."""
+        """Begin no further request; wait `_LAST_WAIT` for those that are being sent."""
         self._pace.stop()
         self.close()
         until = Clock.monotonic() + _LAST_WAIT
@@ -178,7 +178,7 @@ class Flight:
                 return
 
     def _wait_or_grow(self) -> None:
-        """Wait for a change; start one more thread unless the others keep up."""
+        """Wait for a change; start another thread if the others do not keep up."""
         waiting, threads = self._waiting, len(self._threads)
         may_grow = waiting > 0 and threads < self._workers and not self._is_inline
         woken = self._see_wake(self._ramp if may_grow else WATCH_SECONDS)
@@ -194,13 +194,13 @@ class Flight:
             self._ramp = min(2 * self._ramp, _LONGEST_RAMP)
 
     def _start_thread(self) -> None:
-        """Start a thread; if the first cannot be started, send everything in this one.
+        """Start a thread. If the first one cannot start, send everything in this one.
 
-        Threads cannot be started at a limit of the system, at the end of the process,
-        and in a thread that outlives the main one. They are daemons, because one whose
-        start is interrupted never ends.
+        Threads cannot start at a limit of the system, at the end of the process, and
+        after the main thread has ended. They are daemons, because a thread whose start
+        is interrupted never ends.
         """
-        # In the caller's context, so that what is silent there is silent here.
+        # In the caller's context, so that a logger that is silent there is silent here.
         run = copy_context().run
         name = f"turbosmtp_{len(self._threads)}"
         thread = threading.Thread(
@@ -227,7 +227,7 @@ class Flight:
                 self._work_on(*item)
             # The mark of the end, for the other workers.
             self._queue.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
             failure = error
         self._ends.append(failure)
         self._wake.put(None)
@@ -273,7 +273,7 @@ def send_until_settled(
     not_before = 0.0
     while pace.enter(not_before):
         if not request.take_turn():
-            # The call was interrupted, and has recorded what it knew.
+            # The call was interrupted, and has recorded the outcomes so far.
             pace.leave(None, accepted=False)
             return
         try:
@@ -302,7 +302,7 @@ def _may_try_again(request: SendRequest, failure: Failure, max_retries: int) -> 
 def _ends_batch(failure: Failure, *, others_pass: bool) -> bool:
     """Return whether all other requests would fail like this one.
 
-    ``others_pass``: turboSMTP has accepted others while this one was tried.
+    ``others_pass``: turboSMTP accepted other messages in the meantime.
     """
     if failure.wait is None or fails_for_all(failure.error):
         return True
@@ -324,11 +324,11 @@ def _send_once(request: SendRequest, client: Client, pace: Pace) -> Failure | No
         logger.exception("An internal error while a message was being sent.")
         unknown = OutcomeUnknown(
             f"An internal error ({type(error).__name__}) while the message was being"
-            " sent: nobody knows whether turboSMTP accepted it."
+            " sent: it is unknown whether turboSMTP accepted it."
         )
         failure = Failure(error=unknown, wait=0.0)
     finally:
-        # The brake before the turn ends, so that no other request slips in between.
+        # Slow down before the turn ends, so that no other request begins in between.
         if failure is not None and slows_all(failure.error):
             pace.brake(failure.wait or 0.0)
         pace.leave(

@@ -1,7 +1,7 @@
 """A call of ``send_messages()``, from its messages to their outcomes.
 
-The messages are read in windows: one is prepared, sent and recorded before the next is
-read, so that a generator of a million messages needs the memory of one window.
+The messages are read in windows. Each is prepared, sent and recorded before the next
+one is read, so that a generator of a million messages needs the memory of one window.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def send_in_windows(
     """Send each message, and return the result; only an interrupt raises.
 
     ``is_reported`` decides which errors are listed in the failures, with their
-    messages. If the iterable raises, the messages that it gave before are sent.
+    messages. If the iterable raises, the messages before that are sent.
     """
     delivery = Delivery()
     iterator = draw(messages, delivery)
@@ -66,7 +66,7 @@ def _send_window(
 ) -> bool:
     """Send the next window; return False if there was none.
 
-    A separate function, so that nothing of it is held while the next window is read.
+    A separate function, so that its memory is free while the next window is read.
     """
     jobs = [preparer.prepare(message) for message in islice(messages, WINDOW)]
     preparer.leave_out(jobs)
@@ -79,9 +79,9 @@ def _send_window(
 
 
 def draw(messages: Iterable[Any], delivery: Delivery) -> Iterator[Any]:
-    """Yield the messages; end where they raise, and note the exception."""
+    """Yield the messages. If the iterable raises, store the exception and end."""
     try:
         yield from messages
-    except Exception as error:  # noqa: BLE001 - the caller's own, raised later
+    except Exception as error:  # noqa: BLE001 - raised at the end of the call
         raise_interrupt(error)
         delivery.cut_short_by = error
