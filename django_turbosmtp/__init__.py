@@ -1,7 +1,7 @@
-"""turboSMTP for Django: an e-mail backend that loses nothing and sends nothing twice.
+"""An e-mail backend and reusable Django app for turboSMTP.
 
 Importing this package imports neither Django nor requests, so that
-``python -m django_turbosmtp.sandbox`` and build tools stay light.
+``python -m django_turbosmtp.sandbox`` and build tools start fast.
 """
 
 __version__ = "0.1.0"

@@ -30,5 +30,5 @@ class TurboSMTPConfig(AppConfig):
         register(checks.check_events, Tags.database)
         register(checks.check_queue, Tags.database)
         if uses_celery():
-            # A worker then knows these tasks, however it finds the site's own.
+            # So that a worker knows the tasks without autodiscovery.
             import_module("django_turbosmtp.celery")

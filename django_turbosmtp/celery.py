@@ -1,4 +1,4 @@
-"""The queue's tasks for Celery. Every app of the process has them (``shared_task``)."""
+"""The queue's tasks for Celery, available to every Celery app (``shared_task``)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from django_turbosmtp.backends import find_backend
 from django_turbosmtp.queue import due, work
 
 
-# A task of a killed worker is delivered again: the claims of the queue let each message
-# be sent once, so this is safe, and the messages that were not claimed are sent.
+# Celery delivers the task of a killed worker again. This is safe, because a message is
+# claimed before it is sent; the messages that were not claimed are sent.
 @shared_task(
     name="django_turbosmtp.send_queued",
     ignore_result=True,
@@ -23,5 +23,5 @@ def send_queued(ids: list[str]) -> None:
 
 @shared_task(name="django_turbosmtp.run_due", ignore_result=True)  # type: ignore[untyped-decorator]
 def run_due() -> None:
-    """Enqueue what is due, and settle what is stuck (see `queue.due.run_due`)."""
+    """Enqueue due messages, and release stuck ones (see `queue.due.run_due`)."""
     due.run_due(find_backend)

@@ -1,9 +1,9 @@
-"""Every error of the package, as one tree.
+"""The exceptions of the package.
 
 ::
 
     TurboSMTPError
-    ├── MessageError (ValueError)        cannot be sent as written; nothing left
+    ├── MessageError (ValueError)        cannot be sent as written; not sent
     │   ├── InvalidAddress
     │   ├── UnsupportedFeature
     │   └── MessageTooLarge
@@ -15,22 +15,21 @@
     │   ├── NotFound                     404
     │   ├── RateLimited (OSError)        429
     │   ├── ServerError (OSError)        5xx
-    │   └── InvalidResponse              an answer nobody can read
+    │   └── InvalidResponse              an unreadable answer
     ├── ConnectionFailed (OSError)       certainly not accepted
     ├── OutcomeUnknown                   may have been accepted
     ├── RecipientsRefused                all recipients are suppressed
     └── CancelSend                       raised by a pre_send receiver
 
-Wrong configuration is ``django.core.exceptions.ImproperlyConfigured`` (on Django
-6.1 and later ``InvalidMailer``) and stays outside, so that ``fail_silently``
-cannot hide it.
+Wrong settings raise ``django.core.exceptions.ImproperlyConfigured`` (for a mailer on
+Django 6.1 and later, ``InvalidMailer``), which ``fail_silently`` does not hide.
 
-An error is an ``OSError`` exactly if sending the message again is safe: django-mailer,
-relays and Celery's ``autoretry_for=(OSError,)`` send such messages again.
+An error is an ``OSError`` if and only if it is safe to send the message again:
+django-mailer, and Celery's ``autoretry_for=(OSError,)``, send such messages again.
 
-An error of a ``send_messages()`` call carries what happened to the whole call in
-``failures`` and ``sent_count``. Pickling drops the messages from ``failures``:
-they hold bodies, and often objects that cannot be pickled.
+An error raised by ``send_messages()`` describes the result of the whole call in
+``failures`` and ``sent_count``. A pickled error has no messages in its ``failures``:
+they contain bodies, and often objects that cannot be pickled.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 class TurboSMTPError(Exception):
     """Base of every error raised for a message or an answer."""
 
-    #: Whether sending the same message again can be safe and of use.
+    #: Whether it is safe, and can help, to send the same message again.
     retryable: bool = False
 
     def __init__(self, message: str = "") -> None:
@@ -55,7 +54,7 @@ class TurboSMTPError(Exception):
         self.sent_count: int = 0
 
     def __str__(self) -> str:
-        # OSError has a __str__ of its own, which knows nothing of one argument.
+        # OSError overrides __str__, and does not support a single argument.
         return str(self.args[0]) if self.args else ""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -65,7 +64,7 @@ class TurboSMTPError(Exception):
     def _failures_without_messages(
         self,
     ) -> tuple[tuple[None, BaseException | None], ...]:
-        # The first error of a call stands in its own failures; None stands for it.
+        # The first error of a call is also in its own failures. None represents it.
         return tuple((None, None if e is self else e) for _, e in self.failures)
 
     def __copy__(self) -> Self:
@@ -76,7 +75,7 @@ class TurboSMTPError(Exception):
 def _rebuild(
     cls: type[TurboSMTPError], args: tuple[Any, ...], state: dict[str, Any]
 ) -> Any:
-    # Not through __init__, so that a subclass may have any signature it likes.
+    # Do not call __init__, so that subclasses may have another signature.
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
@@ -86,28 +85,28 @@ def _rebuild(
 
 
 class MessageError(TurboSMTPError, ValueError):
-    """The message cannot be sent as written; nothing has left."""
+    """The message cannot be sent as written, and was not sent."""
 
 
 class InvalidAddress(MessageError):
-    """An address that turboSMTP cannot take."""
+    """An address that is invalid, or that turboSMTP does not accept."""
 
 
 class UnsupportedFeature(MessageError):
-    """Something turboSMTP has no field for."""
+    """The message uses a feature that turboSMTP does not support."""
 
 
 class MessageTooLarge(MessageError):
-    """The whole message is over turboSMTP's limit."""
+    """The message exceeds one of turboSMTP's size limits."""
 
 
 class APIError(TurboSMTPError):
-    """turboSMTP answered that it did not do what was asked.
+    """turboSMTP refused the request.
 
-    ``status_code``: HTTP status (int). ``errors``: the server's own words, flat
-    (tuple of str). ``code``: its ``errorCode`` (int or None). ``details``: str.
-    ``answer``: the beginning of what came back, as text (str). It stands in no error
-    message, since a server may repeat what it was sent.
+    ``status_code``: HTTP status (int). ``errors``: the server's messages (tuple of
+    str). ``code``: its ``errorCode`` (int or None). ``details``: str. ``answer``: the
+    beginning of the answer (str). It is not part of the exception's text, because a
+    server may repeat the request.
     """
 
     def __init__(
@@ -145,7 +144,7 @@ class Forbidden(APIError):
 
 
 class NotFound(APIError):
-    """What was asked for is not there (404)."""
+    """The requested resource does not exist (404)."""
 
 
 class RateLimited(APIError, OSError):
@@ -177,11 +176,11 @@ class ServerError(APIError, OSError):
 
 
 class InvalidResponse(APIError):
-    """An answer that is not what turboSMTP's documents promise."""
+    """An answer that turboSMTP's documentation does not describe."""
 
 
 class ConnectionFailed(TurboSMTPError, OSError):
-    """No whole request reached turboSMTP: certainly not accepted.
+    """The request was not completely sent: certainly not accepted.
 
     ``connected``: whether there was a connection, which then broke (bool).
     """
@@ -194,22 +193,21 @@ class ConnectionFailed(TurboSMTPError, OSError):
 
 
 class OutcomeUnknown(TurboSMTPError):
-    """The request left, and no readable answer arrived: it may have been accepted.
+    """The request was sent, but there was no readable answer: it may be accepted.
 
-    Do not send such a message again, by hand or by program, before its outcome is
-    settled: it could arrive twice. So this is not an ``OSError``, whatever its cause.
-    ``reference_id``: what to look for in turboSMTP's dashboard (str). The cause holds
-    the answer, if any.
+    Do not send such a message again before its outcome is known: it could arrive twice.
+    So this is never an ``OSError``. ``reference_id``: the id to search for in
+    turboSMTP's dashboard (str). If there was an answer, the ``__cause__`` contains it.
     """
 
     reference_id: str = ""
 
 
 class RecipientsRefused(TurboSMTPError):
-    """No recipient of the message may be written to. ``recipients``: addresses.
+    """All recipients of the message are suppressed. ``recipients``: their addresses.
 
-    All are on the list of suppressed addresses: they do not exist, have complained, or
-    want no mail. A message whose ``ignore_suppressions`` is true goes all the same.
+    They do not exist, have complained, or have unsubscribed. To send nevertheless, set
+    the message's ``ignore_suppressions`` to True.
     """
 
     def __init__(self, message: str = "", *, recipients: Sequence[str] = ()) -> None:

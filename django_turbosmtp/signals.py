@@ -1,4 +1,4 @@
-"""The signals around sending and tracking."""
+"""Signals for sending, tracking and the queue."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ESP_NAME: Final = "turboSMTP"
 #: change the message, or raise `CancelSend` to cancel it.
 pre_send = Signal()
 
-#: Sent once for every message that was tried, whatever came of it: ``message``,
-#: ``status`` (its ``turbosmtp_status``), ``esp_name``. What a receiver raises is
-#: logged, never raised, so that no accepted message looks as if it had failed.
+#: Sent once after the attempts to send a message, with any outcome: ``message``,
+#: ``status`` (its ``turbosmtp_status``), ``esp_name``. Exceptions of receivers are
+#: logged and not raised, because the message may have been accepted.
 post_send = RobustSignal()
 
 #: Sent for every tracking event: ``event``, ``esp_name``.

@@ -1,8 +1,8 @@
-"""The one table of statuses, and the small tables beside it.
+"""The table of statuses, and related tables.
 
-Everything that depends on a status is derived from its row here: ranks, groups and
-problems, the words, the icon, and the event that leads to it. A new status is a new
-row; it cannot be written without a label, a sentence, a group and an icon.
+All properties of a status are in its row: rank, group, label, sentence, icon, whether
+it is a problem, and the events that lead to it. A new status needs a new row, with at
+least a label, a sentence, a group and an icon.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     Choices = list[tuple[str, _StrPromise]]
 
-#: The type of events that turboSMTP may invent: django-anymail's word.
+#: The type of events that we do not know: django-anymail's word.
 UNKNOWN_EVENT: Final = "unknown"
 
 
 class _Word(StrEnum):
-    """A word as it is stored and compared: a plain string with a label.
+    """A stored word with a label; compares equal to a plain string.
 
-    Each class lists the columns of its rows as annotations, in their order.
+    The annotations of a subclass are the columns of its rows, in their order.
     """
 
     label: _StrPromise
 
-    # ``*row``, because type checkers read the look-up ``Status("sent")`` as a call.
+    # ``*row``, because type checkers treat the look-up ``Status("sent")`` as a call.
     def __new__(cls, word: str, *row: Any) -> Self:
         member = str.__new__(cls, word)
         member._value_ = word
@@ -52,10 +52,9 @@ class _Word(StrEnum):
 
 
 class Group(_Word):
-    """Statuses that mean the same to someone who asks "did the customer get it?".
+    """Groups of statuses, by the answer to "did the customer get it?".
 
-    Each status has one: a message is counted by the furthest stage it is known to have
-    reached. In the order of the list's filter.
+    Each status belongs to one group. The order is that of the filter in the list.
     """
 
     ACCEPTED = "accepted", pgettext_lazy("messages", "Accepted")
@@ -75,7 +74,7 @@ class Group(_Word):
 
 
 class Stage(_Word):
-    """What the dashboard's rates count. A status may imply several stages."""
+    """The stages that the dashboard counts. A status may imply several stages."""
 
     DELIVERED = "delivered", _("Delivered")
     OPENED = "opened", _("Opened")
@@ -98,14 +97,14 @@ class Stage(_Word):
 class _Row:
     """One row of the table.
 
-    ``label``: one word, for lists. ``icon`` and ``tone``: shown beside it, never alone;
-    the tone is a colour (``good``, ``doubt``, ``bad`` or ``plain``). ``sentence``: what
-    happened, for pages.
+    ``label``: one word, for lists. ``icon`` and ``tone``: always shown with a text; the
+    tone is a colour (``good``, ``doubt``, ``bad`` or ``plain``). ``sentence``: for
+    pages.
     ``events``: turboSMTP's words for the events that lead to this status.
     ``event_type``: the type of these events, django-anymail's word.
-    ``rank``: an event replaces a lower rank, never a higher one. None: the status is
-    ours, and any event replaces it or, if ``is_final``, none.
-    ``is_problem``: someone should look at the message.
+    ``rank``: an event replaces a status with a lower rank. None: no event leads to the
+    status, and any event replaces it (if ``is_final``, no event does).
+    ``is_problem``: staff should look at the message.
     ``is_at_turbosmtp``: turboSMTP has the message; sent again, it may arrive twice.
     """
 
@@ -130,8 +129,8 @@ _SEEN = (Stage.DELIVERED, Stage.OPENED, Stage.OPENED_WITH_MACHINES)
 class Status(_Word):
     """The status of a message or of one recipient, in django-anymail's words.
 
-    Problems come first, the most urgent at the top: of several recipients, the first
-    problem in this order is the status of their message.
+    Problems are first, in order of urgency: if recipients of a message have problems,
+    the first of them is the status of the message.
     """
 
     # fmt: off
@@ -153,7 +152,7 @@ class Status(_Word):
         _("The recipient's server refused it: it did not arrive."),
         events=("BOUNCED",), event_type="bounced", rank=5,
         is_problem=True, is_at_turbosmtp=True, stages=(Stage.BOUNCED,))
-    # Above "scanned": a gateway may look at a message, then refuse it.
+    # A higher rank than "scanned": a gateway may open a message and then refuse it.
     REJECTED = "rejected", _Row(
         _("rejected"), Group.FAILED, "⊘", "bad",
         _("turboSMTP did not send it."),
@@ -184,7 +183,7 @@ class Status(_Word):
         _("The recipient's server took it."),
         events=("DELIVERED",), event_type="delivered", rank=2,
         is_at_turbosmtp=True, stages=(Stage.DELIVERED,))
-    # An open or a click that a program likely made: no event of turboSMTP's own.
+    # An open or a click that a program probably made. turboSMTP has no such event.
     SCANNED = "scanned", _Row(
         _("scanned"), Group.DELIVERED, "✓", "good",
         _("It arrived, and was opened by a program, likely by no person."),
@@ -205,7 +204,7 @@ class Status(_Word):
         _("The recipient does not want such mail."),
         events=("UNSUBSCRIBED",), event_type="unsubscribed", rank=8,
         is_at_turbosmtp=True, stages=(*_SEEN, Stage.UNSUBSCRIBED))
-    # Two events: the word of turboSMTP's documents, and that of its SDK.
+    # Two words: one of turboSMTP's documentation, one of its SDK.
     COMPLAINED = "complained", _Row(
         _("complained"), Group.COMPLAINED, "⚑", "bad",
         _("The recipient reported it as spam."),
@@ -235,7 +234,7 @@ class Status(_Word):
     def can_replace(self, other: Status) -> bool:
         """Return whether an event with this status replaces the status ``other``.
 
-        Events may arrive in any order and several times, so a status only rises.
+        Events may arrive in any order and several times, so the rank never decreases.
         """
         if self.rank is None or other.is_final:
             return False
@@ -265,7 +264,7 @@ class Kind(_Word):
 
 
 class Reason(_Word):
-    """Why an address is suppressed. ``sentence``: on the page of a message."""
+    """The reasons to suppress an address. ``sentence``: for the page of a message."""
 
     # fmt: off
     BOUNCED = "bounced", _("the mailbox does not exist"), _(
@@ -290,14 +289,14 @@ _STATUS_OF_EVENT_TYPE = {s.event_type: s for s in Status if s.event_type}
 
 
 def find_event_status(event_type: str, *, is_machine: bool) -> Status | None:
-    """Return the status that an event leads to; None if its type is not known."""
+    """Return the status that an event leads to, or None if its type is unknown."""
     if event_type == UNKNOWN_EVENT:
         return None
     return Status.SCANNED if is_machine else _STATUS_OF_EVENT_TYPE[event_type]
 
 
 #: The status of a message is the first of these that any recipient has: the most urgent
-#: problem, else the status that all of them have reached.
+#: problem, or the lowest status of all recipients.
 COMBINED_ORDER: Final[list[Status]] = [
     *(status for status in Status if status.is_problem),
     *sorted(

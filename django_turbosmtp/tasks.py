@@ -19,5 +19,5 @@ if has_tasks():
 
     @decorate_task
     def run_due() -> None:
-        """Enqueue what is due, and settle what is stuck (see `queue.due.run_due`)."""
+        """Enqueue due messages, and release stuck ones (see `queue.due.run_due`)."""
         due.run_due(find_backend)

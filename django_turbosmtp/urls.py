@@ -1,4 +1,4 @@
-"""Include it: ``path("turbosmtp/", include("django_turbosmtp.urls"))``."""
+"""URLs of the webhook: ``path("turbosmtp/", include("django_turbosmtp.urls"))``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from django_turbosmtp.tracking.view import webhook
 app_name = "turbosmtp"
 urlpatterns = [
     path("webhook/", webhook, name="webhook"),
-    # The same address where a site includes this at its root.
+    # The same address if a site includes this at its root.
     path("turbosmtp/webhook/", webhook, name="webhook_at_root"),
-    # As often entered in turboSMTP's dashboard: a redirect would lose a POST's body.
+    # Often entered without the slash in turboSMTP's dashboard. Django's redirect would
+    # lose the body of the POST.
     path("webhook", webhook, name="webhook_without_slash"),
     path("turbosmtp/webhook", webhook, name="webhook_at_root_without_slash"),
 ]

@@ -1,1 +1,1 @@
-"""``settings.TURBOSMTP``: its keys, their checks, and the settings read from them."""
+"""Reads and checks ``settings.TURBOSMTP``."""

@@ -1,4 +1,4 @@
-"""turboSMTP accounts, and their fingerprints: what the log may store of a key."""
+"""turboSMTP accounts and their fingerprints, which the log stores instead of a key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SALT = "django_turbosmtp.accounts"
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """An account, by the name that it logs in with.
+    """An account, identified by its login.
 
     ``user``: the consumer key, in API v1 the e-mail address of the account.
     """
@@ -36,7 +36,7 @@ class Account:
     def has_fingerprint(self, fingerprint: str) -> bool:
         """Return whether a row with this fingerprint was sent through this account.
 
-        SECRET_KEY_FALLBACKS count, so that a new SECRET_KEY makes no other account.
+        SECRET_KEY_FALLBACKS count: a new SECRET_KEY does not change the account.
         """
         return any(
             constant_time_compare(fingerprint, self._hash(key))

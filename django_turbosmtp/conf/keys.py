@@ -1,8 +1,8 @@
-"""What each setting may be: for every key a check id, and what finds a value wrong.
+"""The keys of ``TURBOSMTP``, each with the id of its check and a function for it.
 
-A complaint is a text to stand behind ``TURBOSMTP[key]``, "" for a good value. None of
-them shows a value that may be a secret, of whatever key: they are pasted into the wrong
-place, too.
+Such a function returns a complaint, which continues the text ``TURBOSMTP[key]``, or ""
+for a valid value. No complaint shows a value that may be a secret, whatever the key:
+credentials are sometimes pasted in the wrong place.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from django.utils.module_loading import import_string
 from django_turbosmtp._lib.hosts import is_loopback
 from django_turbosmtp._lib.text import find_surrogate
 
-#: Show no longer text than this in a complaint: it may be a secret in a wrong place.
+#: Do not show a longer text in a complaint: it may be a misplaced secret.
 _LONGEST_SHOWN = 8
 
 
 def describe_value(value: object) -> str:
-    """Return a value as it can be shown, whatever somebody pasted there."""
+    """Return a description of a value that does not contain secrets."""
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
     if isinstance(value, str):
@@ -37,7 +37,7 @@ def describe_value(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-#: Words of other packages' settings. A name that is made of these is no secret.
+#: Words in the names of settings, also of other packages. Such a name is not a secret.
 # fmt: off
 _ORDINARY = frozenset({
     "access", "account", "address", "alias", "api", "apikey", "auth",
@@ -57,10 +57,10 @@ _ORDINARY = frozenset({
 
 
 def show_name(name: object, known: Collection[str]) -> str:
-    """Return an unknown name of a setting as an error may show it.
+    """Return an unknown name of a setting for an error.
 
-    A secret may have been pasted in its place, and can look like anything. So a name is
-    shown only if it is almost a known one, or made of ordinary words.
+    It may be a secret that was pasted in the wrong place. So a name is shown only if it
+    is similar to a known one, or consists of ordinary words.
     """
     text = str(name)
     words = re.split("[_ -]", text.lower())
@@ -78,7 +78,7 @@ def _is_almost(text: str, known: Collection[str]) -> bool:
 
 
 def describe_url(url: str) -> str:
-    """Return a URL without what may be a secret: login, path and query."""
+    """Return a URL without the parts that may be secret: login, path and query."""
     scheme, slashes, rest = url.partition("://")
     if not slashes:
         return describe_value(url)
@@ -93,16 +93,16 @@ def _check_credential(value: Any) -> str:
     if not value.strip():
         return "is empty."
     if value != value.strip() or any(ord(c) < 32 or ord(c) > 126 for c in value):
-        return "has white space around it or characters that no credential has."
+        return "has white space around it, or characters that credentials do not have."
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return "has quotation marks around it, as a .env file may: leave them out."
+        return "has quotation marks around it, perhaps from a .env file. Remove them."
     if " #" in value:
-        return "goes on with ' #', as a comment in a .env file does: leave that out."
+        return "contains ' #', perhaps a comment of a .env file. Remove it."
     return ""
 
 
 def _check_password(value: Any) -> str:
-    # A v1 password travels in JSON and may hold any character.
+    # A v1 password is sent as JSON, so any character is allowed.
     if callable(value):
         return ""
     if not isinstance(value, str) or not value:
@@ -124,7 +124,7 @@ def _build_integer_check(minimum: int) -> Callable[[Any], str]:
     def complain(value: Any) -> str:
         if isinstance(value, int) and not isinstance(value, bool) and value >= minimum:
             return ""
-        return f"is {describe_value(value)}, not a whole number from {minimum} up."
+        return f"is {describe_value(value)}, not a whole number of at least {minimum}."
 
     return complain
 
@@ -141,7 +141,7 @@ def _check_timeout(value: Any) -> str:
     ):
         return ""
     return (
-        f"is {describe_value(value)}, not a number of seconds above 0, or two of them:"
+        f"is {describe_value(value)}, not a positive number of seconds, or two of them:"
         " (connect, read)."
     )
 
@@ -151,23 +151,23 @@ def _check_url(value: Any) -> str:
         return f"is a {type(value).__name__}, not a string."
     try:
         parts = urlsplit(value)
-        _ = parts.port  # raises where it is none
+        _ = parts.port  # raises ValueError if it is invalid
     except ValueError:
         return "is not a URL: its host or port cannot be read."
     if parts.username or parts.password:
-        return "holds a user name or password: turboSMTP answers such requests 401."
+        return "contains a user name or password, which turboSMTP answers with 401."
     shown = describe_url(value)
     if parts.scheme not in {"https", "http"} or not parts.hostname or " " in value:
         return f"is {shown}, not a URL that begins with https:// and names a host."
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         return (
-            f"is {shown}: plain http would show the credentials and every mail"
-            " on the way; it is allowed to this machine only. Use https."
+            f"is {shown}: plain http would expose the credentials and every message,"
+            " so it is allowed to this machine only. Use https."
         )
     if parts.query or parts.fragment:
-        return f"is {shown} and more: a base URL has no '?' and no '#'."
+        return f"is {shown} with a query or a fragment: remove '?' or '#'."
     if parts.path.rstrip("/").endswith("/mail/send"):
-        return f"ends in '/mail/send' ({shown}): leave that out, it is added."
+        return f"ends with '/mail/send' ({shown}). Remove that: it is added."
     return ""
 
 
@@ -226,7 +226,7 @@ def _check_alias(value: Any) -> str:
         return f"is a {type(value).__name__}, not an alias of DATABASES."
     if value not in connections:
         known = ", ".join(map(repr, connections))
-        return f"is {describe_value(value)}, no alias of DATABASES; known: {known}."
+        return f"is {describe_value(value)}, not an alias of DATABASES; known: {known}."
     return ""
 
 
@@ -237,7 +237,7 @@ def _check_webhook_secret(value: Any) -> str:
         and all(isinstance(e, str) and e.partition(":")[2] for e in entries)
     ):
         return ""
-    return 'is not "user:password", or a list of such while rotating.'
+    return 'is not "user:password", or a list of these while you rotate it.'
 
 
 def _check_rate(value: Any) -> str:
@@ -255,7 +255,7 @@ _RATE = re.compile(r"\s*([1-9]\d*)\s*/\s*([smhd])[a-z]*\s*", re.ASCII)
 
 
 def read_rate(value: str) -> tuple[int, int] | None:
-    """Return the recipients and the seconds of ``"100/m"``; None if it is no rate."""
+    """Return the recipients and the seconds of ``"100/m"``, or None if invalid."""
     found = _RATE.fullmatch(value.lower())
     return (int(found[1]), _PERIODS[found[2]]) if found else None
 
@@ -274,7 +274,7 @@ class Key(NamedTuple):
 
     #: The id of the system check that reports a wrong value.
     check_id: str
-    #: Returns what is wrong with a value, "" for a good one.
+    #: Returns the problem of a value, "" for a valid one.
     complain: Callable[[Any], str]
 
 
@@ -312,7 +312,7 @@ CREDENTIALS: dict[int, tuple[str, str]] = {
     1: ("AUTHUSER", "AUTHPASS"),
 }
 
-#: Keys whose values no error, log record or repr shows.
+#: The values of these keys are not shown in errors, log records and reprs.
 SECRET_KEYS = {
     "CONSUMER_KEY",
     "CONSUMER_SECRET",

@@ -1,4 +1,4 @@
-"""Settings of the log, read without credentials; the choice of its database."""
+"""Reads the settings of the log without credentials, and chooses its database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """What of ``settings.TURBOSMTP`` is about the log that is there already."""
+    """The part of ``settings.TURBOSMTP`` that applies to existing rows of the log."""
 
     using: str | None = None
     retention_days: int | None = Settings.retention_days
@@ -27,9 +27,9 @@ class LogSettings:
 
 
 def read_log_settings() -> LogSettings:
-    """Return the settings of the log in force now; no credentials are needed.
+    """Return the current settings of the log. They need no credentials.
 
-    Raise ImproperlyConfigured for the first that is wrong.
+    Raise ImproperlyConfigured for the first wrong one.
     """
     raw = merge_options({})
     values: dict[str, Any] = {}
@@ -44,9 +44,9 @@ def read_log_settings() -> LogSettings:
 
 
 def read_redactions() -> list[Callable[[str, str], str]]:
-    """Return the functions of ``LOG_REDACT``: of TURBOSMTP, and of each mailer.
+    """Return the functions of ``LOG_REDACT`` of TURBOSMTP, and of all mailers.
 
-    For texts of events, of which it is not known which mailer sent the message.
+    For the texts of events, because the mailer of their message may be unknown.
     """
     found = [value for value in list_values("LOG_REDACT") if value]
     return [import_string(f) if isinstance(f, str) else f for f in dict.fromkeys(found)]
@@ -54,16 +54,16 @@ def read_redactions() -> list[Callable[[str, str], str]]:
 
 def has_log() -> bool:
     """Return whether the app is installed and loaded, and its models can be used."""
-    # A script may send mail without django.setup(), which loads no apps.
+    # A script may send mail without django.setup(); then no apps are loaded.
     return apps.models_ready and apps.is_installed("django_turbosmtp")
 
 
 def choose_log_database() -> str:
     """Return the alias of the log's database, for reading and for writing.
 
-    ``LOG_USING``, or the database to which the router writes messages: pages and
-    commands read what was just written, so never a replica. Raise ImproperlyConfigured
-    for a wrong setting.
+    It is ``LOG_USING``, or else the database to which the router writes messages: never
+    a replica, because pages and commands read rows that were just written. Raise
+    ImproperlyConfigured for a wrong setting.
     """
     # Imported late: models cannot be imported if the app is not installed.
     from django_turbosmtp.models import Message

@@ -1,4 +1,4 @@
-"""Problems with the settings: a backend raises them, ``manage.py check`` shows them."""
+"""Finds problems in the settings, for errors of the backend and for the checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django_turbosmtp.conf.keys import CREDENTIALS, KEYS, show_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: Of these keys None means the same as leaving them out.
+#: For these keys, None has the same meaning as a missing key.
 _NONE_IS_UNSET = {key for pair in CREDENTIALS.values() for key in pair} | {
     "SEND_URL",
     "API_URL",
@@ -19,7 +19,7 @@ _NONE_IS_UNSET = {key for pair in CREDENTIALS.values() for key in pair} | {
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: ``id`` of the check, text, and what to do."""
+    """One problem: the ``id`` of its check, a text, and a hint how to fix it."""
 
     id: str
     text: str
@@ -32,10 +32,10 @@ def find_problems(
     *,
     alias: str | None = None,
 ) -> list[Problem]:
-    """Return all that is wrong with settings as `merge_options` gives them.
+    """Return all problems of settings from `merge_options`.
 
-    ``options`` are the backend's own, those of the mailer ``alias`` if it is one of
-    MAILERS; both only say where a wrong value stands.
+    ``options`` and ``alias``: the options of the backend, and the alias of its mailer
+    if it is one of MAILERS. They are only used to name the place of a wrong value.
     """
     problems = []
     for key, value in raw.items():
@@ -78,7 +78,7 @@ def _report_unknown_key(key: object) -> Problem:
 
 
 def _suggest_key(key: object, *, option: bool = False) -> str:
-    """Return a hint that names the known key, or option, most like this one."""
+    """Return a hint with the most similar known key or option."""
 
     def case(text: str) -> str:
         return text.lower() if option else text
@@ -118,7 +118,7 @@ def _find_combined_problems(
                 id="turbosmtp.E004",
                 text=f"{'The backend' if alias is None else 'OPTIONS'} has"
                 f" {given.lower()!r} and no {missing[0].lower()!r}.",
-                hint="A pair is not completed from TURBOSMTP: that is another account.",
+                hint="Set both: TURBOSMTP may have those of another account.",
             )
         )
     elif missing:
@@ -127,9 +127,9 @@ def _find_combined_problems(
                 id="turbosmtp.E004" if len(missing) == 1 else "turbosmtp.E003",
                 text=f"TURBOSMTP has no {' and no '.join(map(repr, missing))},"
                 f" which API v{version} needs.",
-                hint="The consumer key and secret are made in turboSMTP's dashboard."
+                hint="Create a consumer key and secret in turboSMTP's dashboard."
                 if version == 2
-                else "They are the e-mail address and password of the account.",
+                else "Set the e-mail address and password of the account.",
             )
         )
     return problems
@@ -139,8 +139,8 @@ def _find_queue_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     if raw.get("QUEUE") and raw.get("LOG") is False:
         yield Problem(
             id="turbosmtp.E032",
-            text="TURBOSMTP['QUEUE'] is set and TURBOSMTP['LOG'] is False: messages"
-            " wait in the tables of the log.",
+            text="TURBOSMTP['QUEUE'] is set, and TURBOSMTP['LOG'] is False, but the"
+            " queue uses the tables of the log.",
             hint="Remove LOG, or set QUEUE to False.",
         )
     if raw.get("RATE") is not None and not raw.get("QUEUE"):
@@ -153,5 +153,5 @@ def _find_queue_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def describe_unknown_option(name: str) -> tuple[str, str]:
-    """Return the text about a backend option that is none of ours, and a hint."""
+    """Return the text about an unknown option of the backend, and a hint."""
     return f"Unknown option {show_name(name, KEYS)}.", _suggest_key(name, option=True)

@@ -1,7 +1,7 @@
-"""``settings.TURBOSMTP`` and mailer OPTIONS, read late into one frozen `Settings`.
+"""Merges ``settings.TURBOSMTP`` and the OPTIONS of a mailer into a frozen `Settings`.
 
-`conf.problems` checks them: a backend raises the first problem it finds, and
-``manage.py check`` reports all of them.
+They are read when they are needed, so that tests can override them. `conf.problems`
+checks them: a backend raises the first problem, and ``manage.py check`` reports all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Credential = str | Callable[[], str] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """The two halves of one login, as strings that no repr shows."""
+    """The two parts of a login. Their repr is hidden."""
 
     user: Secret = field(repr=False)
     password: Secret = field(repr=False)
@@ -80,14 +80,14 @@ class Settings:
     authuser: Credential = field(default=None, repr=False)
     authpass: Credential = field(default=None, repr=False)
     alias: str | None = None
-    #: The names of the two credentials, and where they were given, for errors.
+    #: The names of the two credentials and their source, for errors.
     login_source: str = ""
 
     @shows_no_locals
     def credentials(self) -> Credentials:
-        """Return the login of this API version, calling what is callable.
+        """Return the login for this API version, calling credentials that are callable.
 
-        Raise ImproperlyConfigured if a callable gives no usable string.
+        Raise ImproperlyConfigured if a callable does not return a valid string.
         """
         names = CREDENTIALS[self.api_version]
         user, password = (self._credential(name) for name in names)
@@ -109,10 +109,10 @@ class Settings:
 
 
 def merge_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``settings.TURBOSMTP`` with mailer OPTIONS over it, unchecked.
+    """Return ``settings.TURBOSMTP``, overridden by the OPTIONS of a mailer, unchecked.
 
-    A pair of credentials is one thing: an OPTIONS that gives one half is not
-    completed with the other half of somebody else's account.
+    OPTIONS with one credential of a pair override both: the other one in TURBOSMTP may
+    belong to another account.
     """
     raw = getattr(django_settings, "TURBOSMTP", None)
     raw = {} if raw is None else raw
@@ -132,20 +132,20 @@ def merge_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def list_values(key: str) -> list[Any]:
     """Return the value of a key in TURBOSMTP, then in each mailer's OPTIONS, unchecked.
 
-    None for each that lacks it.
+    The value is None if the key is missing.
     """
     own = (options.get(key.lower()) for options in list_mailer_options())
     return [merge_options({}).get(key), *own]
 
 
 def read_mailer(alias: str) -> dict[str, Any]:
-    """Return the settings of a mailer, unchecked; "" is that of EMAIL_BACKEND."""
+    """Return the unchecked settings of a mailer; "" is the alias of EMAIL_BACKEND."""
     config = list_mailers().get(alias or None, {})
     return merge_options(config.get("OPTIONS") or {})
 
 
 def read_queue(value: object) -> str:
-    """Return the task engine that a value of ``QUEUE`` names, "" for no queue."""
+    """Return the task engine for a value of ``QUEUE``, "" without a queue."""
     return "tasks" if value is True else str(value or "")
 
 
@@ -154,14 +154,14 @@ def uses_queue() -> bool:
     try:
         return any(list_values("QUEUE"))
     except ImproperlyConfigured:
-        # TURBOSMTP is no dict: a system check reports it.
+        # TURBOSMTP is not a dict: a system check reports that.
         return False
 
 
 def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings, with what is secret as strings that no repr shows.
+    """Return the settings with all secrets as `Secret`.
 
-    An error reporter prints the local variables of whoever refuses them.
+    Error reporters print local variables, also those of the code that checks settings.
     """
     return {
         key: hide(value) if str(key).upper() in SECRET_KEYS else value
@@ -178,11 +178,11 @@ def load(
     username: str | None = None,
     password: str | None = None,
 ) -> Settings:
-    """Return the settings in force now. ``options`` has lower-case keys and wins.
+    """Return the current settings. ``options`` (with lower-case keys) have precedence.
 
-    ``username`` and ``password`` stand for the pair of credentials of the API
-    version. Raise ImproperlyConfigured (of a mailer on Django 6.1 and later,
-    InvalidMailer) for the first thing that is wrong.
+    ``username`` and ``password``: the pair of credentials for the API version. Raise
+    ImproperlyConfigured (InvalidMailer for a mailer on Django 6.1 and later) for the
+    first problem.
     """
     options = dict(options or {})
     login_was_passed = username is not None or password is not None
@@ -197,7 +197,7 @@ def load(
             alias=alias,
         )
     values = {key.lower(): value for key, value in raw.items() if value is not None}
-    # Of these two None is a value: keep for ever.
+    # None is a valid value of these two: rows are kept forever.
     for key in ("RETENTION_DAYS", "BODY_RETENTION_DAYS"):
         if key in raw:
             values[key.lower()] = raw[key]

@@ -1,4 +1,4 @@
-"""The webhook's secrets, read without credentials."""
+"""Reads the webhook's secrets without credentials."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from django_turbosmtp.conf.settings import list_values
 
 @shows_no_locals
 def read_webhook_secrets() -> list[Secret]:
-    """Return every ``user:password`` that the webhook takes, of all mailers.
+    """Return every ``user:password`` that the webhook accepts, of all mailers.
 
-    Raise ImproperlyConfigured for a wrong one.
+    Raise ImproperlyConfigured for an invalid one.
     """
     secrets: dict[Secret, None] = {}
     for value in list_values("WEBHOOK_SECRET"):
@@ -24,5 +24,5 @@ def read_webhook_secrets() -> list[Secret]:
 
 
 def has_webhook() -> bool:
-    """Return whether the webhook takes anything, right or wrong."""
+    """Return whether any mailer has a webhook secret, valid or not."""
     return any(list_values("WEBHOOK_SECRET"))
