@@ -1,4 +1,4 @@
-"""The e-mail backend: Django's way in."""
+"""The e-mail backend."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from django_turbosmtp.delivery.windows import Delivery
     from django_turbosmtp.queue.store import QueueStore
 
-#: A worker does without these settings.
+#: Workers do not need these settings.
 _ONLY_FOR_CALLERS = {"queue", "webhook_secret", "login_source"}
 
-#: Keep this many connections per process and host where MAX_CONNECTIONS is less: more
-#: threads of a server than that, sending at once, make urllib3 warn.
+#: Keep at least this many connections per process and host: urllib3 logs a warning if
+#: more threads of a server send at the same time.
 _POOL_SIZE = 32
 
 
@@ -65,12 +65,12 @@ class EmailBackend(BaseEmailBackend):
         password: str | None = None,
         **options: Any,
     ) -> None:
-        """Take the keys of ``settings.TURBOSMTP`` in lower case as options.
+        """Accept the keys of ``settings.TURBOSMTP``, in lower case, as options.
 
-        ``username`` and ``password``, which ``send_mail(auth_user=...,
-        auth_password=...)`` passes on, are the consumer key and secret (in API v1 the
-        account's e-mail and password). Raise ImproperlyConfigured, of a mailer
-        InvalidMailer, for settings nothing can be sent with.
+        ``username`` and ``password`` (of ``send_mail(auth_user=...,
+        auth_password=...)``) are the consumer key and secret, or in API v1 the
+        account's e-mail address and password. Raise ImproperlyConfigured for wrong
+        settings (InvalidMailer for a mailer of MAILERS).
         """
         username, password = hide(username), hide(password)
         own = {name: options.pop(name) for name in OPTION_NAMES & options.keys()}
@@ -80,7 +80,7 @@ class EmailBackend(BaseEmailBackend):
             options |= {name: value for name, value in login.items() if value}
             login = {}
         if options and not HAS_MAILERS:
-            # Django before 6.1 drops what it does not know without a word.
+            # Django before 6.1 silently ignores unknown options.
             raise build_configuration_error(
                 " ".join(describe_unknown_option(next(iter(options))))
             )
@@ -94,7 +94,7 @@ class EmailBackend(BaseEmailBackend):
     def open(self) -> bool:
         """Keep one session until `close`; return whether it is a new one.
 
-        No connection is made before the first message.
+        No connection is opened before the first message.
         """
         if self._session is not None:
             return False
@@ -102,14 +102,14 @@ class EmailBackend(BaseEmailBackend):
         return True
 
     def close(self) -> None:
-        """Give the session of `open` back, if there is one."""
+        """Release the session of `open`, if there is one."""
         self._session = None
 
     def _share_session(self) -> Session:
-        # Imported late: most processes of a site send nothing, and need no requests.
+        # Imported late: most processes of a site send no mail, so need no requests.
         from django_turbosmtp.api.shared import share_session
 
-        # More threads than MAX_CONNECTIONS may send one message each.
+        # There may be more than MAX_CONNECTIONS threads that send one message each.
         size = max(self.settings.max_connections, _POOL_SIZE)
         return share_session(self.settings.send_url, pool_size=size)
 
@@ -117,10 +117,9 @@ class EmailBackend(BaseEmailBackend):
     def send_messages(self, email_messages: Iterable[Any]) -> int:
         """Send any iterable of messages, and return how many were accepted.
 
-        Every message is tried, and has its ``turbosmtp_status`` set, before anything
-        is raised: for one message its own error, for several the first, with
-        ``failures`` and ``sent_count``. ``fail_silently`` hides every
-        `TurboSMTPError`; they are logged all the same.
+        Every message is tried, and its ``turbosmtp_status`` is set, before the first
+        error is raised, with ``failures`` and ``sent_count``. ``fail_silently`` hides
+        every `TurboSMTPError`, but they are logged.
         """
         if not email_messages:
             return 0
@@ -135,10 +134,10 @@ class EmailBackend(BaseEmailBackend):
         return delivery.accepted
 
     def build_engine(self, *, shares_pauses: bool = False) -> Engine:
-        """Return what sends and records messages with the settings of this backend.
+        """Return an engine with the settings of this backend.
 
         ``shares_pauses``: as in `delivery.engine.Engine`, for a worker of the queue.
-        Raise ImproperlyConfigured if a callable returns no usable credential.
+        Raise ImproperlyConfigured if a callable does not return a valid credential.
         """
         credentials = self.settings.credentials()
         return Engine(
@@ -151,7 +150,7 @@ class EmailBackend(BaseEmailBackend):
         )
 
     def _build_store(self) -> QueueStore:
-        """Return what stores messages in the queue."""
+        """Return an object that stores messages in the queue."""
         # Imported late: models cannot be imported if the app is not installed.
         from django_turbosmtp.queue.store import QueueStore
 
@@ -164,8 +163,7 @@ class EmailBackend(BaseEmailBackend):
     def _require_same_worker(self) -> None:
         """Raise ImproperlyConfigured if workers would send with other settings.
 
-        They build the backend of the mailer anew, and know nothing of the arguments
-        that this one got.
+        They create the backend from the settings, without the arguments of this one.
         """
         theirs = find_backend(self.settings.alias or "").settings
         different = [
@@ -177,8 +175,8 @@ class EmailBackend(BaseEmailBackend):
         if different:
             raise build_configuration_error(
                 "With TURBOSMTP['QUEUE'], workers send with the settings of the mailer."
-                f" The arguments of this backend differ in {', '.join(different)}: put"
-                " them into the settings, or pass queue=False to send at once."
+                f" The arguments of this backend differ in {', '.join(different)}: move"
+                " them to the settings, or pass queue=False to send at once."
                 " (turbosmtp.E032)",
                 alias=self.settings.alias,
             )
@@ -198,7 +196,7 @@ class EmailBackend(BaseEmailBackend):
 
 
 def import_our_backend(path: str) -> type[EmailBackend] | None:
-    """Return `EmailBackend`, or its subclass, at this dotted path; else None."""
+    """Return the `EmailBackend`, or subclass, at this dotted path, or None."""
     try:
         found = import_string(path)
     except ImportError:
@@ -208,7 +206,7 @@ def import_our_backend(path: str) -> type[EmailBackend] | None:
 
 
 def find_backend(alias: str) -> EmailBackend:
-    """Return the backend of a mailer as it is set up now; "" is that of EMAIL_BACKEND.
+    """Return the backend of a mailer in the settings; "" is that of EMAIL_BACKEND.
 
     Raise ImproperlyConfigured if no such mailer uses our backend.
     """
@@ -227,9 +225,9 @@ def find_backend(alias: str) -> EmailBackend:
 
 
 def _build_failure(delivery: Delivery) -> BaseException:
-    """Return what to raise, with what happened to the whole call."""
+    """Return the exception to raise, with the results of the whole call."""
     error: Any = delivery.cut_short_by or delivery.failures[0][1]
-    # An exception of somebody's own message() or receiver may refuse attributes.
+    # The site's code may raise an exception that does not allow attributes.
     with contextlib.suppress(AttributeError, TypeError):
         error.failures = tuple(delivery.failures)
         error.sent_count = delivery.accepted

@@ -1,23 +1,23 @@
-"""System checks: what is wrong with the settings, each with a stable id.
+"""System checks for the settings, the log, the webhook and the queue.
 
-Errors (``turbosmtp.E...``) come from the same table that a backend is built by
-(`conf.problems.find_problems`); a mail could not leave with any of them. Two of them
-(E003, no credentials; E034, no WEBHOOK_SECRET) are warnings without --deploy.
+Errors (``turbosmtp.E...``) prevent mail from being sent. Most of them are found by
+`conf.problems.find_problems`, which the backend uses, too. Two of them (E003, no
+credentials; E034, no WEBHOOK_SECRET) are warnings without --deploy.
 
 ========  ==================================================================
-W001      API v1 was retired by the vendor on 2024-06-30 (docs/wire.rst)
-W002      DEFAULT_FROM_EMAIL or SERVER_EMAIL is no address that can be sent from
-W003      (--deploy) SEND_URL is this machine: nothing leaves it
-W004      (--deploy) RECIPIENT_GUARD keeps mail from its recipients
-W005      the app is installed, and no mailer uses its backend (with --deploy only
-          where another one was chosen)
+W001      turboSMTP stopped supporting API v1 on 2024-06-30 (docs/wire.rst)
+W002      DEFAULT_FROM_EMAIL or SERVER_EMAIL is not a valid sender
+W003      (--deploy) SEND_URL is on this machine, so no mail is really sent
+W004      (--deploy) RECIPIENT_GUARD restricts the recipients
+W005      the app is installed, but no mailer uses its backend (if another one
+          was chosen, only with --deploy)
 W006      (--database) the log's tables are missing
-W010      (--database) mail goes out, and the webhook is told of nothing
-W011      (--database) QUEUE is set, and neither run_due nor its command has run
+W010      (--database) mail is being sent, but the webhook receives no events
+W011      (--database) QUEUE is set, but neither run_due nor its command has run
 W012      (--database) the queue of an account has stopped
-W007      a mailer has keys beside OPTIONS, which Django ignores
-W008      there are MAILERS, and this Django does not know them
-W009      SEND_URL has no path, and turboSMTP's API one
+W007      a mailer has keys besides OPTIONS, which Django ignores
+W008      MAILERS is set, but this Django version ignores it
+W009      SEND_URL has no path, unlike turboSMTP's API
 ========  ==================================================================
 """
 
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
 
 TAG = "turbosmtp"
 
-#: A machine without the environment variable, such as one of CI, still migrates and
-#: tests: what is merely missing is a warning, and with --deploy an error.
+#: A machine without the environment variables, in CI for example, must be able to run
+#: migrations and tests: missing settings are warnings, and errors only with --deploy.
 _NO_CREDENTIALS = "turbosmtp.E003"
 _CLOSED_WEBHOOK = "turbosmtp.E034"
 
@@ -90,7 +90,7 @@ def _find_senders() -> set[str | None]:
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """Report what is wrong with TURBOSMTP and each mailer's OPTIONS."""
+    """Report problems in TURBOSMTP and in the OPTIONS of each mailer."""
     mailers = list(_find_our_mailers())
     senders = _find_senders()
     found: dict[str, CheckMessage] = {}
@@ -111,14 +111,14 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         if not problems:
             found |= {str(m.msg): m for m in _check_values(merge_options(own))}
         for name in options.keys() - OPTION_NAMES - {"fail_silently"}:
-            told, hint = describe_unknown_option(name)
-            text = f"{where}{told}"
+            problem_text, hint = describe_unknown_option(name)
+            text = f"{where}{problem_text}"
             found[text] = Error(text, hint=hint, id="turbosmtp.E002")
     return list(found.values())
 
 
 def _check_values(raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    """Yield what would fail for every message, and only its parser knows."""
+    """Yield problems of values that are parsed only when a message is sent."""
     try:
         build_guard(raw.get("RECIPIENT_GUARD"))
     except ImproperlyConfigured as error:
@@ -136,12 +136,12 @@ def _check_values(raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
 
 
 def check_use(**kwargs: Any) -> Iterator[CheckMessage]:
-    """Warn of settings that send mail in an unexpected way."""
+    """Warn about settings that send mail in an unexpected way."""
     mailers = list(_find_our_mailers())
     if any(_read_value(options, "API_VERSION") == 1 for _, options in mailers):
         yield Warning(
             "API_VERSION is 1, which turboSMTP stopped supporting on 2024-06-30.",
-            hint="Make a consumer key in turboSMTP's dashboard and use version 2.",
+            hint="Create a consumer key in turboSMTP's dashboard and use version 2.",
             id="turbosmtp.W001",
         )
     if not mailers and not chooses_mailer():
@@ -155,9 +155,9 @@ def check_use(**kwargs: Any) -> Iterator[CheckMessage]:
         if not urlsplit(url).path.strip("/"):
             where = "" if alias is None else f"MAILERS[{alias!r}]: "
             yield Warning(
-                f"{where}SEND_URL is {describe_url(url)}, without a path: mail is"
-                " posted to /mail/send there.",
-                hint="That of turboSMTP and of the sandbox ends in /api/v2.",
+                f"{where}SEND_URL is {describe_url(url)}, without a path: messages are"
+                " posted to /mail/send on that host.",
+                hint="The URLs of turboSMTP and of the sandbox end with /api/v2.",
                 id="turbosmtp.W009",
             )
     senders = ["DEFAULT_FROM_EMAIL"]
@@ -172,21 +172,21 @@ def check_use(**kwargs: Any) -> Iterator[CheckMessage]:
         else:
             if "." in mailbox.domain:
                 continue
-            text = f"{name} is {address!r}, and nobody can reply to that domain."
+            text = f"{name} is {address!r}, a domain that cannot receive replies."
         yield Warning(
             text,
-            hint="Set it to an address of a domain verified at turboSMTP.",
+            hint="Use an address of a domain that turboSMTP has verified.",
             id="turbosmtp.W002",
         )
 
 
 def _find_ignored() -> Iterator[CheckMessage]:
-    """Yield what stands in the settings and is read by nobody."""
+    """Yield settings that Django ignores."""
     if not HAS_MAILERS:
         if getattr(settings, "MAILERS", None):
             yield Warning(
-                "MAILERS is set, which Django before 6.1 does not know: mail goes the"
-                " way of EMAIL_BACKEND.",
+                "MAILERS is set, but Django before 6.1 ignores it: mail is sent with"
+                " EMAIL_BACKEND.",
                 hint="Set EMAIL_BACKEND and TURBOSMTP, or use Django 6.1.",
                 id="turbosmtp.W008",
             )
@@ -199,11 +199,11 @@ def _find_ignored() -> Iterator[CheckMessage]:
         for name in sorted(map(str, config.keys() - {"BACKEND", "OPTIONS"})):
             known = name.lower() in OPTION_NAMES
             yield Warning(
-                f"MAILERS[{alias!r}] has a key beside BACKEND and OPTIONS, which Django"
-                " ignores" + (f": {name!r}." if known else "."),
-                hint=f"Put it into OPTIONS, as {name.lower()!r}."
+                f"MAILERS[{alias!r}] has a key besides BACKEND and OPTIONS, which"
+                " Django ignores" + (f": {name!r}." if known else "."),
+                hint=f"Move it to OPTIONS, as {name.lower()!r}."
                 if known
-                else "Put it into OPTIONS, or remove it.",
+                else "Move it to OPTIONS, or remove it.",
                 id="turbosmtp.W007",
             )
 
@@ -214,35 +214,35 @@ def check_webhook(**kwargs: Any) -> Iterator[CheckMessage]:
         address = _find_webhook_url()
         is_closed = not read_webhook_secrets()
     except ImproperlyConfigured:
-        # A wrong setting has a check of its own.
+        # Another check reports a wrong setting.
         return
     if not (address and is_closed):
         return
     yield Warning(
-        f"The event webhook is at {address}, and there is no WEBHOOK_SECRET: it"
-        " refuses every event.",
-        hint="Set TURBOSMTP['WEBHOOK_SECRET'] to \"user:password\", and the same in"
-        " turboSMTP's dashboard.",
+        f"The event webhook at {address} refuses every event, because WEBHOOK_SECRET"
+        " is not set.",
+        hint="Set TURBOSMTP['WEBHOOK_SECRET'] to \"user:password\", and enter the same"
+        " in turboSMTP's dashboard.",
         id=_CLOSED_WEBHOOK,
     )
 
 
 def check_deployment(**kwargs: Any) -> Iterator[CheckMessage]:
-    """Warn of settings that are right on a developer's machine only."""
+    """Warn about settings that are only right on a developer's machine."""
     mailers = list(_find_our_mailers())
     for alias, options in mailers:
         where = "" if alias is None else f"MAILERS[{alias!r}]: "
         url = _read_value(options, "SEND_URL")
         if isinstance(url, str) and is_loopback(urlsplit(url).hostname or ""):
             yield Warning(
-                f"{where}SEND_URL is {describe_url(url)}, this machine: no mail"
-                " leaves it.",
+                f"{where}SEND_URL is {describe_url(url)}, which is this machine: no"
+                " mail is really sent.",
                 hint="Remove SEND_URL and API_URL to send through turboSMTP.",
                 id="turbosmtp.W003",
             )
         if _read_value(options, "RECIPIENT_GUARD") is not None:
             yield Warning(
-                f"{where}RECIPIENT_GUARD is set: mail does not reach everybody.",
+                f"{where}RECIPIENT_GUARD is set: not all recipients get their mail.",
                 hint="Remove it in production.",
                 id="turbosmtp.W004",
             )
@@ -256,10 +256,10 @@ def check_deployment(**kwargs: Any) -> Iterator[CheckMessage]:
 def _report_no_mailer() -> CheckMessage:
     setting = "a BACKEND in MAILERS" if HAS_MAILERS else "EMAIL_BACKEND"
     return Warning(
-        "django_turbosmtp is installed, and no mailer uses its backend: mail does not"
-        " go through turboSMTP.",
-        hint=f"Set {setting} to 'django_turbosmtp.backends.EmailBackend'. Where mail is"
-        " to go another way, put 'turbosmtp.W005' into SILENCED_SYSTEM_CHECKS.",
+        "django_turbosmtp is installed, but no mailer uses its backend: mail is not"
+        " sent through turboSMTP.",
+        hint=f"Set {setting} to 'django_turbosmtp.backends.EmailBackend'. If you use"
+        " another backend on purpose, add 'turbosmtp.W005' to SILENCED_SYSTEM_CHECKS.",
         id="turbosmtp.W005",
     )
 
@@ -267,10 +267,10 @@ def _report_no_mailer() -> CheckMessage:
 def check_tables(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """Warn where the log has no tables: then mail goes out and leaves no row.
+    """Warn if the log's tables are missing, because mail is then not logged.
 
-    A warning, since commands that know nothing of the log run it too. Not for
-    ``migrate``, which checks first and then makes them.
+    It is not an error, because commands that do not use the log run this check, too.
+    ``migrate`` is excluded: it runs the checks before it creates the tables.
     """
     if sys.argv[1:2] == ["migrate"]:
         return
@@ -287,14 +287,14 @@ def check_tables(
         with connections[alias].cursor() as cursor:
             tables = connections[alias].introspection.table_names(cursor)
     except DatabaseError:
-        # No database to ask: not ours to report, and no reason to fail.
+        # The database cannot be reached. Other checks report that.
         return
     if Message._meta.db_table in tables:
         return
     option = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
     yield Warning(
-        f"The log's tables are missing in the database {alias!r}: mail goes out"
-        " and leaves no row.",
+        f"The log's tables are missing in the database {alias!r}: mail is sent, but"
+        " not logged.",
         hint=f"Run: manage.py migrate{option}",
         id="turbosmtp.W006",
     )
@@ -318,10 +318,9 @@ def check_events(
     if not silent:
         return
     yield Warning(
-        "Mail went out in the last three days, and turboSMTP told the webhook of"
-        " nothing.",
-        hint=f"Is {address} entered in turboSMTP's dashboard, with the user and"
-        " password of WEBHOOK_SECRET? Does a firewall let turboSMTP in?",
+        "Mail was sent in the last three days, but the webhook received no events.",
+        hint=f"Check that {address} is entered in turboSMTP's dashboard, with the user"
+        " and password of WEBHOOK_SECRET, and that no firewall blocks turboSMTP.",
         id="turbosmtp.W010",
     )
 
@@ -329,7 +328,7 @@ def check_events(
 def check_queue(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> Iterator[CheckMessage]:
-    """Warn if nothing looks after the queue, and if it has stopped."""
+    """Warn if ``run_due`` does not run, and if the queue has stopped."""
     mailers = list(_find_our_mailers())
     try:
         alias = choose_log_database()
@@ -343,7 +342,7 @@ def check_queue(
         return
     if overdue:
         yield Warning(
-            f"QUEUE is set, and {overdue}: messages that wait for a later attempt, or"
+            f"QUEUE is set, but {overdue}: messages that wait for a later attempt, or"
             " whose task was lost, are not sent.",
             hint="Run the task django_turbosmtp.tasks.run_due, or manage.py"
             " turbosmtp_run_due, every minute (docs/queue.rst).",
@@ -352,8 +351,8 @@ def check_queue(
     for row in stopped:
         yield Warning(
             f"The queue of {name_mailer(row.mailer)} has stopped: {row.error}",
-            hint="Messages wait. One is sent from time to time, and if turboSMTP"
-            " accepts it, the queue goes on.",
+            hint="One message is tried from time to time. If turboSMTP accepts it, the"
+            " queue continues.",
             id="turbosmtp.W012",
         )
 

@@ -34,7 +34,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "E010 empty": ({**GOOD, "CONSUMER_KEY": ""}, "is empty"),
     "E011": ({**GOOD, "CONSUMER_SECRET": "hunter2-secret\n"}, "white space"),
     "E011 quotes": ({**GOOD, "CONSUMER_SECRET": '"hunter2"'}, "quotation marks"),
-    "E011 comment": ({**GOOD, "CONSUMER_SECRET": "hunter2 # live"}, "perhaps a comment"),
+    "E011 comment": (
+        {**GOOD, "CONSUMER_SECRET": "hunter2 # live"},
+        "perhaps a comment",
+    ),
     "E012": ({**GOOD, "AUTHUSER": "a\nb"}, "white space"),
     "E013": ({**GOOD, "AUTHPASS": ""}, "empty"),
     "E013 bytes": ({**GOOD, "AUTHPASS": "hunter2\udcff"}, "not valid Unicode"),
@@ -317,7 +320,7 @@ def test_a_forgotten_backend(settings: Any) -> None:
 @pytest.mark.parametrize("path", ["", "/"])
 def test_a_send_url_without_a_path(sending: Any, path: str) -> None:
     sending.TURBOSMTP = {**GOOD, "SEND_URL": f"http://127.0.0.1:8025{path}"}
-    assert "ends in /api/v2" in found()["W009"]
+    assert "end with /api/v2" in found()["W009"]
     sending.TURBOSMTP = {**GOOD, "SEND_URL": "http://127.0.0.1:8025/api/v2"}
     assert found() == {}
 

@@ -19,7 +19,10 @@ ALL = {
 }
 DRAWN = re.findall(
     r"^(?P<bar>[ │├└─]*)(?P<name>\w+)(?: \((?P<also>\w+)\))?",
-    str(exceptions.__doc__).partition("::")[2].partition("Wrong settings")[0].strip("\n"),
+    str(exceptions.__doc__)
+    .partition("::")[2]
+    .partition("Wrong settings")[0]
+    .strip("\n"),
     re.MULTILINE,
 )
 KWARGS: dict[str, dict[str, Any]] = {
