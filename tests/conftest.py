@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -76,35 +76,41 @@ def sandbox(_server: Sandbox) -> Iterator[Sandbox]:
     _server.latency = 0.0
 
 
-#: Threads that were waited for. One whose start was interrupted never ends.
+#: Threads that were waited for. One whose start was interrupted never ends, and on
+#: Python 3.12 is listed without ever being started.
 _waited_for: WeakSet[threading.Thread] = WeakSet()
 
 
 def _end_requests(server: Sandbox) -> None:
-    """Wait for requests on their way, which the next test would find.
+    """Wait for requests that are still being sent: the next test would find them.
 
-    Of interrupted calls, whose threads may still be sending; and of clients that gave
-    up, because the server may not have read what they sent.
+    Interrupted calls leave threads that send, and a client that gave up may have sent a
+    request that the server has not read yet.
     """
     close_shared_sessions()
     # It wakes the threads of the server that delay an answer.
     server.stopping.set()
-    alive = [t for t in threading.enumerate() if t.name.startswith("turbosmtp_")]
-    _wait_for([thread for thread in alive if thread not in _waited_for])
-    # Connections are accepted in their order: after this one, there is none to come.
-    last = HTTPConnection(server.url.removeprefix("http://"), timeout=10)
-    last.request("HEAD", "/favicon.ico")
-    last.getresponse()
-    last.close()
-    name = "turbosmtp-sandbox-connection"
-    _wait_for([t for t in threading.enumerate() if t.name == name])
-    server.stopping.clear()
+    try:
+        _wait_for(t for t in _list_threads("turbosmtp_") if t not in _waited_for)
+        # Connections are accepted in order, so after this one there are no others.
+        last = HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+        last.request("HEAD", "/favicon.ico")
+        last.getresponse()
+        last.close()
+        _wait_for(_list_threads("turbosmtp-sandbox-connection"))
+    finally:
+        server.stopping.clear()
 
 
-def _wait_for(threads: list[threading.Thread]) -> None:
+def _list_threads(prefix: str) -> list[threading.Thread]:
+    found = threading.enumerate()
+    return [t for t in found if t.name.startswith(prefix) and t.ident is not None]
+
+
+def _wait_for(threads: Iterable[threading.Thread]) -> None:
     for thread in threads:
         thread.join(1)
-    _waited_for.update(threads)
+        _waited_for.add(thread)
 
 
 @pytest.fixture

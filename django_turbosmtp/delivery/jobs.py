@@ -117,7 +117,7 @@ class Job:
     has_outcome: bool = False
     original: UUID | None = None
     earlier: Earlier | None = None
-    #: Whether the suppressed addresses could not be looked up.
+    #: Whether the suppressed addresses could not be read.
     is_unchecked: bool = False
     #: Addresses that are suppressed, in lower case, with the reason of each.
     left_out_for: Mapping[str, str] = field(default_factory=lambda: _NOBODY)

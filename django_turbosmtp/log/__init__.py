@@ -1,1 +1,1 @@
-"""The log in the database: its rows, statements, query sets and statistics."""
+"""The log in the database: rows, statements, query sets and statistics."""

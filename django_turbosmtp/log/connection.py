@@ -1,6 +1,7 @@
-"""The one way to use the log's database, whatever the state of the connection.
+"""Runs statements in the log's database, in any state of the connection.
 
-It may be stale, opened before a fork, in an event loop, or in a broken transaction.
+It may be stale, opened before a fork, used in an event loop, or have a broken
+transaction.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ ATTEMPTS = 5
 #: Do not try again if the database waited longer than this for a lock (seconds).
 LONGEST_WAIT = 1.5
 
-#: MySQL's numbers of errors that name no value: no such table, too many connections,
-#: access denied, no such database, lock wait, deadlock, no server, server gone, lost.
+#: MySQL's error numbers whose texts contain no data: no such table, too many
+#: connections, access denied, no such database, lock wait, deadlock, no server, server
+#: gone, lost.
 _WITHOUT_DATA = {1146, 1040, 1045, 1049, 1205, 1213, 2002, 2003, 2006, 2013}
 
 
@@ -47,11 +49,11 @@ def run_statements(
 ) -> _Result:
     """Call ``work``, which uses the database ``alias``, and return what it returns.
 
-    ``work`` is called again after an error of the connection, so it must leave the same
-    result if it is called twice; it should use a transaction. It is not called again
-    inside a transaction of the caller, nor if no connection could be opened or a lock
-    could not be had in time. Raise what ``work`` raises, and TransactionManagementError
-    if the caller's transaction is broken.
+    ``work`` is called again after an error of the connection, so it must be idempotent;
+    it should use a transaction. It is not called again inside a transaction of the
+    caller, nor if no connection could be opened or a lock was not released in time.
+    Raise the exceptions of ``work``, and TransactionManagementError if the caller's
+    transaction is broken.
     """
     if is_in_event_loop() or is_inherited(connections[alias]):
         return run_in_thread(lambda: _run(work, alias, attempts))
@@ -59,7 +61,7 @@ def run_statements(
 
 
 def exempt_from_atomic_requests(view: _View) -> _View:
-    """Mark a view that commits what it writes itself, whatever ATOMIC_REQUESTS says."""
+    """Exempt a view, which commits its own changes, from ATOMIC_REQUESTS."""
     for alias in connections:
         transaction.non_atomic_requests(using=alias)(view)
     return view
@@ -69,9 +71,7 @@ def _run(work: Callable[[], _Result], alias: str, attempts: int) -> _Result:
     connection = connections[alias]
     if connection.in_atomic_block or is_manual(connection):
         if connection.needs_rollback:
-            raise TransactionManagementError(
-                "The transaction around the send is broken already."
-            )
+            raise TransactionManagementError("The caller's transaction is broken.")
         return work()
     for left in reversed(range(attempts)):
         was_open, started = connection.connection is not None, Clock.monotonic()
@@ -90,15 +90,15 @@ def _run(work: Callable[[], _Result], alias: str, attempts: int) -> _Result:
 
 
 def is_manual(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether the caller commits by hand, because autocommit is off."""
+    """Return whether the caller commits explicitly, because autocommit is off."""
     is_open = connection.connection is not None
     return is_open and not connection.autocommit and not connection.in_atomic_block
 
 
 def describe_error(error: Exception) -> str:
-    """Return the text of an error, unless it may repeat the data of a row."""
+    """Return the text of an error, unless it may contain the data of a row."""
     if isinstance(error, (DataError, IntegrityError, InternalError)):
-        return "its text may hold data of the message and is left out."
+        return "its text is not shown, because it may contain data of the message."
     number = error.args[0] if error.args else None
     if isinstance(number, int) and number not in _WITHOUT_DATA:
         return f"error {number} of the database."

@@ -1,4 +1,4 @@
-"""What delivery tells the log: a message before it leaves, and what became of it."""
+"""The data that delivery passes to the log: messages before the send, and outcomes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class RecipientEntry:
-    """One recipient. ``shown``: as the message says it, with a name if there is one.
+    """One recipient. ``shown``: the address with its name, if it has one.
 
-    ``why``: why it was left out, "" where it was not.
+    ``why``: the reason why they were left out, or "".
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Entry:
 
     ``outcome``: "" if it is about to be sent. ``fields``: the wire fields of its first
     request, empty if there is no request. ``is_unchecked``: the suppressed addresses
-    could not be looked up.
+    could not be read.
     """
 
     id: UUID
@@ -57,7 +57,7 @@ class Entry:
 
     @property
     def is_concluded(self) -> bool:
-        """Whether nothing further is going to happen to the message."""
+        """Whether the message is not going to be sent."""
         return self.outcome not in {"", Outcome.QUEUED}
 
 
@@ -96,9 +96,9 @@ class AttemptEntry:
 class OutcomeEntry:
     """The outcome of a message that was about to be sent.
 
-    ``results``: of every recipient of a request. ``payload``: the pieces of the JSON to
-    store, None for nothing.
-    ``drops_payload``: the payload that is stored already is no longer needed.
+    ``results``: of all recipients of the requests. ``payload``: the pieces of the JSON
+    to store, or None.
+    ``drops_payload``: the payload that is already stored is no longer needed.
     ``history``: the attempts, unless each request was accepted at the first.
     ``first_position``: of ``history``, the number of attempts that are stored already.
     """

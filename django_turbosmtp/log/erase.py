@@ -1,4 +1,4 @@
-"""Removing all that the log stores about one person."""
+"""Erases all data about one person from the log."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 200
 
-#: The tables whose rows belong to a message, by the field that refers to it.
+#: The tables whose rows belong to a message, with the field that refers to it.
 _OF_MESSAGES: dict[type[Model], str] = {
     Message: "pk",
     Content: "message_id",
@@ -55,16 +55,16 @@ _OF_MESSAGES: dict[type[Model], str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Erased:
-    """How many messages were deleted, and how many kept without the person's part."""
+    """The number of messages that were deleted, and of those that were anonymised."""
 
     deleted: int
     anonymised: int
 
 
 def find_messages(address: str, alias: str) -> set[UUID]:
-    """Return the ids of messages that went to ``address`` or name it anywhere.
+    """Return the ids of messages that were sent to ``address`` or contain it.
 
-    It takes a walk through the whole log: there is no index for it.
+    It reads the whole log, because no index can be used.
     """
     person = Person(address)
     recipients = Recipient.objects.using(alias)
@@ -93,9 +93,9 @@ def _find_payloads(person: Person, alias: str) -> Iterator[UUID]:
 
 
 def _find_files(person: Person, alias: str) -> Iterator[UUID]:
-    """Yield the messages with an attachment whose bytes name the person.
+    """Yield the messages with an attachment that contains the person's address.
 
-    Compressed contents (PDF, ZIP) are not read.
+    Compressed contents (PDF, ZIP) are not decoded.
     """
     attachments = Attachment.objects.using(alias)
     for file in StoredFile.objects.using(alias).order_by("pk").iterator(_CHUNK):
@@ -107,11 +107,11 @@ def _find_files(person: Person, alias: str) -> Iterator[UUID]:
 
 
 def erase(address: str, alias: str) -> Erased:
-    """Delete messages to this person alone; remove their part of all others."""
+    """Delete messages that only this person received; anonymise all others."""
     person = Person(address)
     HashedAddress.remember([person.address], "erased_at", alias)
     deleted = anonymised = 0
-    # All are found before the first is removed; ids alone are small.
+    # Find all of them before the first is removed. The ids need little memory.
     found = sorted(find_messages(address, alias))
     for ids in _chunk(iter(found)):
         part = run_statements(partial(_erase_from, ids, person, alias), alias)
@@ -144,7 +144,7 @@ def _erase_from(ids: list[UUID], person: Person, alias: str) -> Erased:
 
 
 def _forget_unmatched(person: Person, alias: str) -> None:
-    """Remove the events about the person that belong to no message in the log."""
+    """Remove the person's events that do not belong to a message in the log."""
     theirs = Unmatched.objects.using(alias).filter(
         event__address__in=[person.address, *person.hashes]
     )
@@ -165,11 +165,11 @@ def _anonymise(ids: set[UUID], person: Person, alias: str) -> None:
     recipients = Recipient.objects.using(alias).filter(message__in=ids)
     theirs = recipients.filter(address=person.address)
     first = list(theirs.filter(position=0).values_list("message_id", flat=True))
-    # By the hash, events that arrive later find the recipient.
+    # Events that arrive later find the recipient by the hash.
     theirs.update(address=person.hashes[0] if person.hashes else ERASED, shown=ERASED)
     events = Event.objects.using(alias).filter(message__in=ids)
     events.filter(address=person.address).delete()
-    # Those of the others: as they arrived, they have the subject.
+    # The raw events of the other recipients contain the subject.
     events.update(raw={})
     messages = Message.objects.using(alias).filter(pk__in=ids)
     messages.filter(pk__in=first).update(first_recipient=ERASED)
@@ -178,9 +178,9 @@ def _anonymise(ids: set[UUID], person: Person, alias: str) -> None:
 
 
 def _drop_from_queue(ids: set[UUID], person: Person, alias: str) -> list[UUID]:
-    """Take the person out of messages that wait for others, too; return their keys.
+    """Remove the person from messages that are queued for others; return their keys.
 
-    The payload of such a message is needed until it is sent, and is deleted then.
+    The payload of such a message is needed until it is sent, and is then deleted.
     """
     rows = QueuedMessage.objects.using(alias).filter(pk__in=ids)
     queued = list(rows.values_list("pk", flat=True))
@@ -193,7 +193,7 @@ def _drop_from_queue(ids: set[UUID], person: Person, alias: str) -> list[UUID]:
         try:
             kept = drop_from_payload(payload, [person.address])
         except UnreadablePayloadError:
-            # It cannot be sent either.
+            # It could not be sent, either.
             kept = b""
         Payload.objects.using(alias).filter(message=message.pk).delete()
         insert_payloads([(message.pk, [kept])], alias)
@@ -206,7 +206,7 @@ def _clean_rows(
     person: Person,
     alias: str,
 ) -> None:
-    """Replace what names the person in rows that stay, column by column."""
+    """Replace texts that contain the person's address, in rows that are kept."""
     rows = model._default_manager.using(alias)
     for pk, columns in found:
         values = {name: person.replace_in(value) for name, value in columns.items()}
@@ -214,7 +214,7 @@ def _clean_rows(
 
 
 def _clean_admin_log(ids: list[UUID], person: Person) -> None:
-    """Clean Django's record of the admin: it names messages by their subjects."""
+    """Clean Django's admin log, which contains the subjects of messages."""
     if not apps.is_installed("django.contrib.admin"):
         return
     from django.contrib.admin.models import LogEntry

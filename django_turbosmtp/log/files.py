@@ -1,4 +1,4 @@
-"""The bytes of attachments, in Django's storage, once for each content."""
+"""Stores the bytes of attachments in Django's storage, each content once."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.log")
 
-#: Look at this many stored files at a time when the unused ones are removed.
+#: Read this many rows at a time while unused files are removed.
 _CHUNK = 200
 
 
 def store_files(rows: Sequence[Rows], alias: str) -> None:
     """Store the bytes of all attachments of these messages, and refer to them.
 
-    In the transaction that then inserts the rows: the files that are there already are
-    locked, so that `remove_unused_files` does not remove them in between. A file that
-    cannot be written is logged; its attachment has name, size and SHA-256 only.
+    Call it in the transaction that inserts the rows: it locks existing files, so that
+    `remove_unused_files` cannot remove them in between. If a file cannot be written,
+    the error is logged, and its attachment has only name, size and SHA-256.
     """
     contents = {
         attachment["sha256"]: content
@@ -49,7 +49,7 @@ def store_files(rows: Sequence[Rows], alias: str) -> None:
     missing = (_store(sha256, content) for sha256, content in sorted(contents.items()))
     made = [file for file in missing if file is not None]
     if made:
-        # Another process may have made the same one just now.
+        # Another process may have created the same one at the same time.
         files.bulk_create(made, ignore_conflicts=True)
         known |= {file.sha256 for file in made}
     for row in rows:
@@ -78,12 +78,12 @@ def _restore(file: StoredFile, content: bytes, alias: str) -> bool:
 
 @raise_as_it_was
 def read_bytes(file: StoredFile) -> bytes | None:
-    """Return the bytes of a stored file; None, and it is logged, if that fails."""
+    """Return the bytes of a stored file. If that fails, log it and return None."""
     try:
         with file.file.open("rb") as opened:
             content: bytes = opened.read()
     except Exception as error:
-        # A storage may raise errors of its own, S3's for one.
+        # A storage may raise any exception: that of S3, for example, has its own.
         raise_interrupt(error)
         logger.exception("The stored file %s could not be read.", file.pk)
         return None
@@ -91,7 +91,7 @@ def read_bytes(file: StoredFile) -> bytes | None:
 
 
 def _save(path: str, content: bytes) -> str | None:
-    """Save the bytes unless they are there; return the path, None if that failed."""
+    """Save the bytes unless they are stored; return the path, or None on failure."""
     try:
         storage = StoredFile._meta.get_field("file").storage
         if storage.exists(path):
@@ -122,9 +122,9 @@ def remove_unused_files(alias: str) -> int:
 def _remove_if_unused(key: str, alias: str) -> bool:
     """Remove a file in two transactions, and return whether it was removed.
 
-    The first marks it, so that a process that is killed in the second, or whose commit
-    fails, leaves no row that seems to have its bytes. Each locks the row: a message
-    with the same attachment, written meanwhile, has all of the file or saves it anew.
+    The first one marks it. If the process is killed in the second one, or its commit
+    fails, the mark shows that the bytes may be missing. Both lock the row: if a message
+    with the same attachment is written meanwhile, it keeps the file or saves it again.
     """
     mark, remove = partial(_mark, key, alias), partial(_remove_marked, key, alias)
     return run_statements(mark, alias) and run_statements(remove, alias)
@@ -144,7 +144,7 @@ def _remove_marked(key: str, alias: str) -> bool:
         file = _lock_if_unused(key, alias)
         if file is None or not file.being_removed:
             return False
-        # First the row: SQLite has no locks of rows, but one writer.
+        # Delete the row first: SQLite has no row locks, but allows only one writer.
         StoredFile.objects.using(alias).filter(pk=key).delete()
         is_deleted = _delete(file)
         if not is_deleted:
@@ -154,7 +154,7 @@ def _remove_marked(key: str, alias: str) -> bool:
 
 def _lock_if_unused(key: str, alias: str) -> StoredFile | None:
     features = connections[alias].features
-    # A message with this file is being written: it is in use.
+    # A locked file is in use: a message with it is being written.
     rows = StoredFile.objects.using(alias).select_for_update(
         skip_locked=features.has_select_for_update_skip_locked
     )

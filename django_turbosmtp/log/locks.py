@@ -1,4 +1,4 @@
-"""Transactions that wait a limited time for locks, and the order of locks.
+"""Transactions with a time limit for locks, and locks in a fixed order.
 
 A migration may hold a lock on the log's tables for minutes, and mail must not wait.
 """
@@ -36,8 +36,8 @@ def begin(
     """Begin a transaction, or a savepoint, that waits `MAX_LOCK_WAIT` for each lock.
 
     SQLite waits for as long as its connection is configured to (Django: 5 seconds).
-    The settings of the connection are afterwards what they were, because the site, or
-    pgbouncer, uses it for other work. Raise OperationalError if a lock is held longer.
+    The settings of the connection are restored, because the site or pgbouncer uses it
+    for other work. Raise OperationalError if a lock is held longer.
     """
     connection = connections[alias]
     limits = {"postgresql": _limit_postgresql, "mysql": _limit_mysql}
@@ -95,7 +95,7 @@ def _limit_postgresql(connection: BaseDatabaseWrapper) -> Iterator[None]:
 @contextmanager
 def _limit_mysql(connection: Any) -> Iterator[None]:
     with connection.cursor() as cursor:
-        # The first is for the definition of a table, the second for rows.
+        # The first is for table definitions, the second for rows.
         cursor.execute(
             "SET @turbosmtp_table = @@lock_wait_timeout,"
             " @turbosmtp_row = @@innodb_lock_wait_timeout,"
@@ -106,9 +106,9 @@ def _limit_mysql(connection: Any) -> Iterator[None]:
         with transaction.atomic(using=connection.alias):
             yield
     finally:
-        # By the driver: Django refuses a statement in a broken transaction. A lost
-        # connection, on which it fails, has its settings no more.
-        # Nothing else is hidden: a signal handler may raise here, too.
+        # With the driver's cursor, because Django refuses statements in a broken
+        # transaction. It fails if the connection was lost, and its settings with it.
+        # Other exceptions, as of a signal handler, are not hidden.
         driver = connection.connection
         if driver is not None:
             with suppress(connection.Database.Error), driver.cursor() as cursor:
@@ -119,10 +119,10 @@ def _limit_mysql(connection: Any) -> Iterator[None]:
 
 
 def lock_messages(messages: QuerySet[Message]) -> set[UUID]:
-    """Lock the rows of messages in key order, and return the keys of those there are.
+    """Lock the rows of messages in key order, and return the keys that exist.
 
-    Code that changes a message, or what belongs to it, locks the message first, so that
-    two processes cannot deadlock. SQLite has no locks of rows: there, `begin` waits
+    Code that changes a message or a row that belongs to it locks the message first, so
+    that two processes cannot deadlock. SQLite has no row locks: there, `begin` waits
     until no other process writes.
     """
     rows = messages.order_by("pk").select_for_update()
@@ -130,10 +130,10 @@ def lock_messages(messages: QuerySet[Message]) -> set[UUID]:
 
 
 def delete_messages(messages: QuerySet[Message]) -> None:
-    """Delete messages and what belongs to them.
+    """Delete messages and the rows that belong to them.
 
-    Without reading their columns, unless a receiver of the site's may read them: after
-    the deletion, a deferred field cannot be loaded.
+    Only the keys are read, unless the site has a receiver that may use other fields:
+    after the deletion, deferred fields cannot be loaded.
     """
     receivers = (signals.pre_delete, signals.post_delete)
     if not any(signal.has_listeners(messages.model) for signal in receivers):

@@ -1,4 +1,4 @@
-"""All that the log stores about one person, as JSON: all that erasing would change."""
+"""Exports all data about one person as JSON: the data that erasing would remove."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def write_export(
 ) -> Iterator[str]:
     """Yield the JSON document about a person, in pieces.
 
-    An object with ``address``, ``suppression`` (or null), ``messages``, ``events``
-    (outside of these messages), ``notes`` (on suppressions of others) and
-    ``admin_log``. ``messages``: only these, and only events of these; all if None.
-    ``parts``: of `PARTS`, those that the reader may see; the others stay empty.
+    It is an object with ``address``, ``suppression`` (or null), ``messages``,
+    ``events`` (that do not belong to these messages), ``notes`` (of other suppressions)
+    and ``admin_log``. ``messages``: limit the export to these and their events; None
+    for all. ``parts``: the items of `PARTS` that the user may see; others are empty.
     """
     person = Person(address)
     suppression = None
@@ -113,7 +113,7 @@ def _describe_messages(
 
 
 def _describe_message(message: Message, person: Person) -> dict[str, Any]:
-    """Return all that is stored of a message; of its recipients only this one."""
+    """Return all data of a message, but only this one of its recipients."""
     names = [field.attname for field in Message._meta.fields]
     content = Content.objects.using(message._state.db).filter(pk=message.pk).first()
     known = {person.address, *person.hashes}
@@ -138,7 +138,7 @@ def _describe_message(message: Message, person: Person) -> dict[str, Any]:
         "attachments": [_describe_attachment(a) for a in message.attachments.all()],
     }
     if is_alone:
-        # Of a message to several, they name the others, too.
+        # If there are several recipients, these contain the others' addresses.
         described["wire"] = content.wire if content else None
         described["attempts"] = list(
             read_related(message.tries).values(
@@ -154,7 +154,7 @@ def _describe_message(message: Message, person: Person) -> dict[str, Any]:
 
 
 def _list_naming(message: Message, person: Person) -> Iterator[dict[str, Any]]:
-    """Yield the texts of a message that name the person, and not those beside them."""
+    """Yield those texts of a message that contain the person's address."""
     alias = message._state.db
     values = [
         (model.__name__, column, value)
@@ -196,7 +196,7 @@ def _describe_attachment(attachment: Attachment) -> dict[str, Any]:
 def _describe_events(
     keys: set[Any], person: Person, alias: str, messages: QuerySet[Message] | None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the events that name the person, or are about them, without a message."""
+    """Yield events about the person, outside of the messages with these keys."""
     rows = Event.objects.using(alias)
     found = {pk for pk, _ in person.find_rows(Event, alias)}
     found |= set(rows.filter(address__in=person.hashes).values_list("pk", flat=True))
@@ -204,7 +204,7 @@ def _describe_events(
         event = rows.get(pk=pk)
         if event.message_id in keys:
             continue
-        # Of a message that is not about the person, or of none.
+        # It belongs to another message, or to none.
         own = event.message_id
         if own is None or messages is None or messages.filter(pk=own).exists():
             yield _describe_event(event)

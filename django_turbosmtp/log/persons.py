@@ -1,7 +1,7 @@
-"""Finding one person: every column that may name them, and every form of an address.
+"""Finds one person in all columns that may contain their address, in any encoding.
 
-An address is found in URLs (percent-encoded), HTML (entities), JSON (escapes), MIME
-(quoted-printable, base64, encoded words), with its local part quoted, and with its
+An address is recognized in URLs (percent-encoded), HTML (entities), JSON (escapes),
+MIME (quoted-printable, base64, encoded words), with a quoted local part, and with its
 domain in Unicode or IDNA.
 """
 
@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 
     from django.db.models import Model, QuerySet
 
-#: Replaces what named an erased person.
+#: Replaces texts that contained the address of an erased person.
 ERASED: Final = "(erased)"
 
-#: Every column of text, JSON or bytes that may name a person.
+#: All columns of text, JSON or bytes that may contain an address.
 COLUMNS: Final[dict[type[Model], tuple[str, ...]]] = {
     Message: (
         *("reference_id", "from_email", "subject", "subject_start", "first_recipient"),
@@ -76,7 +76,7 @@ COLUMNS: Final[dict[type[Model], tuple[str, ...]]] = {
     Suppression: ("address", "source", "note"),
 }
 
-#: Every other column of text, and why it names nobody.
+#: All other columns of text, and why they do not contain an address.
 WITHOUT_PERSONS: Final[dict[type[Model], dict[str, str]]] = {
     Message: {
         **dict.fromkeys(("status", "outcome"), "words of `statuses`"),
@@ -109,15 +109,14 @@ WITHOUT_PERSONS: Final[dict[type[Model], dict[str, str]]] = {
     QueueAccount: {
         "account": "a fingerprint",
         "mailer": "an alias of the settings",
-        "error": "of the account: it names no recipient",
+        "error": "about the account, not about recipients",
         "error_class": "a class name",
     },
     RateUse: {"account": "a fingerprint"},
     Heartbeat: {"name": "of a task"},
 }
 
-#: Columns of Django's own record of what staff did in the admin: an object's name is a
-#: subject or an address.
+#: Columns of Django's admin log, which contains subjects and addresses.
 ADMIN_COLUMNS: Final = ("object_repr", "change_message")
 
 _ROUNDS = 4
@@ -130,7 +129,7 @@ _TOKEN = re.compile(r"[a-z0-9]+")
 
 
 class Person:
-    """One address, in the forms by which texts are searched for it."""
+    """One address, with the patterns for finding it in texts."""
 
     def __init__(self, address: str) -> None:
         self.address = normalize_address(address)
@@ -148,9 +147,9 @@ class Person:
 
     @cached_property
     def tokens(self) -> list[str]:
-        """Texts of which any text that names the person contains one.
+        """Tokens, at least one of which is in every text with the person's address.
 
-        The longest part of letters and digits, which no encoding changes, and the
+        The longest part of letters and digits, which encodings do not change, and the
         address in base64 at each of the three alignments.
         """
         local, _, domain = self.address.rpartition("@")
@@ -161,7 +160,7 @@ class Person:
         return [named, *_list_base64(self.address.encode())]
 
     def is_named_in(self, value: Any) -> bool:
-        """Return whether a text, a JSON value or bytes name the person."""
+        """Return whether a text, a JSON value or bytes contain the address."""
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self._is_named_in_bytes(bytes(value))
         return any(self._is_named_in_text(text) for text in list_texts(value))
@@ -180,7 +179,7 @@ class Person:
         )
 
     def _is_named_in_bytes(self, content: bytes) -> bool:
-        # Without NUL, UTF-16 is as ASCII.
+        # Without its null bytes, UTF-16 reads like ASCII.
         content = content.replace(b"\0", b"")
         lower = content.lower()
         if not any(token.lower().encode() in lower for token in self.tokens):
@@ -188,7 +187,7 @@ class Person:
         return self._is_named_in_text(content.decode(errors="replace"))
 
     def is_named_in_payload(self, payload: bytes) -> bool:
-        """Return whether the stored JSON of a request names the person.
+        """Return whether the stored JSON of a request contains the address.
 
         Its MIME and its attachments are decoded.
         """
@@ -209,7 +208,7 @@ class Person:
         return any(self.is_named_in(content) for content in contents)
 
     def replace_in(self, value: Any) -> Any:
-        """Return a text or JSON value with `ERASED` for each text that names them."""
+        """Return a text or JSON value with each text that has the address replaced."""
         if isinstance(value, str):
             return ERASED if self.is_named_in(value) else value
         if isinstance(value, dict):
@@ -224,16 +223,16 @@ class Person:
     def find_rows(
         self, model: type[Model], alias: str
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Yield the key of each row that names the person, with the naming columns.
+        """Yield the key of each row with the address, and the columns that contain it.
 
-        In one walk through the table: no index can serve for it.
+        It reads the whole table once, because no index can be used.
         """
         columns = COLUMNS[model]
         rows = model._default_manager.using(alias).order_by("pk")
         yield from self._match_rows(rows, columns)
 
     def find_admin_log(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Yield the same of Django's own record of the admin, if it is installed."""
+        """Yield the same for Django's admin log, if the admin is installed."""
         if apps.is_installed("django.contrib.admin"):
             from django.contrib.admin.models import LogEntry
 
@@ -243,7 +242,7 @@ class Person:
     def _match_rows(
         self, rows: QuerySet[Any], columns: tuple[str, ...]
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
-        # In lower case: some columns, and some databases, compare letter by letter.
+        # In lower case, because some columns and databases are case-sensitive.
         lower = {
             f"{name}_in_lower_case": Lower(Cast(name, TextField())) for name in columns
         }
@@ -253,7 +252,7 @@ class Person:
                 named |= Q(**{f"{path}__contains": token.lower()})
         found = rows.annotate(**lower).filter(named)
         part = found.values_list("pk", *columns)
-        # Part by part: MariaDB's client holds all rows of one statement.
+        # In parts, because MariaDB's client loads all rows of one statement.
         while chunk := list(part[:_CHUNK]):
             for pk, *values in chunk:
                 pairs = dict(zip(columns, values, strict=True))
@@ -284,13 +283,13 @@ def list_unclassified_columns() -> list[str]:
 
 
 def _build_pattern(spellings: list[str]) -> re.Pattern[str]:
-    """Return the pattern that finds an address in a text, and no longer address."""
+    """Return a pattern that matches an address, but not as part of a longer one."""
     either = "|".join(map(re.escape, spellings))
     return re.compile(rf"(?<![\w.+-])(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
 
 
 def list_texts(value: Any) -> Iterator[str]:
-    """Yield the texts of a JSON value, names included."""
+    """Yield the texts of a JSON value, including the names of objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -319,11 +318,11 @@ def _read_quoted_printable(found: re.Match[str]) -> str:
 
 
 def _list_base64(content: bytes) -> list[str]:
-    """Return what is the same in every base64 text that contains these bytes."""
+    """Return three texts; every base64 text with these bytes contains one of them."""
     found = []
     for shift in range(3):
         whole = b64encode(b"\0" * shift + content).decode()
-        # The first and the last group may hold bits of other bytes.
+        # The first and the last group may also encode bits of other bytes.
         start = 4 if shift else 0
         end = len(whole) - (4 if (shift + len(content)) % 3 else 0)
         found.append(whole[start:end])

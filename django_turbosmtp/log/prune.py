@@ -1,4 +1,4 @@
-"""Removing what is old, in small transactions and in bounded memory."""
+"""Removes old rows, in small transactions and in limited memory."""
 
 from __future__ import annotations
 
@@ -37,20 +37,21 @@ if TYPE_CHECKING:
 
     Report = Callable[[int], None]
 
-#: Remove this many messages in the first transaction, then what fits in the time.
+#: Remove this many messages in the first transaction, and then at most the second
+#: number, depending on the time.
 FIRST_CHUNK = 200
 MAX_CHUNK = 2000
 
-#: What a message needs that is sent later, perhaps much later (``send_at``).
+#: Rows of these are needed for messages in the queue, perhaps for long (``send_at``).
 _OF_QUEUED = {Message, Content, Payload}
 
-#: Choose chunks so that a transaction takes about this many seconds.
+#: Choose the size of chunks so that a transaction takes about this many seconds.
 WANTED_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """How many were removed: messages, bodies of others, files."""
+    """The numbers of removed messages, bodies (of other messages), and files."""
 
     messages: int
     bodies: int
@@ -62,7 +63,7 @@ class Pruned:
 
 
 def count_old(alias: str, *, days: int | None, body_days: int | None) -> Pruned:
-    """Return what `prune` would remove now, the files not counted."""
+    """Return what `prune` would remove now, without files."""
     return Pruned(
         messages=_select_old(Message, "pk", days, alias).count(),
         bodies=_select_old(Content, "message", body_days, alias)
@@ -80,13 +81,13 @@ def prune(
 ) -> Pruned:
     """Remove messages older than ``days``, and bodies older than ``body_days``.
 
-    None keeps. ``report`` is told the number removed after each chunk.
+    None removes nothing. ``report`` is called with the size of each removed chunk.
     """
     messages = _remove_in_chunks(Message, "pk", days, alias, _remove_messages, report)
     bodies = _remove_in_chunks(
         Content, "message_id", body_days, alias, _remove_bodies, report
     )
-    # Payloads of messages whose content is gone already.
+    # Payloads of messages whose content was already removed.
     _remove_in_chunks(Payload, "message_id", body_days, alias, _remove_bodies)
     _remove_in_chunks(Unmatched, "event_id", days, alias, _remove_unmatched)
     _remove_in_chunks(
@@ -97,16 +98,16 @@ def prune(
 
 
 def _forget_hashes(days: int | None, alias: str) -> None:
-    """Remove what is remembered of addresses that were lifted or erased long ago.
+    """Remove the records about addresses that were allowed again or erased long ago.
 
-    No event about mail from before arrives after its message was pruned.
+    They are needed for late events about older messages, which have been pruned.
     """
     if days is None:
         return
     floor = make_storable(datetime.now(UTC) - timedelta(days=days))
     rows = HashedAddress.objects.using(alias)
     old = rows.exclude(lifted_at__gt=floor).exclude(erased_at__gt=floor)
-    # Nothing refers to them: one statement, without a transaction of its own.
+    # No other row refers to them, so one statement is enough.
     old._raw_delete(alias)
 
 
@@ -120,7 +121,7 @@ def _select_old(
     if model in _OF_QUEUED:
         queued = QueuedMessage.objects.using(alias).filter(pk=OuterRef(key))
         rows = rows.filter(~Exists(queued))
-    # The keys are UUIDs in order of time, so this is the beginning of an index.
+    # The keys are UUIDs in order of time, so this reads the beginning of an index.
     floor = find_uuid7_floor(time.time() - days * 86400)
     return rows.filter(**{f"{key}__lt": floor}, **conditions)
 
@@ -134,7 +135,7 @@ def _remove_in_chunks(
     report: Report = lambda _: None,
     **conditions: Any,
 ) -> int:
-    """Remove from the oldest on, chunk by chunk; return how many there were."""
+    """Remove rows in chunks, the oldest first; return how many were removed."""
     old = _select_old(model, key, days, alias, **conditions)
     keys = old.order_by(key).values_list(key, flat=True)
     removed, size = 0, FIRST_CHUNK
@@ -161,7 +162,7 @@ def _remove_chunk(
             lock_messages(Message.objects.using(alias).filter(pk__range=(first, last)))
             remove(first, last, alias)
 
-    # Again after a deadlock: a receiver of the site may lock in another order.
+    # Repeated after a deadlock: a receiver of the site may lock in another order.
     run_statements(work, alias)
 
 
@@ -193,7 +194,7 @@ def _remove_bodies(first: UUID, last: UUID, alias: str) -> None:
     for model in (Payload, Content):
         rows = model._default_manager.using(alias)
         _exclude_queued(rows.all(), "message_id", first, last).delete()
-    # turboSMTP may have repeated what it was sent.
+    # turboSMTP's answers may repeat the message.
     Attempt.objects.using(alias).filter(
         message_id__gte=first, message_id__lte=last
     ).update(answer="")

@@ -1,9 +1,9 @@
-"""The words to ask the log: status groups, tags, people, search.
+"""Queries for the log: by status group, tag or address, and the search.
 
-A database without good statistics (SQLite, MariaDB) has to be told which way is short.
-What matches little is found by its own index and then sorted; what matches much is met
-soon by walking over the messages in order of time. Both forms are built here, and which
-one is taken is decided by counting the matches, up to `FEW`.
+SQLite and MariaDB have no good statistics, so the query has to imply the right plan. A
+few matches are found by their own index and then sorted. If there are many, reading the
+messages in order of time finds some of them soon. Both forms are built here; the number
+of matches, counted up to `FEW`, decides.
 """
 
 from __future__ import annotations
@@ -42,17 +42,18 @@ if TYPE_CHECKING:
 
 _Row = TypeVar("_Row", bound=Model)
 
-#: Take the way by their own index to at most this many matches.
+#: Use the own index for at most this many matches.
 FEW = 10_000
 
-#: A message whose process has said nothing for so long needs a look.
+#: A message that has been "sending" for longer needs attention.
 STUCK = timedelta(minutes=15)
 
-#: Mail of so long with no event at all: the webhook is not set up, or broken.
+#: If mail of the last 3 days (not counting the last hour) has no event at all, the
+#: webhook is not set up, or does not work.
 SILENCE = timedelta(days=3)
 EXPECTED = timedelta(hours=1)
 
-#: Name at most this many mailers, and this many tags.
+#: List at most this many mailers, and this many tags.
 MAX_KNOWN = 100
 
 
@@ -66,29 +67,29 @@ def filter_group(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:
     return queryset.filter(status__in=statuses)
 
 
-#: Of several recipients, a problem that any of them has.
+#: The statuses of messages with a problem, of at least one recipient.
 NEED_ATTENTION = [status for status in Status if status.is_problem]
 
 
 def filter_attention(
     queryset: QuerySet[Message], now: datetime.datetime | None = None
 ) -> QuerySet[Message]:
-    """Return the messages that somebody should look at.
+    """Return the messages that need attention.
 
-    They failed, bounced or were dropped, for one recipient at least, nobody knows
-    whether they arrived, or they are stuck in "sending". One that was sent again is not
-    among them: the newer one tells.
+    They failed, bounced or were dropped for at least one recipient, or their outcome is
+    unknown, or they are stuck in "sending". A message that was sent again is not
+    included: the newer one may be.
     """
-    # Whole minutes, so that what was counted a moment ago was the same.
+    # Whole minutes, so that the count and the list agree.
     before = (now or timezone.now()).replace(second=0, microsecond=0) - STUCK
-    # Rejected by ourselves, for RECIPIENT_GUARD or SUPPRESS: nothing to look at.
+    # Not those that we left out, because of RECIPIENT_GUARD or SUPPRESS.
     ours = Q(status=Status.REJECTED) & ~Q(outcome=Outcome.ACCEPTED)
     if connections[queryset.db].vendor != "postgresql":
-        # By key, since no index has the outcome: all is then counted in one. PostgreSQL
-        # reads the rows quickly, and would look through many keys for each.
+        # By key, because no index contains the outcome: the rest is then counted in one
+        # index. PostgreSQL reads the rows quickly, but would search many keys for each.
         messages = Message.objects.using(queryset.db).order_by()
         ours = Q(pk__in=messages.filter(ours).values("pk"))
-    # `queue.due` settles those of the queue, which may have waited for long.
+    # Not those of the queue: `queue.due` settles them, and they may be old.
     queued = QueuedMessage.objects.using(queryset.db).filter(message=OuterRef("pk"))
     stuck = Q(status=Status.SENDING, created_at__lt=before) & ~Exists(queued)
     newer = Resend.objects.using(queryset.db).filter(original=OuterRef("pk"))
@@ -98,7 +99,7 @@ def filter_attention(
 
 
 def lacks_events(alias: str, now: datetime.datetime | None = None) -> bool:
-    """Return whether mail went out for a while, and the webhook was told of nothing."""
+    """Return whether mail was sent for a while, but the webhook received no events."""
     now = now or timezone.now()
     floor = find_uuid7_floor(make_aware(now - SILENCE).timestamp())
     sent = Message.objects.using(alias).filter(
@@ -127,9 +128,9 @@ def filter_tag(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:
 def filter_address(
     queryset: QuerySet[Message], address: str, *, count: int
 ) -> QuerySet[Message]:
-    """Return the messages that went to this address, or were to go there.
+    """Return the messages to this address.
 
-    ``count``: about how many there are.
+    ``count``: their approximate number.
     """
     recipients = Recipient.objects.using(queryset.db).filter(address=address)
     if count <= FEW:
@@ -138,7 +139,7 @@ def filter_address(
 
 
 def search(queryset: QuerySet[Message], term: str) -> QuerySet[Message]:
-    """Return what a person may mean: an address, an id, the beginning of a subject."""
+    """Return the messages with this address, id, or beginning of a subject."""
     term = term.replace("\0", "").strip()
     alias = queryset.db
     start = shorten_subject(term)
@@ -147,22 +148,22 @@ def search(queryset: QuerySet[Message], term: str) -> QuerySet[Message]:
     recipients = Recipient.objects.using(alias).order_by()
     hers = recipients.filter(Q(address=normalize_address(term)) | Q(mid=term))
     subjects = messages.filter(_starts_with("subject_start", start, alias))
-    # One of them alone can be much: nobody's address begins as many subjects do.
+    # Only one of them can be many: subjects do not begin with an address.
     much = hers if "@" in term else subjects
     if count_each_up_to([much], FEW)[0] <= FEW:
         keys = hers.values("message_id"), messages.filter(named).values("pk")
         return _filter_keys(queryset, *keys, subjects.values("pk"))
-    # Behind a function, so that no index seems to be of use.
+    # In a function, so that the database does not use the index.
     starts = queryset.alias(_start=Coalesce("subject_start", Value("")))
     return starts.filter(named | Q(_start__startswith=start) | Q(_ask_each(hers)))
 
 
 def _ask_each(rows: QuerySet[Any]) -> Exists | Coalesce:
-    """Return whether any of ``rows`` is of the message, to be asked of each in turn."""
+    """Return an expression that checks for each message if it has one of ``rows``."""
     found = Exists(rows.filter(message=OuterRef("pk")))
     if connections[rows.db].vendor != "mysql":
         return found
-    # In a function, or MariaDB makes a table of all ``rows`` before it looks at one.
+    # Without the function, MariaDB would first make a table of all ``rows``.
     return Coalesce(found, Value(False), output_field=BooleanField())
 
 
@@ -170,21 +171,22 @@ def _filter_keys(
     queryset: QuerySet[Message], first: QuerySet[Any], *others: QuerySet[Any]
 ) -> QuerySet[Message]:
     """Return the messages whose key any of these queries finds."""
-    # In no order: Django 6.1 gives a union that of its model.
+    # Without ordering: Django 6.1 adds that of the model to a union.
     keys = first.union(*others, all=True).order_by()
     if connections[queryset.db].vendor != "mysql":
         return queryset.filter(pk__in=keys)
-    # MariaDB asks a UNION anew for each row; a table made of it, once.
+    # MariaDB would run the UNION again for each row, but makes a derived table once.
     sql, parameters = keys.query.get_compiler(queryset.db).as_sql()
     found = RawSQL(f"SELECT * FROM ({sql}) AS found", parameters)  # noqa: S608, S611
     return queryset.filter(pk__in=found)
 
 
 def _starts_with(field: str, prefix: str, alias: str) -> Q:
-    """Return the condition that the database answers from an index."""
+    """Return a condition for which the database uses an index."""
     vendor = connections[alias].vendor
     if vendor == "sqlite":
-        # Its LIKE uses no index of Django's; its order is that of the characters.
+        # SQLite's LIKE cannot use Django's index, but a range comparison can: it
+        # compares by code point.
         return Q(**{f"{field}__gte": prefix, f"{field}__lt": prefix + "\U0010ffff"})
     lookup = "istartswith" if vendor == "mysql" else "startswith"
     return Q(**{f"{field}__{lookup}": prefix})
@@ -193,7 +195,7 @@ def _starts_with(field: str, prefix: str, alias: str) -> Q:
 def read_related(manager: Manager[_Row]) -> QuerySet[_Row]:
     """Return the rows of a related manager, from the database of its instance.
 
-    The manager itself asks the router, which may name a replica.
+    The manager itself would ask the router, which may choose a replica.
     """
     instance: Any = manager.instance  # type: ignore[attr-defined]
     return manager.db_manager(instance._state.db).all()
@@ -206,14 +208,14 @@ def is_queued(message: Message) -> bool:
 
 
 def read_payload(message: Message) -> bytes:
-    """Return the JSON that left, without credentials; b"" where it is not kept."""
+    """Return the stored JSON of the request, without credentials; b"" if none."""
     pieces = Payload.objects.using(message._state.db).filter(message=message.pk)
     data = pieces.order_by("position").values_list("data", flat=True)
     return b"".join(bytes(piece) for piece in data)
 
 
 def add_relations(queryset: QuerySet[Message]) -> QuerySet[Message]:
-    """Annotate whether a message has a payload, tries, events and resends: few have."""
+    """Annotate whether a message has a payload, attempts, events and resends."""
     alias = queryset.db
     return queryset.annotate(
         has_payload=Exists(Payload.objects.using(alias).filter(message=OuterRef("pk"))),
@@ -225,12 +227,12 @@ def add_relations(queryset: QuerySet[Message]) -> QuerySet[Message]:
     )
 
 
-#: Ask for this many values by one statement.
+#: Count this many values in one statement.
 _PARTS = 40
 
 
 def count_each_up_to(querysets: Sequence[QuerySet[Any]], limit: int) -> list[int]:
-    """Return the number of rows of each, at most ``limit + 1``, by one statement."""
+    """Return the number of rows of each, up to ``limit + 1``, with one statement."""
     alias = querysets[0].db
     counts: list[str] = []
     values: list[Any] = []
@@ -249,10 +251,10 @@ def count_each_up_to(querysets: Sequence[QuerySet[Any]], limit: int) -> list[int
 
 
 def list_known(messages: QuerySet[Message]) -> dict[str, list[str]]:
-    """Return the ``mailers`` and ``tags`` that messages have, at most `MAX_KNOWN` each.
+    """Return the ``mailers`` and ``tags`` of messages, at most `MAX_KNOWN` each.
 
-    Of a restricted queryset, such as one of a site's own admin, only the values that
-    its messages have.
+    For a restricted queryset, as of a site's admin class, only the values of its
+    messages.
     """
     known = _list_all_known(messages.db)
     query: Any = messages.query
@@ -268,7 +270,7 @@ def list_known(messages: QuerySet[Message]) -> dict[str, list[str]]:
 def _keep_found(
     values: Sequence[str], sources: Sequence[tuple[str, QuerySet[Any]]]
 ) -> list[str]:
-    """Return the values that a row of any of the querysets has in its column."""
+    """Return the values that occur in a column of any of the querysets."""
     kept: list[str] = []
     for start in range(0, len(values), _PARTS):
         part = values[start : start + _PARTS]
@@ -282,8 +284,8 @@ def _keep_found(
 def _list_all_known(alias: str) -> dict[str, list[str]]:
     """Return the mailers and tags in the whole log.
 
-    One statement that jumps from one value to the next in an index. For a DISTINCT the
-    databases would walk over every row, MariaDB aside, which walks for anything else.
+    The statement jumps from one value to the next in an index. For a DISTINCT, the
+    databases would read every row, except MariaDB, which does so for anything else.
     """
     sources: dict[str, list[tuple[type[Any], str]]] = {
         "mailers": [(Message, "mailer")],

@@ -1,4 +1,4 @@
-"""``LOG_REDACT``: functions of the site that remove secrets from texts for the log."""
+"""``LOG_REDACT``: the site's functions that remove secrets from texts for the log."""
 
 from __future__ import annotations
 

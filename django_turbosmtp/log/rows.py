@@ -1,4 +1,4 @@
-"""Rows of one entry: what of a message the log keeps, and in which form."""
+"""Builds the rows of one message."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.log")
 
-#: Wire fields that stand elsewhere: the bodies beside them, bytes nowhere.
+#: Wire fields that are not repeated in ``wire``: bodies, attachments and MIME.
 _NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
 
 
@@ -46,8 +46,8 @@ _NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
 class Rows:
     """All rows of one message, as `log.inserts.insert_values` takes them.
 
-    ``contents``: the bytes of each attachment, in order. ``stores_payload``: the whole
-    payload may be kept, should the message not be accepted.
+    ``contents``: the bytes of each attachment, in order. ``stores_payload``: whether
+    the payload may be stored if the message is not accepted.
     """
 
     message: Row
@@ -60,7 +60,7 @@ class Rows:
 
     @property
     def stores_body(self) -> bool:
-        """Whether the message lets its body be kept, and so its attachments' bytes."""
+        """Whether the body may be stored, and therefore the attachments' bytes."""
         return self.content is not None
 
 
@@ -69,8 +69,8 @@ def build_rows(
 ) -> Rows:
     """Return the rows of ``entry``, ready to be inserted.
 
-    ``width``: the highest character that the database holds. ``redact`` takes a text
-    and the name of its field, and returns what may be kept of it.
+    ``width``: the highest character that the database can store. ``redact`` takes a
+    text and the name of its field, and returns the text to store.
     """
     clean = _RowCleaner(width, redact)
     message = entry.message
@@ -126,7 +126,7 @@ def build_rows(
             "wire": _build_wire(entry, clean),
         }
     row["altered"] = clean.json("altered", clean.altered)
-    # What a redaction took away would stand in the payload. Nobody can redact MIME.
+    # The payload would contain the parts that were redacted. MIME cannot be redacted.
     rows.stores_payload = store_body and not clean.was_redacted
     if redact is not None and "mime_raw" in entry.fields:
         rows.stores_payload = False
@@ -134,7 +134,7 @@ def build_rows(
 
 
 def _list_headers(entry: Entry) -> dict[str, Any]:
-    """Return the headers that the caller set, Reply-To as one of them."""
+    """Return the headers that the caller set, including Reply-To."""
     headers = dict(entry.attributes.headers)
     reply_to = getattr(entry.message, "reply_to", None)
     if reply_to and "reply-to" not in map(str.lower, headers):
@@ -145,15 +145,17 @@ def _list_headers(entry: Entry) -> dict[str, Any]:
 def build_rows_safely(
     entry: Entry, *, store_body: bool, width: int, redact: Redact | None = None
 ) -> Rows:
-    """Return the rows of ``entry``; if its message raises, without the message.
+    """Return the rows of ``entry``; if its message raises, rows without its contents.
 
-    Any attribute of a site's own class may raise; other messages still get their rows.
+    Any attribute of a site's message class may raise. Other messages still get rows.
     """
     try:
         return build_rows(entry, store_body=store_body, width=width, redact=redact)
     except Exception as error:
         raise_interrupt(error)
-        logger.exception("%s: its row is kept in short.", entry.attributes.reference_id)
+        logger.exception(
+            "%s: stored without its contents.", entry.attributes.reference_id
+        )
         bare = replace(
             entry,
             message=None,
@@ -171,7 +173,7 @@ def describe_error(error: BaseException | None, width: int) -> str:
 
 
 def name_class(error: BaseException | None) -> str:
-    """Return the name of an error's class, of ours the public one, "" for none."""
+    """Return the name of an error's class (for ours, the public class), "" for none."""
     if error is None:
         return ""
     cls = type(error)
@@ -234,7 +236,7 @@ class _RowCleaner:
         return kept
 
     def _read(self, name: str, value: Any) -> str:
-        # A lazy text of the site's own may raise anything.
+        # A lazy string of the site may raise any exception.
         return str(self._convert(name, str, "" if value is None else value))
 
     def _convert(self, name: str, convert: Callable[[Any], Any], value: Any) -> Any:
@@ -243,7 +245,7 @@ class _RowCleaner:
         except Exception as error:  # noqa: BLE001
             raise_interrupt(error)
             self._note(name)
-            return f"({type(error).__name__} while this was read)"
+            return f"({type(error).__name__} while reading this value)"
 
     def _note(self, name: str) -> None:
         if name not in self.altered:
@@ -286,7 +288,7 @@ def _build_wire(entry: Entry, clean: _RowCleaner) -> str:
 
 
 def _read_bodies(entry: Entry) -> tuple[str, str]:
-    """Return text and HTML: as they go over the wire, else as the message has them."""
+    """Return text and HTML of the wire fields, or of the message if they have none."""
     fields = entry.fields
     if "content" in fields or "html_content" in fields:
         return fields.get("content", ""), fields.get("html_content", "")
@@ -334,7 +336,7 @@ def _list_attachments(entry: Entry) -> Iterator[_Attached]:
     for attachment in attached:
         try:
             yield _read_attachment(attachment)
-        except Exception as error:  # noqa: BLE001 - whatever was attached; the log goes on
+        except Exception as error:  # noqa: BLE001 - any object can be attached
             raise_interrupt(error)
             yield "", type(attachment).__name__, b"", ""
 

@@ -1,7 +1,7 @@
-"""The statements of the log: as many for one message as for a part.
+"""The statements of the log: their number is the same for one message and for many.
 
-There are more if a database binds few values (SQLite under Django 5.2: 999), and for
-large bodies, because a statement may be no larger than a packet.
+There are more if a database supports few parameters (SQLite on Django 5.2: 999), and
+for large bodies, because a statement must fit in a packet.
 """
 
 from __future__ import annotations
@@ -45,19 +45,20 @@ if TYPE_CHECKING:
 
 _Row = TypeVar("_Row")
 
-#: Put at most this many bytes of bodies into one statement: databases have a largest
-#: packet (16 MB on MariaDB, less on older MySQL).
+#: Put at most this many bytes of bodies into one statement: databases limit the size of
+#: packets (16 MB on MariaDB, less on older MySQL).
 MAX_STATEMENT_BYTES = 4 * 2**20
 
 #: Store a payload in pieces of this many bytes.
 PIECE_BYTES = 2**20
 
 
-#: Write those accepted by a statement for each number of attempts, up to this many.
+#: Write accepted messages with one statement for each number of attempts, unless there
+#: are more statements than this.
 _MAX_GROUPS = 3
 
-#: The outcome of a send replaces these. A message that took too long was marked as
-#: unknown by another process (`queue.due`).
+#: The outcome of a send replaces these statuses. Another process (`queue.due`) may have
+#: set a message that took too long to unknown.
 _OPEN = [Status.SENDING, Status.UNKNOWN]
 
 _OUTCOME_FIELDS = [
@@ -85,7 +86,7 @@ def insert_rows(rows: Sequence[Rows], alias: str) -> None:
 def update_messages(outcomes: Sequence[OutcomeEntry], alias: str, width: int) -> None:
     """Write the outcome of each message.
 
-    Those accepted at the first try differ in nothing but their id, and are most.
+    Most are accepted on the first attempt, and differ only in their ids.
     """
     messages = Message.objects.using(alias)
     plain, others = _split(
@@ -95,13 +96,13 @@ def update_messages(outcomes: Sequence[OutcomeEntry], alias: str, width: int) ->
     same: dict[tuple[str, int], list[OutcomeEntry]] = defaultdict(list)
     for outcome_entry in plain:
         same[outcome_entry.status, outcome_entry.attempts].append(outcome_entry)
-    # One statement a number of attempts: MAX_RETRIES bounds these, unless it is huge.
+    # One statement for each number of attempts: few, unless MAX_RETRIES is large.
     if len(same) > _MAX_GROUPS:
         same, others = {}, list(outcomes)
     for group in same.values():
         for part in _cut_by_values(group, alias):
             messages.filter(pk__in=[c.entry.id for c in part]).update(
-                # An event of the webhook may have come first, and told more.
+                # An event may have arrived earlier, with a higher status.
                 status=Case(
                     When(status__in=_OPEN, then=Value(part[0].status)),
                     default=F("status"),
@@ -123,7 +124,7 @@ def update_messages(outcomes: Sequence[OutcomeEntry], alias: str, width: int) ->
 def _choose_mid(outcomes: Sequence[OutcomeEntry], alias: str) -> RawSQL:
     """Return the expression that chooses each message's id by its key.
 
-    As ``bulk_update()`` writes it, at a tenth of the CPU.
+    ``bulk_update()`` would write the same, but needs ten times as much CPU.
     """
     connection = connections[alias]
     key: Any = Message._meta.pk
@@ -142,7 +143,7 @@ def _choose_mid(outcomes: Sequence[OutcomeEntry], alias: str) -> RawSQL:
 def _cut_by_values(
     outcomes: list[OutcomeEntry], alias: str
 ) -> Iterator[list[OutcomeEntry]]:
-    """Yield parts that one statement can bind: three values each, and ten in all."""
+    """Yield parts for one statement, which has 3 parameters for each, and 10 more."""
     limit = connections[alias].features.max_query_params
     size = (limit - 10) // 3 if limit else len(outcomes)
     for start in range(0, len(outcomes), size):
@@ -163,13 +164,13 @@ def _build_outcome(outcome_entry: OutcomeEntry, width: int) -> Message:
 
 
 def update_recipients(outcomes: Sequence[OutcomeEntry], alias: str) -> None:
-    """Write what became of each recipient that a request went to."""
+    """Write the results for the recipients of all requests."""
     waiting = Recipient.objects.using(alias).filter(status__in=_OPEN)
     uniform, mixed = _split(outcomes, lambda c: c.is_uniform)
     by_status: dict[str, list[OutcomeEntry]] = defaultdict(list)
     for outcome_entry in uniform:
         by_status[outcome_entry.results[0].status].append(outcome_entry)
-    # The message's own, written just before in the same transaction.
+    # The id of the message, which was just written in the same transaction.
     same = Subquery(Message.objects.filter(pk=OuterRef("message_id")).values("mid"))
     for status, group in by_status.items():
         mid = same if len(group) > 1 else group[0].results[0].mid
@@ -221,9 +222,10 @@ def insert_attempts(
     alias: str,
     width: int,
 ) -> None:
-    """Write the requests of messages that were not accepted at the first.
+    """Write the attempts of messages that were not accepted on the first attempt.
 
-    What came back is written of those in ``stored`` alone: it may repeat the message.
+    Answers are only written for those in ``stored``, because they may repeat the
+    message.
     """
     may_store = {outcome_entry.entry.id for outcome_entry in stored}
     clean = Cleaner(width).clean_text
@@ -248,7 +250,7 @@ def insert_attempts(
 
 
 def _measure_content(row: Row) -> int:
-    # Characters count as four bytes at most; about is enough.
+    # An upper limit: a character has at most four bytes.
     texts: tuple[str, str] = row["text"], row["html"]
     return sum(len(t) if t.isascii() else 4 * len(t) for t in texts)
 
@@ -256,7 +258,7 @@ def _measure_content(row: Row) -> int:
 def _group_by_bytes(
     rows: Iterable[_Row], measure: Callable[[_Row], int]
 ) -> Iterator[list[_Row]]:
-    """Yield the rows in lists, each of which one statement can carry."""
+    """Yield the rows in lists that are small enough for one statement."""
     group: list[_Row] = []
     size = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""How many messages fared how, by time, mailer and tag: counted in indexes alone."""
+"""Counts messages by status, time, mailer and tag, using only indexes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.models import Message
 
-#: One statement counts so many parts.
+#: Count this many parts in one statement.
 _PARTS = 50
 
-#: The key of a message is made before its row, and rarely so long before.
+#: The key of a message is made before its row, but hardly ever this long before.
 _SLACK = timedelta(hours=1)
 
 
@@ -54,7 +54,7 @@ def count_by_time(
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """How many of the accepted messages came so far: ``number`` of ``total``."""
+    """How many of the accepted messages reached a stage: ``number`` of ``total``."""
 
     stage: Stage
     number: int
@@ -70,8 +70,8 @@ class Rate:
 def count_rates(messages: QuerySet[Message], since: datetime.datetime) -> list[Rate]:
     """Return, for each stage, how many messages since a given time reached it.
 
-    By the furthest that is known of each: what was opened was delivered, too. Machines
-    open what no person has seen yet, so that opens are counted with them and without.
+    A later stage implies the earlier ones: an opened message was delivered. Programs
+    open messages before people do, so opens are counted with and without programs.
     """
     recent = messages.filter(created_at__gte=since).order_by()
     counted = dict(recent.values_list("status").annotate(n=Count("pk")))
@@ -94,7 +94,7 @@ def count_by_value(
     values: Sequence[str],
     since: datetime.datetime,
 ) -> dict[str, Counts]:
-    """Return the same for each value of a field, of messages since a time."""
+    """Return the counts since a given time for each value of a field."""
     recent = messages.filter(created_at__gte=since)
     found = _count_each([recent.filter(**{field: value}) for value in values])
     return dict(zip(values, found, strict=True))
@@ -103,9 +103,9 @@ def count_by_value(
 def count_by_tag(
     messages: QuerySet[Message], names: Sequence[str], since: datetime.datetime
 ) -> dict[str, Counts]:
-    """Return the same for each campaign or tag."""
+    """Return the counts since a given time for each campaign or tag."""
     counted = count_by_value(messages, "campaign", names, since)
-    # Nearer than the times of the messages, which the tags have not got.
+    # Tags have no time, but their messages' keys do.
     floor = find_uuid7_floor(make_aware(since - _SLACK).timestamp())
     rows = Tag.objects.using(messages.db).filter(
         name__in=names,
@@ -131,7 +131,7 @@ def _count_each(parts: Sequence[QuerySet[Message]]) -> list[Counts]:
             .annotate(n=Count("*"))
             for number, part in enumerate(parts[start : start + _PARTS], start)
         ]
-        # In no order: Django 6.1 gives a union that of its model.
+        # Without ordering: Django 6.1 adds that of the model to a union.
         rows: Iterable[Any] = some[0].union(*some[1:], all=True).order_by()
         for number, status, count in rows:
             found[number][Status(status).group] += count

@@ -1,7 +1,8 @@
-"""Text that every database can store: other characters are replaced, and noted.
+"""Replaces characters that a database cannot store.
 
-PostgreSQL stores no NUL, in text and in JSON; no database an unpaired surrogate; one
-with another charset than UTF-8 fewer letters; MariaDB no JSON nested deeper than 32.
+PostgreSQL cannot store NUL, in text or in JSON. No database can store an unpaired
+surrogate. A database with another charset than UTF-8 stores fewer characters, and
+MariaDB supports JSON up to a depth of 32.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ from django.utils.functional import Promise
 
 from django_turbosmtp._lib.text import find_surrogate
 
-#: Every letter; those of three bytes in UTF-8; ASCII. Tried one after the other.
+#: The highest character: of Unicode, of three bytes in UTF-8, of ASCII. Tried in turn.
 WIDTHS: Final = (0x10FFFF, 0xFFFF, 0x7F)
 
-#: Write what is nested deeper than this as text.
+#: Store values that are nested deeper than this as text.
 MAX_DEPTH = 20
 
 # NaN is not JSON, and databases refuse it.
 _encode = json.JSONEncoder(allow_nan=False).encode
 
-#: Stands for NUL: the picture that Unicode has for it.
+#: Replaces NUL: Unicode's symbol for it.
 _NUL_PICTURE = "\u2400"
 _TOO_WIDE = {0xFFFF: "[^\0-\uffff]", 0x7F: "[^\0-\x7f]"}
 
 
-#: MySQL's number for letters that the column's charset lacks.
+#: MySQL's error number for characters that are not in the column's charset.
 _INCORRECT_STRING = 1366
 
 
 def is_about_text(error: DatabaseError) -> bool:
-    """Return whether a database says that it has not got some of the letters."""
+    """Return whether a database reports that it cannot store some characters."""
     return isinstance(error, DataError) or error.args[:1] == (_INCORRECT_STRING,)
 
 
@@ -55,22 +56,22 @@ def encode_plain_json(value: Any) -> str | None:
 
 
 class Cleaner:
-    """Makes values storable, and remembers in ``changed`` whether it had to."""
+    """Makes values storable; ``changed`` is True if that changed any of them."""
 
     def __init__(self, width: int = WIDTHS[0]) -> None:
-        """Take the highest character that the database holds."""
+        """``width``: the highest character that the database can store."""
         self._width = width
         self.changed = False
 
     def clean_text(self, text: str) -> str:
-        """Return ``text`` as the database can hold it; the same where it can."""
+        """Return ``text`` with characters that cannot be stored replaced."""
         if text.isascii() and "\0" not in text:
             return text
         cleaned = text.replace("\0", _NUL_PICTURE)
         if find_surrogate(cleaned) is not None:
             cleaned = re.sub("[\ud800-\udfff]", "\ufffd", cleaned)
         if wide := _TOO_WIDE.get(self._width):
-            # Compiled here, for it takes long and few databases need it.
+            # Compiled here, because that is slow and few databases need it.
             cleaned = re.sub(wide, "?", cleaned)
         self.changed = self.changed or cleaned != text
         return cleaned
@@ -78,8 +79,8 @@ class Cleaner:
     def clean_json(self, value: Any, depth: int = 0) -> Any:
         """Return ``value`` in JSON's types, its texts cleaned.
 
-        A date or a number that JSON does not know is written as Django's own encoder
-        writes it; anything else that JSON does not know, as ``str()`` does.
+        Dates and numbers without a JSON type are written as by Django's encoder, and
+        other objects as by ``str()``.
         """
         if type(value) is str:
             return self.clean_text(value)

@@ -1,7 +1,7 @@
-"""The addresses that must not be sent to, looked up before each send.
+"""The list of addresses that must not be sent to, which is read before each send.
 
-If they cannot be looked up, the mail is sent and the error is logged: the list protects
-a reputation, but a mail that is not sent is lost.
+If it cannot be read, the mail is sent and the error is logged: the list protects a
+reputation, but mail that is not sent is lost.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.log")
 
-#: Bind at most this many values by one statement, unless the database binds fewer
-#: (SQLite under Django 5.2: 999).
+#: Use at most this many parameters in one statement, unless the database supports fewer
+#: (SQLite on Django 5.2: 999).
 _VALUES = 20_000
 
 
 def look_up(addresses: Collection[str], settings: Settings) -> dict[str, str] | None:
-    """Return those of ``addresses``, in lower case, that are suppressed, and why.
+    """Return the suppressed ones of ``addresses`` (in lower case), with their reasons.
 
-    An empty dict if SUPPRESS is False or the app not installed; None, and the error is
-    logged, if the database fails.
+    The dict is empty if SUPPRESS is False or the app is not installed. If the database
+    fails, log the error and return None.
     """
     if not (settings.suppress and addresses and has_log()):
         return {}
     try:
         alias = choose_log_database()
         found = run_statements(lambda: _find(sorted(addresses), alias), alias)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
+    except Exception as error:  # noqa: BLE001 - the mail is sent after any error
         raise_interrupt(error)
-        logger.error(  # noqa: TRY400 - a traceback may hold addresses
-            "The suppressed addresses could not be looked up, so the mail is sent to"
+        logger.error(  # noqa: TRY400 - a traceback may contain addresses
+            "The suppressed addresses could not be read, so the mail is sent to"
             " all of its recipients. %s: %s"
             " (If the log's tables are missing: manage.py migrate)",
             type(error).__name__,
@@ -78,8 +78,8 @@ def _find(addresses: Sequence[str], alias: str) -> list[tuple[str, str, str]]:
             part = addresses[start : start + chunk]
             names = map_hashes(part) | {address: address for address in part}
             matching = rows.filter(address__in=names).values_list("address", "reason")
-            # A database may compare less exactly than Python, in tables of its own
-            # making.
+            # The database may compare less strictly than Python, depending on how the
+            # table was created.
             found += [
                 (stored, names[stored], reason)
                 for stored, reason in matching
@@ -89,10 +89,10 @@ def _find(addresses: Sequence[str], alias: str) -> list[tuple[str, str, str]]:
 
 
 def _rewrite_hashes(found: dict[str, str], alias: str) -> None:
-    """Replace hashes under an old SECRET_KEY, which will be removed some day.
+    """Replace hashes that were made with an old SECRET_KEY, which may be removed.
 
     ``found``: the address of each stored name. If it fails, the error is logged: the
-    hash stays as it is, and its person suppressed.
+    old hash is kept, and the address is still suppressed.
     """
     new = {old: hash_address(a) for old, a in found.items() if is_hash(old)}
     new = {old: name for old, name in new.items() if old != name}
@@ -100,10 +100,10 @@ def _rewrite_hashes(found: dict[str, str], alias: str) -> None:
         return
     try:
         run_statements(lambda: _rename(new, alias), alias)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
+    except Exception as error:  # noqa: BLE001 - the mail is sent after any error
         raise_interrupt(error)
-        logger.error(  # noqa: TRY400 - a traceback may hold addresses
-            "The hashes of suppressed addresses could not be rewritten under the new"
+        logger.error(  # noqa: TRY400 - a traceback may contain addresses
+            "The hashes of suppressed addresses could not be renewed with the new"
             " SECRET_KEY. Keep the old one in SECRET_KEY_FALLBACKS. %s: %s",
             type(error).__name__,
             describe_error(error),
@@ -123,7 +123,7 @@ def _rename(names: dict[str, str], alias: str) -> None:
 
 
 def remove_rows(rows: QuerySet[Suppression]) -> None:
-    """Delete rows without lifting: the person stays suppressed by another row."""
+    """Delete rows of addresses that another row keeps suppressed."""
     rows._raw_delete(rows.db)
 
 
@@ -140,7 +140,7 @@ def forget_address(address: str, alias: str) -> None:
 
 
 def lift(addresses: Iterable[str], alias: str) -> int:
-    """Take addresses off the list, erased ones too, and return how many were on it."""
+    """Remove addresses, also erased ones, from the list; return how many were on it."""
     from django_turbosmtp.models import Suppression
 
     names = {a: {a, *list_hashes(a)} for a in addresses}
@@ -151,16 +151,16 @@ def lift(addresses: Iterable[str], alias: str) -> int:
     return lifted
 
 
-#: A reason replaces those before it: a bounced address may complain.
+#: A reason replaces those with a lower rank: a bounced address may complain later.
 _RANKS = {Reason.COMPLAINED: 3, Reason.UNSUBSCRIBED: 2, Reason.BOUNCED: 1}
 
 
 def add_suppressions(rows: Iterable[Suppression], alias: str) -> None:
     """Insert suppressions that events report.
 
-    A complaint outranks an unsubscription, which outranks a bounce; an address with the
-    same or a higher reason stays as it is. An event from before the address was lifted
-    is ignored. The address of an erased person is stored as its hash.
+    A complaint outranks an unsubscription, which outranks a bounce; a row with the same
+    or a higher reason is not changed. Events from before an address was removed from
+    the list are ignored. The address of an erased person is stored as its hash.
     """
     from django_turbosmtp.models import HashedAddress, Suppression
 

@@ -1,6 +1,6 @@
-"""Writes the log, in few statements, and never in the way of the mail.
+"""Writes the log, with few statements. Its errors do not prevent a send.
 
-Whatever fails here is logged and goes no further: the mail is sent without its row.
+They are logged, and the mail is sent without its row.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def open_log(
 ) -> LogWriter | None:
     """Return the writer of the log, or None if the log is off or not installed.
 
-    ``join_events`` is called after the commit of outcomes, with the message ids, the
-    reference ids of messages without one, and the database.
+    ``join_events`` is called after outcomes are committed, with their message ids, the
+    reference ids of messages without a message id, and the alias of the database.
     """
     if settings.log and has_log():
         return LogWriter(settings, join_events)
@@ -67,7 +67,7 @@ class LogWriter:
         self._width = WIDTHS[0]
 
     def insert(self, entries: Sequence[Entry]) -> None:
-        """Write the rows of messages that are about to leave, or will not."""
+        """Write the rows of messages that are about to be sent, or will not be."""
         if entries:
             self._write_or_report(lambda: self._insert_each(entries), "before the send")
 
@@ -93,7 +93,7 @@ class LogWriter:
         run_statements(lambda: self._write_narrower(write), self._alias)
 
     def adopt(self, key: UUID, *, stores_payload: bool) -> None:
-        """Take a row that another process wrote for one that `insert` wrote."""
+        """Treat a row that another process wrote as one that `insert` wrote."""
         self._written[key] = stores_payload
 
     def update(
@@ -101,7 +101,7 @@ class LogWriter:
         outcomes: Sequence[OutcomeEntry],
         also: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Write the outcomes of messages that `insert` wrote as about to leave.
+        """Write the outcomes of messages whose rows `insert` wrote.
 
         ``also`` writes in the same transaction (see `insert_or_raise`).
         """
@@ -113,9 +113,9 @@ class LogWriter:
             self._written.pop(outcome_entry.entry.id, None)
 
     def _insert_each(self, entries: Sequence[Entry]) -> None:
-        """Insert the rows that are not there yet; one by one if any are refused.
+        """Insert the missing rows; one by one if the database refuses any.
 
-        Raise the error of the last that could not be inserted.
+        Raise the error of the last row that could not be inserted.
         """
         entries = [entry for entry in entries if entry.id not in self._written]
         try:
@@ -145,7 +145,7 @@ class LogWriter:
 
     def _insert_rows(self, entries: Iterable[Entry]) -> dict[UUID, bool]:
         """Insert rows in a transaction; return which messages may keep a payload."""
-        # Here, since models cannot be imported where the app is not installed.
+        # Imported late: models cannot be imported if the app is not installed.
         from django_turbosmtp.log import files, rows, statements
 
         built = [
@@ -179,14 +179,14 @@ class LogWriter:
                 statements.delete_payloads(there, self._alias)
                 statements.insert_attempts(there, storing, self._alias, self._width)
                 also(self._alias)
-        # Of all mailers, for there is one webhook.
+        # Of all mailers, because they share one webhook.
         join = self._join_events
         if join and there and (self._settings.webhook_secret or has_webhook()):
             mids = {result.mid for c in there for result in c.results if result.mid}
             references = {c.entry.attributes.reference_id for c in there if not c.mid}
             work = partial(join, sorted(mids), sorted(references), self._alias)
             if is_manual(connections[self._alias]):
-                # Django cannot call it after a commit that it does not make.
+                # Django does not notice when the caller commits.
                 work()
             else:
                 transaction.on_commit(work, self._alias, robust=True)
@@ -194,9 +194,9 @@ class LogWriter:
             raise failure
 
     def _insert_missing(self, outcomes: Sequence[OutcomeEntry]) -> Exception | None:
-        """Insert what could not be inserted before the send; return why it still fails.
+        """Insert rows that could not be inserted before the send; return the error.
 
-        The database may be back, or one row alone may be the cause.
+        The database may be available again, or only one row may be the cause.
         """
         missing = [c.entry for c in outcomes if c.entry.id not in self._written]
         try:
@@ -213,7 +213,7 @@ class LogWriter:
             run_statements(
                 lambda: self._write_narrower(write), self._alias, attempts=_ATTEMPTS
             )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the mail goes on
+        except Exception as error:  # noqa: BLE001 - the mail is sent after any error
             raise_interrupt(error)
             report_failure(error, when)
 
@@ -222,7 +222,7 @@ class LogWriter:
         return choose_log_database()
 
     def _write_narrower(self, write: Callable[[], None]) -> None:
-        """Write, with fewer letters where the database does not know all of them."""
+        """Write, with fewer characters if the database cannot store all of them."""
         while True:
             try:
                 write()
@@ -238,12 +238,12 @@ class LogWriter:
 
 
 def stores_body(message: Any) -> bool:
-    """Return whether the message lets its body be stored (``email.log_body``)."""
+    """Return whether the body may be stored (``message.log_body`` is not False)."""
     return getattr(message, "log_body", True) is not False
 
 
 def report_failure(error: Exception, when: str) -> None:
-    """Say through Python's logging that the log could not be written."""
+    """Report through Python's logging that the log could not be written."""
     logger.error(
         "The log could not be written %s; the mail is not affected. %s: %s"
         " (If the log's tables are missing: manage.py migrate)",

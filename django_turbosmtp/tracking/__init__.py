@@ -1,1 +1,1 @@
-"""Tracking: webhook requests to events, and events to statuses in the log."""
+"""Tracking: reads events from webhook requests, and updates statuses in the log."""

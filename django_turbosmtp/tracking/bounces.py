@@ -1,4 +1,4 @@
-"""What a refusing server means: its text to a reason and a kind of bounce.
+"""Classifies bounces: from a server's text to a reason and a kind.
 
 Pure. The texts and codes are in `refusals`.
 """
@@ -34,9 +34,9 @@ __all__ = ["HARD", "Bounce", "BounceKind", "RejectReason", "classify"]
 HARD: Final[frozenset[BounceKind]] = frozenset({"no_mailbox", "no_domain"})
 
 _MAX_LENGTH = 2_000
-#: Not part of a number or of an IP address; a full stop may end the sentence.
+#: Not inside a number or an IP address, but a full stop may follow.
 _END = r"(?!\d|\.\d)"
-#: RFC 3463, 2: the subjects are 0 to 7. Version numbers of servers look the same.
+#: Enhanced codes (RFC 3463, 2): the subjects are 0 to 7. Not a server's version number.
 _ENHANCED = re.compile(
     r"(?<![\d.])(?<!exim )(?<!postfix )(?<!sendmail )(?<!exchange )(?<!version )"
     rf"(?<!dovecot )(?<!qmail )(?<!mdaemon )([245])\.([0-7])\.(\d{{1,3}}){_END}"
@@ -44,17 +44,16 @@ _ENHANCED = re.compile(
 _BASIC = re.compile(rf"(?<![\d.])([245])\d\d(?=[ \-]|$){_END}")
 _URL = re.compile(r"\b(?:https?|ftp)://([\w.\-]+)\S*")
 _ADDRESS = re.compile(r"<?[^\s<>()\[\]\"',;:=]+@[^\s<>()\[\]\"',;:]+>?")
-#: The host in front of its answer, as Postfix and Exim report it.
+#: The name of the host before its answer, as in reports of Postfix and Exim.
 _HOST = re.compile(r"\bhost [\w.\-]+ ?\[[^\]]*\](?: said)?:?")
 
 
 def classify(text: str) -> Bounce:
-    """Return what a server's refusal means.
+    """Return the meaning of a server's refusal.
 
-    ``text``: all lines of the refusal, codes and words. A text about the sender, a
-    policy or a temporary condition takes precedence over its code, and a code over the
-    rest of its text. A refusal of another meaning is "other": in doubt, the recipient
-    is not given up.
+    ``text``: all lines of the refusal, with codes. A text about the sender, a policy or
+    a temporary condition has precedence over its code, and a code over the rest of the
+    text. Any other refusal is "other": in doubt, the recipient is not suppressed.
     """
     words = normalize(text)
     enhanced = [
@@ -98,10 +97,10 @@ def _match(rules: Iterable[Rule], words: str) -> Bounce | None:
 
 
 def normalize(text: str) -> str:
-    """Return the text in lower case, on one line, as the rules need it.
+    """Return the text in the form for the rules: in lower case, on one line.
 
-    Without the codes that a server repeats on each line, which interrupt its sentences;
-    with ``@`` for an address, and ``www-example-com`` for a URL.
+    The codes that servers repeat on each line, inside sentences, are removed. Addresses
+    become ``@``, and URLs ``www-example-com``.
     """
     words = " ".join(text[:_MAX_LENGTH].lower().split()).replace("\u2019", "'")
     words = _URL.sub(lambda found: found[1].replace(".", "-"), words)

@@ -1,7 +1,7 @@
-"""The webhook's JSON to events, in django-anymail's words (docs/wire.rst, "Events").
+"""Reads events from the webhook's JSON, in django-anymail's words (docs/wire.rst).
 
-Pure: no settings, no database. Whatever stands in a body, each part of it becomes an
-event; what cannot be read of one becomes blank, and its raw JSON is kept.
+Pure: no settings, no database. Every part of a body becomes an event. Values that
+cannot be read are blank, and the raw JSON is kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: django-anymail's reject reasons.
 _REASONS = {Status.COMPLAINED: "spam", Status.UNSUBSCRIBED: Reason.UNSUBSCRIBED.value}
 
-#: Take no moment outside of these for one: seconds since 1970, until 2100.
+#: The highest valid time: 2100, in seconds since 1970.
 _MAX_SECONDS = 4_102_444_800
 _MAX_EVENT_ID = 255
 _MAX_TEXT = 2_000
@@ -45,12 +45,12 @@ _COMPLAINED = re.compile(
     r"\bcomplaining recipient\b|\brecipient (?:has )?complained\b", re.IGNORECASE
 )
 
-#: A string of JSON, a bracket, or what stands between them.
+#: A JSON string, a bracket, or the text between them.
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]|[^"\[\]{}]+', re.DOTALL)
 
-#: Programs that fetch pictures and follow links before a person does, or instead. A bot
-#: names itself with a version ("Googlebot/2.1"), at the start, or after "compatible":
-#: some phones are called "CUBOT" or "M bot 60".
+#: The user agents of programs that load pictures and follow links. Bots are recognized
+#: by a version ("Googlebot/2.1"), at the beginning, or after "compatible", because some
+#: phones are called "CUBOT" or "M bot 60".
 _MACHINES = re.compile(
     r"(?<![\w-])(?!cubot)[\w-]*bot(?:[/-]v?\d|-\w)|^(?!cubot)[\w-]*bot\b"
     r"|\bcompatible;[^)]*?(?!cubot)\b[\w-]*bot\b|\bbot@|[/.]bot\b|\+https?://"
@@ -61,17 +61,18 @@ _MACHINES = re.compile(
     r"|node-fetch|axios|\bruby\b|\bperl\b|guzzle|powershell|scrapy|httpx/|aiohttp/",
     re.IGNORECASE,
 )
-#: What Apple's Mail Privacy Protection says, and no person's program: nothing else.
+#: The whole user agent of Apple's Mail Privacy Protection. Mail programs have a longer
+#: one.
 _APPLE_PROXY = "Mozilla/5.0"
 
 
-#: Read no more events from one request: each takes a fraction of a millisecond, and a
-#: body of 5 MiB may hold more than a million empty ones.
+#: Refuse a request with more events: each needs a fraction of a millisecond, and a body
+#: of 5 MiB may contain more than a million empty ones.
 MAX_EVENTS = 10_000
 
 
-class MalformedBody(ValueError):  # noqa: N818 - what it is, not what failed
-    """The body of a webhook request is no JSON object and no array."""
+class MalformedBody(ValueError):  # noqa: N818 - it names the body, not the error
+    """The body of a webhook request is neither a JSON object nor an array."""
 
 
 class TooManyEvents(ValueError):  # noqa: N818
@@ -80,14 +81,13 @@ class TooManyEvents(ValueError):  # noqa: N818
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingEvent:
-    """One thing that happened to a message on its way to one recipient.
+    """One event of a message and one of its recipients.
 
-    The names are those of django-anymail's event. ``timestamp`` is aware, or None where
-    the event has none. ``message_id``: exact digits, or None. ``bounce_kind``: what is
-    wrong with the recipient (`bounces.BounceKind`), "" where nothing is.
-    ``is_machine``: an open or click that a program likely made. ``metadata`` and
-    ``tags`` are those of the message in the log, empty where it is not ours.
-    ``esp_event``: the event as it came.
+    The names are those of django-anymail's event. ``timestamp``: aware, or None.
+    ``message_id``: exact digits, or None. ``bounce_kind``: the recipient's problem
+    (`bounces.BounceKind`), or "". ``is_machine``: whether a program probably caused the
+    open or click. ``metadata`` and ``tags``: of the message in the log; empty if it is
+    not in the log. ``esp_event``: the event as it arrived.
     """
 
     event_type: str
@@ -110,28 +110,28 @@ class TrackingEvent:
 
     @property
     def digest(self) -> str:
-        """What two deliveries of the same event have in common, and no other event.
+        """A hash that is the same if the same event is delivered twice.
 
-        Of id, status, address and time, for nobody says that the id alone is unique.
-        It begins with the time, so that an index on it grows at its end.
+        It includes id, status, address and time, because no document says that the id
+        is unique. It begins with the time, so that an index on it grows at its end.
         """
-        said = (
+        parts = (
             [self.event_id, self._wire_status, self.recipient, str(self.timestamp)]
             if self.event_id or self.message_id
-            # An event that names nothing is the same only as a whole.
+            # An event without any id is only the same if all of it is.
             else [json.dumps(self.esp_event, sort_keys=True, default=str)]
         )
         if not self.event_id:
-            said.append(self.message_id or "")
-        # A program follows several links in one second.
-        said.append(self.click_url)
+            parts.append(self.message_id or "")
+        # A program may follow several links in one second.
+        parts.append(self.click_url)
         seconds = int(self.timestamp.timestamp()) if self.timestamp else 0
-        text = "\0".join(said).encode(errors="surrogatepass")
+        text = "\0".join(parts).encode(errors="surrogatepass")
         return f"{seconds:08x}{blake2b(text, digest_size=14).hexdigest()}"
 
     @property
     def status(self) -> Status | None:
-        """The status that the event leads to; None if its type is not known."""
+        """The status that the event leads to, or None if its type is unknown."""
         return find_event_status(self.event_type, is_machine=self.is_machine)
 
     @property
@@ -142,14 +142,14 @@ class TrackingEvent:
 
     @property
     def suppresses(self) -> bool:
-        """Whether its recipient is not to be written to again."""
+        """Whether no further mail may be sent to its recipient."""
         if self.status in {Status.COMPLAINED, Status.UNSUBSCRIBED}:
             return True
         if self.status not in {Status.BOUNCED, Status.REJECTED}:
             return False
         if self.bounce_kind in HARD:
             return True
-        # Dropped because of what the recipient did before, not because of this message.
+        # Dropped because of an earlier action of the recipient, not of this message.
         return self.status == Status.REJECTED and (
             self.reject_reason == Reason.UNSUBSCRIBED
             or _COMPLAINED.search(self.mta_response) is not None
@@ -159,9 +159,10 @@ class TrackingEvent:
 def read_body(body: bytes) -> list[TrackingEvent]:
     """Return the events of a webhook request, in order.
 
-    Raise `MalformedBody` for what is no JSON object and no array, and `TooManyEvents`.
+    Raise `MalformedBody` if it is neither a JSON object nor an array, and
+    `TooManyEvents`.
     """
-    # A letter that is none spoils a text, and not the events beside it.
+    # An invalid character damages one text, but not the other events.
     text = body.decode("utf-8-sig", errors="replace")
     try:
         value = _read_json(text)
@@ -179,17 +180,17 @@ def read_body(body: bytes) -> list[TrackingEvent]:
 
 
 def read_event(raw: Any) -> TrackingEvent:
-    """Return one event of the webhook's, whatever it is."""
+    """Return an event of the webhook, from any JSON value."""
     given = _fold(raw) if isinstance(raw, dict) else {}
     event_type = EVENT_TYPES.get(
         str(given.get("status") or "").strip().upper(), UNKNOWN_EVENT
     )
-    said = _read_reason(given.get("reason"))
+    reason_text = _read_reason(given.get("reason"))
     status = find_event_status(event_type, is_machine=False)
     # Other events have no reason.
     reason, kind = _REASONS.get(status) if status else None, ""
     if status in {Status.BOUNCED, Status.REJECTED}:
-        bounce = classify(said)
+        bounce = classify(reason_text)
         reason, kind = bounce.reason, bounce.kind
     user_agent = _read_text(given.get("useragent"))
     return TrackingEvent(
@@ -201,8 +202,8 @@ def read_event(raw: Any) -> TrackingEvent:
         reference_id=_read_text(given.get("reference_id"))[:MAX_REFERENCE_LENGTH],
         reject_reason=reason,
         bounce_kind=kind,
-        description=said.partition("\n")[0][:500],
-        mta_response=said,
+        description=reason_text.partition("\n")[0][:500],
+        mta_response=reason_text,
         user_agent=user_agent,
         ip=_read_text(given.get("ip"))[:45],
         click_url=_read_text(given.get("url")),
@@ -212,16 +213,16 @@ def read_event(raw: Any) -> TrackingEvent:
 
 
 def is_machine(user_agent: str) -> bool:
-    """Return whether this is likely the name of a program that no person looks at.
+    """Return whether a user agent is probably an automatic program.
 
-    Picture proxies that fetch when a person opens (Gmail's, Yahoo's) are none.
+    Picture proxies that load when a person opens a message (Gmail, Yahoo) are not.
     """
     agent = user_agent.strip()
     return agent == _APPLE_PROXY or _MACHINES.search(agent) is not None
 
 
 def _read_json(text: str) -> Any:
-    """Return what JSON says. Raise ValueError for what is none."""
+    """Return the value of a JSON text. Raise ValueError if it is not JSON."""
     how: dict[str, Any] = {
         "parse_int": _read_integer,
         "parse_float": _read_float,
@@ -230,7 +231,7 @@ def _read_json(text: str) -> Any:
     try:
         return json.loads(text, **how)
     except RecursionError:
-        # One part that is nested too deep, and others beside it.
+        # One part is nested too deeply; others may be valid.
         return json.loads(_cut_depth(text), **how)
 
 
@@ -251,7 +252,7 @@ def _read_lines(text: str) -> list[Any]:
 
 
 def _cut_depth(text: str) -> str:
-    """Return JSON with a note in place of what is nested deeper than is kept."""
+    """Return the JSON text with parts that are nested too deeply replaced."""
     kept, depth = [], 0
     for found in _TOKENS.finditer(text):
         part = found[0]
@@ -259,18 +260,18 @@ def _cut_depth(text: str) -> str:
         if depth <= _MAX_DEPTH + 3:
             kept.append(part)
         elif depth == _MAX_DEPTH + 4 and part in "[{":
-            kept.append('"(nested too deep)"')
+            kept.append('"(nested too deeply)"')
         depth -= part in "]}"
     return "".join(kept)
 
 
 def _read_integer(digits: str) -> int | str:
-    # Python refuses to read very long ones, which would be the end of all events.
+    # Python refuses to read very long ones, and all events would be lost.
     return int(digits) if len(digits) <= _MAX_DIGITS else digits
 
 
 def _read_float(text: str) -> Decimal | str:
-    """Return it exactly, for an id may be written so; as text where it is huge."""
+    """Return the exact number, because it may be an id; as text if it is huge."""
     try:
         number = Decimal(text[:_MAX_DIGITS])
     except (InvalidOperation, OverflowError):
@@ -280,9 +281,9 @@ def _read_float(text: str) -> Decimal | str:
 
 
 def _fold(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return it with names in lower case: turboSMTP writes some of them both ways.
+    """Return it with names in lower case, because turboSMTP uses both.
 
-    Where both are there, the one that says something counts.
+    If both are present, the value that is not empty is used.
     """
     folded: dict[str, Any] = {}
     for given, value in raw.items():
@@ -322,10 +323,10 @@ def _read_moment(value: Any) -> datetime | None:
 
 
 def _read_reason(value: Any, depth: int = 0) -> str:
-    """Return a reason, which comes as a text, an object or a list.
+    """Return the text of a reason, which may be a text, an object or a list.
 
-    What an object says twice ("0" and "response") is returned once, and each line of
-    what it says in different words.
+    If parts of an object ("0" and "response") repeat each other, the longer text is
+    returned; otherwise each on a separate line.
     """
     if not isinstance(value, (dict, list)):
         return _read_text(value).strip()
@@ -345,9 +346,9 @@ def _read_reason(value: Any, depth: int = 0) -> str:
 
 
 def _make_plain(value: Any, depth: int = 0) -> Any:
-    """Return JSON with the numbers as they were written, exact for every reader."""
+    """Return a JSON value with exact numbers, as text if parsers may round them."""
     if depth > _MAX_DEPTH and isinstance(value, (dict, list)):
-        return "(nested too deep)"
+        return "(nested too deeply)"
     if isinstance(value, dict):
         return {str(k): _make_plain(v, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
@@ -355,6 +356,6 @@ def _make_plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
-        # Exact for every reader of JSON.
+        # Some JSON parsers, as in browsers, would round it.
         return str(value)
     return value

@@ -1,4 +1,4 @@
-"""The message and the recipient that an event is about."""
+"""Finds the message and the recipient of an event."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.tracking.events import TrackingEvent
 
-#: A recipient without a message id may have been sent to all the same: the process was
-#: killed, or the answer named no id. One that we left out has neither.
-#: Nor was one sent to that waits in the queue.
+#: With these statuses, a message may have been sent even if the recipient has no
+#: message id: the process was killed, or the answer had no id. Recipients that were
+#: left out, or wait in the queue, have none because nothing was sent.
 _MAY_LACK_ID = [
     status
     for status in Status
@@ -49,8 +49,8 @@ class Match(ReceivedEvent):
     """An event with the message and the recipient that it is about.
 
     ``message_id``: the key of the message's row, None if the log has no such row yet.
-    ``recipients``: the recipient's rows, one for each time the message names the
-    address; empty if the event names none of the message's recipients.
+    ``recipients``: the rows of the recipient, who may be listed several times; empty if
+    the address of the event is not one of the message's recipients.
     ``is_suppressing``: whether the event is a reason to suppress its recipient.
     """
 
@@ -60,7 +60,7 @@ class Match(ReceivedEvent):
 
     @property
     def position(self) -> int | None:
-        """The position at which the message names the recipient first."""
+        """The position of the recipient's first row."""
         return self.recipients[0].position if self.recipients else None
 
     @property
@@ -73,7 +73,7 @@ class Match(ReceivedEvent):
 
 
 def match_events(events: Sequence[ReceivedEvent], alias: str) -> list[Match]:
-    """Return a match for each event: by its message id, else by its reference id."""
+    """Return a match for each event: by its message id, or by its reference id."""
     by_mid = _find_by_mid({event.mid for event in events if event.mid}, alias)
     left = [event for event in events if event.mid not in by_mid]
     references = {event.event.reference_id for event in left} - {""}
@@ -103,15 +103,15 @@ def _find_by_mid(mids: set[str], alias: str) -> dict[str, list[Candidate]]:
 def _find_by_reference(references: set[str], alias: str) -> dict[str, list[Candidate]]:
     """Return the recipients without a message id, by reference id.
 
-    Not those of several messages with one reference id: it is not known which of them
-    an event is about.
+    If several messages have the same reference id, none is returned, because an event
+    could belong to any of them.
     """
     if not references:
         return {}
     rows = Recipient.objects.using(alias).filter(
         message__reference_id__in=references, mid="", status__in=_MAY_LACK_ID
     )
-    # API v1 has no field for it, so no event can be about such a message.
+    # API v1 has no field for it, so events of such messages do not have it.
     rows = rows.exclude(message__api_version=1).order_by()
     columns = ("pk", "message_id", "position", "address", "mid", "status")
     joined = ("message__outcome", "message__reference_id")
@@ -134,9 +134,9 @@ def _group(pairs: Iterable[tuple[str, Candidate]]) -> dict[str, list[Candidate]]
 
 
 def _build_match(received: ReceivedEvent, candidates: Sequence[Candidate]) -> Match:
-    """Return the match with the recipient that the event names, or the message only."""
+    """Return the match with the recipient of the event, or without one."""
     address = received.event.recipient
-    # A recipient that was erased is stored by the hash of its address.
+    # The log stores the hash of an erased recipient's address.
     recipients = [c for c in candidates if is_same_address(c.address, address)]
     if not recipients and not address and len(candidates) == 1:
         recipients = list(candidates)

@@ -1,8 +1,8 @@
-"""Stores the events of the webhook, and changes the log as they report.
+"""Stores the events of the webhook, and updates the log.
 
-Events may arrive twice, in any order, and in two processes at once: the result is the
-same. An event is stored once (its digest), and a status only rises
-(`Status.can_replace`), by statements that check both themselves.
+Events may arrive twice, in any order, and in two processes at the same time; the result
+is the same. The statements themselves ensure that an event is stored once (by its
+digest), and that the rank of a status never decreases (`Status.can_replace`).
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.tracking.events import TrackingEvent
 
-#: The reason of a suppression by the event's reason. Any other is a hard bounce.
+#: The reason for a suppression, by the event's reason. All others are hard bounces.
 _REASONS = {
     "spam": Reason.COMPLAINED,
     Reason.UNSUBSCRIBED.value: Reason.UNSUBSCRIBED,
 }
 
-#: What is kept of an event about an erased person, besides the hash of the address.
+#: The values that are stored of an event about an erased person.
 _IMPERSONAL = {"id", "mid", "status", "timestamp", "attempt", "reference_id"}
 
-#: Names of an event's values that say what it is about: they are not redacted.
+#: Values that identify the event and its message; they are not redacted.
 _IDENTIFYING = {"id", "mid", "status", "email", "timestamp", "reference_id"}
 
-#: Store this many events by one transaction: databases bind as many values, and more.
+#: Store this many events in one transaction.
 CHUNK = 250
 
 #: The texts of an event, apart from the raw JSON.
@@ -71,12 +71,12 @@ _TEXTS = (
 
 
 def record_events(events: Sequence[TrackingEvent], alias: str) -> list[Match]:
-    """Store events, change the log as they report, and return those that were new.
+    """Store events, update the log, and return the new ones.
 
-    If it raises, some may be stored: record all of them again.
+    If it raises, some may have been stored: call it again with all of them.
     """
-    # Each once, and always in the same order, so that two processes that store the
-    # same events cannot deadlock.
+    # Without duplicates and in a fixed order, so that two processes that store the same
+    # events cannot deadlock.
     unique = {event.digest: event for event in events}
     received = [
         ReceivedEvent(key=uuid7(), digest=digest, event=unique[digest])
@@ -90,7 +90,7 @@ def record_events(events: Sequence[TrackingEvent], alias: str) -> list[Match]:
 
 
 def join_events(mids: Collection[str], references: Collection[str], alias: str) -> None:
-    """Join events that arrived before the rows of their messages to these.
+    """Join events to their messages, whose rows were written after the events arrived.
 
     ``mids``: message ids that are now in the log. ``references``: reference ids of
     messages without a message id.
@@ -102,7 +102,7 @@ def join_events(mids: Collection[str], references: Collection[str], alias: str) 
             return
         for start in range(0, len(matches), CHUNK):
             _join(matches[start : start + CHUNK], alias)
-        # Their message ids are known now: other events may wait for these.
+        # Other events may wait for the message ids that are now known.
         mids, references = _list_settled(matches), ()
 
 
@@ -122,7 +122,7 @@ def read_data(matches: Sequence[Match], alias: str) -> list[TrackingEvent]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Stored:
-    """The events of a chunk: all, the new ones, those that wait for a message's row."""
+    """The events of a chunk: all, the new ones, and those without a message."""
 
     matches: list[Match]
     new: list[Match]
@@ -132,7 +132,7 @@ class _Stored:
 def _record_chunk(
     received: Sequence[ReceivedEvent], redactor: Redactor, alias: str
 ) -> list[Match]:
-    """Store some; with fewer letters if the database does not know all of them."""
+    """Store events, with fewer characters if the database cannot store all of them."""
     for width in WIDTHS:
         cleaner = Cleaner(width)
         cleaned = [replace(r, event=_clean(r.event, cleaner)) for r in received]
@@ -154,12 +154,12 @@ def _record(
     received: Sequence[ReceivedEvent], cleaner: Cleaner, redactor: Redactor, alias: str
 ) -> list[Match]:
     stored = run_statements(lambda: _store(received, cleaner, redactor, alias), alias)
-    # An event that waits is tried again: its message may have been committed since it
-    # was looked for. Whoever commits second, here or in delivery, joins the two.
+    # Try again to join events without a message: its row may have been committed in the
+    # meantime. The transaction that commits second, here or in delivery, joins them.
     mids = {match.mid for match in stored.waiting} - {""}
     references = {match.event.reference_id for match in stored.waiting} - {""}
-    # Only of messages that are in the log now: thousands of events may wait for others,
-    # since several applications can share an account and a reference id.
+    # Only for messages in the log: thousands of events may wait for other messages,
+    # because several applications can share an account.
     mids, references = find_known(mids, references, alias)
     mids |= _list_settled(stored.matches)
     if mids or references:
@@ -173,7 +173,7 @@ def _store(
     matches = match_events(received, alias)
     with begin(alias):
         if not _lock(matches, alias):
-            # Some were pruned or erased since they were found.
+            # Some were pruned or erased in the meantime.
             matches = match_events(received, alias)
         matches = _hide_erased(matches, alias)
         stored = _insert(matches, cleaner, redactor, alias)
@@ -185,8 +185,8 @@ def _store(
 def _hide_erased(matches: list[Match], alias: str) -> list[Match]:
     """Replace the addresses of erased persons by their hashes.
 
-    Events about their mail may arrive after they were erased. Not in events about a
-    later message to the same address.
+    Events about their mail may arrive after they were erased. Events about a later
+    message to the same address are not changed.
     """
     addresses = {match.event.recipient for match in matches} - {""}
     hashes = map_hashes(addresses)
@@ -204,7 +204,7 @@ def _hide_erased(matches: list[Match], alias: str) -> list[Match]:
 
 
 def _hide(match: Match, hashed: str) -> Match:
-    """Return the match of an event without anything that names its recipient."""
+    """Return the match with an event from which the recipient's data is removed."""
     event = match.event
     raw = event.esp_event if isinstance(event.esp_event, dict) else {}
     kept = {name: v for name, v in raw.items() if name.lower() in _IMPERSONAL}
@@ -226,7 +226,7 @@ def _hide(match: Match, hashed: str) -> Match:
 
 
 def _lock(matches: Sequence[Match], alias: str) -> bool:
-    """Lock the messages of events, and return whether all of them are there."""
+    """Lock the messages of events, and return whether all of them exist."""
     keys = {match.message_id for match in matches if match.message_id}
     if not keys:
         return True
@@ -243,7 +243,7 @@ def _insert(
         new = matches
         waiting_before: set[str] = set()
     else:
-        # Rows with a key of ours were inserted here, the others before.
+        # Rows with our keys were inserted now, the others earlier.
         keys = {match.key for match in matches}
         rows = Event.objects.using(alias)
         ours = set(rows.filter(pk__in=keys).values_list("pk", flat=True))
@@ -267,11 +267,11 @@ def _insert(
 
 
 def _find_waiting_digests(digests: Sequence[str], alias: str) -> set[str]:
-    """Return those of events stored before that have no message."""
+    """Return the digests of events that are stored and have no message."""
     rows = Event.objects.using(alias).filter(digest__in=digests)
     messages: dict[str, Any] = dict(rows.values_list("digest", "message_id"))
     if len(messages) != len(digests):
-        # "Ignore" ignores more than repetitions on some databases.
+        # On some databases, "ignore" also ignores other errors than duplicates.
         raise IntegrityError("Some events could not be stored.")
     return {digest for digest, message_id in messages.items() if message_id is None}
 
@@ -281,7 +281,7 @@ def _build_values(
 ) -> dict[str, Any]:
     """Return the columns of an event's row."""
     event = match.event
-    # JSON's null is not the database's.
+    # For an event that was JSON's null, which is not the database's NULL.
     raw: Any = "null"
     if event.esp_event is not None:
         raw = cleaner.clean_json(_redact_raw(event.esp_event, redactor))
@@ -303,13 +303,13 @@ def _build_values(
         "user_agent": event.user_agent,
         "click_url": redactor.redact_text("click_url", event.click_url),
         "is_machine": event.is_machine,
-        # As short as it arrived: a database limits the length of a statement.
+        # Without escapes, because databases limit the length of a statement.
         "raw": json.dumps(raw, ensure_ascii=False),
     }
 
 
 def _redact_raw(raw: Any, redactor: Redactor) -> Any:
-    """Redact the texts of an event, except those by which its message is found."""
+    """Redact the texts of an event, except for those that identify its message."""
     if not isinstance(raw, dict):
         return redactor.redact_json("event", raw)
     return {
@@ -364,7 +364,7 @@ def _join(matches: Sequence[Match], alias: str) -> None:
     def work() -> None:
         with begin(alias):
             _lock(matches, alias)
-            # The process that deletes a row joins its event: another may do the same.
+            # The process that deletes a row joins its event, so that only one does.
             keys = [match.key for match in matches]
             waiting = Unmatched.objects.using(alias).filter(pk__in=keys).order_by("pk")
             ours = set(waiting.select_for_update().values_list("pk", flat=True))
@@ -388,5 +388,5 @@ def _join(matches: Sequence[Match], alias: str) -> None:
 
 
 def _list_settled(matches: Sequence[Match]) -> set[str]:
-    """Return the message ids that these events made known."""
+    """Return the message ids that these events have made known."""
     return {match.mid for match in matches if match.settles} - {""}

@@ -1,8 +1,8 @@
-"""The table of refusals: what servers write, and what it means for the recipient.
+"""The table of refusals: texts of servers, and their meaning for the recipient.
 
-Data only; `bounces.classify` reads it. Patterns match lower-case text on one line in
-which every address is ``@`` and every URL is left out. They are whole phrases: a word
-such as "blocked" or "unsubscribe" alone appears in texts of the opposite meaning.
+Data only; `bounces.classify` reads it. Patterns match text from `bounces.normalize`.
+They are whole phrases, because single words such as "blocked" or "unsubscribe" also
+occur in texts with the opposite meaning.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ RejectReason = Literal[
     "invalid", "bounced", "timed_out", "blocked", "spam", "unsubscribed", "other"
 ]
 
-#: What is wrong, for staff.
+#: The kind of problem, for staff.
 BounceKind = Literal[
     "no_mailbox", "no_domain", "full", "blocked", "spam", "too_large", "slow", "other"
 ]
 
 
 class Bounce(NamedTuple):
-    """``reason``: django-anymail's word. ``kind``: what is wrong."""
+    """``reason``: django-anymail's word. ``kind``: the kind of problem."""
 
     reason: RejectReason
     kind: BounceKind
@@ -31,8 +31,8 @@ class Bounce(NamedTuple):
 class Rule(NamedTuple):
     """One line of the table.
 
-    ``example``: a text that matches, and whose meaning is ``bounce``. ``source``: where
-    the text, or its meaning, is documented.
+    ``example``: a text that matches and has this meaning. ``source``: the document
+    that contains the text, or explains it.
     """
 
     pattern: re.Pattern[str]
@@ -89,7 +89,7 @@ def _rule(bounce: Bounce, example: str, source: str, *phrases: str) -> Rule:
     return Rule(re.compile("|".join(phrases)), bounce, example, source)
 
 
-#: Texts that mean what they say despite a word below, such as "access denied".
+#: Texts with a clear meaning, although they match other rules ("access denied").
 EXACT: Final[tuple[Rule, ...]] = (
     _rule(
         NO_MAILBOX,
@@ -123,7 +123,7 @@ EXACT: Final[tuple[Rule, ...]] = (
 
 #: Texts about the sender, a policy, a limit or a temporary condition. They take
 #: precedence over codes and over the texts in `MISSING`: a server that refuses the
-#: sender often quotes "user unknown", or uses a code of the recipient's.
+#: sender often quotes "user unknown", or uses a code for the recipient.
 NOT_THE_RECIPIENT: Final[tuple[Rule, ...]] = (
     # --- Full, or too large ---
     _rule(
