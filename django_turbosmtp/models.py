@@ -39,20 +39,20 @@ if TYPE_CHECKING:
 else:
     _CharField = models.CharField
 
-#: Bind at most this many values by one statement: SQLite binds 999.
+#: Use at most this many values in one statement: SQLite allows 999 parameters.
 _VALUES = 400
 
-#: Search finds a subject by this many characters of its beginning.
+#: The search compares this many characters of the beginning of a subject.
 MAX_SUBJECT_START = 64
 
 
 def shorten_subject(subject: str) -> str:
-    """Return the beginning of a subject, as search compares it."""
+    """Return the beginning of a subject in the form for the search."""
     return " ".join(subject.split()).casefold()[:MAX_SUBJECT_START]
 
 
 def list_further_tags(tags: Iterable[Any], campaign: str) -> list[str]:
-    """Return the tags that have a row of their own: all but the campaign, each once."""
+    """Return the tags that have a separate row: all except the campaign, each once."""
     names = dict.fromkeys(str(tag)[:MAX_TAG_LENGTH] for tag in tags)
     names.pop(campaign, None)
     return list(names)
@@ -61,7 +61,7 @@ def list_further_tags(tags: Iterable[Any], campaign: str) -> list[str]:
 class ExactCharField(_CharField):
     """Text that every database compares character by character.
 
-    MySQL and MariaDB would take "é" for "e" and "ß" for "s", and "Shop" for "shop". On
+    MySQL and MariaDB would treat "é" as "e", "ß" as "s", and "Shop" as "shop". On
     MySQL, trailing spaces are still ignored: only MariaDB's collation counts them.
     """
 
@@ -76,17 +76,17 @@ class ExactCharField(_CharField):
 
 
 class SubjectStartField(ExactCharField):
-    """The beginning of the subject, written with each row. Not by ``update()``."""
+    """The beginning of the subject, set by ``save()``, but not by ``update()``."""
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:  # noqa: ARG002
-        """Return the beginning of the instance's subject, and set it there."""
+        """Return the beginning of the instance's subject, and set the attribute."""
         start = shorten_subject(model_instance.subject)  # type: ignore[attr-defined]
         setattr(model_instance, self.attname, start)
         return start
 
 
 class Message(models.Model):
-    """One message: what it was, and what became of it.
+    """One message and its result.
 
     The key is a UUID of version 7 (RFC 9562), made before the row is written: in order
     of time, so that the newest rows stand at the end of every index.
@@ -112,7 +112,10 @@ class Message(models.Model):
         max_length=40,
         blank=True,
         db_index=True,
-        help_text=_("turboSMTP's own id. Blind copies alone have one for each."),
+        help_text=_(
+            "turboSMTP's own id. If a message has only Bcc recipients, each of them has"
+            " a different one."
+        ),
     )
     mailer = ExactCharField(_("mailer"), max_length=100, blank=True)
     #: The fingerprint of the account (`conf.accounts`), "" if it is not known.
@@ -131,7 +134,7 @@ class Message(models.Model):
     )
     recipient_count = models.PositiveIntegerField(_("recipients"), default=0)
     size = models.PositiveBigIntegerField(
-        _("size"), default=0, help_text=_("Bytes of the whole e-mail, about.")
+        _("size"), default=0, help_text=_("Approximate size of the e-mail, in bytes.")
     )
     campaign = ExactCharField(_("campaign"), max_length=MAX_TAG_LENGTH, blank=True)
     tags = models.JSONField(_("tags"), default=list, blank=True)
@@ -140,7 +143,7 @@ class Message(models.Model):
     why_mime = models.TextField(
         _("why MIME"),
         blank=True,
-        help_text=_("Why it went as a whole MIME message; blank where it did not."),
+        help_text=_("Why it was sent as a MIME message; blank if it was not."),
     )
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     error = models.TextField(_("error"), blank=True)
@@ -149,7 +152,7 @@ class Message(models.Model):
         _("altered"),
         default=list,
         blank=True,
-        help_text=_("The fields whose text the database could not hold as it was."),
+        help_text=_("The fields with characters that the database cannot store."),
     )
     is_unchecked = models.BooleanField(
         _("suppressed addresses not checked"),
@@ -164,7 +167,7 @@ class Message(models.Model):
         verbose_name = _("message")
         verbose_name_plural = _("messages")
         ordering: ClassVar = ["-created_at", "-id"]
-        # Each holds the order too, so that a page of any list is read from it alone.
+        # Each contains the order, so that a page of any list is read from one index.
         indexes: ClassVar = [
             models.Index(
                 fields=["created_at", "id", "status"], name="turbosmtp_created"
@@ -181,12 +184,12 @@ class Message(models.Model):
             ),
             models.Index(
                 fields=["subject_start", "created_at", "id"],
-                # LIKE with a collation other than "C" can use no other.
+                # LIKE cannot use another index unless the collation is "C".
                 opclasses=["varchar_pattern_ops", "timestamptz_ops", "uuid_ops"],
                 name="turbosmtp_subject",
             ),
         ]
-        # By hand nothing is added, changed or deleted: it is a log.
+        # The log cannot be edited in the admin.
         default_permissions = ("view",)
         permissions: ClassVar = [
             ("view_message_body", _("Can view the body of messages")),
@@ -199,7 +202,7 @@ class Message(models.Model):
 
 
 class Content(models.Model):
-    """Bodies and wire fields of a message, apart, so that no list ever reads them.
+    """Bodies and wire fields of a message. Its own table: lists do not need them.
 
     ``wire``: the first request's fields, without bodies, attachments' bytes or
     credentials.
@@ -222,9 +225,9 @@ class Content(models.Model):
 
 
 class Recipient(models.Model):
-    """One recipient of a message, with a status of its own.
+    """One recipient of a message, with a separate status.
 
-    ``address``: as it is compared, in lower case. ``shown``: as the message said it.
+    ``address``: normalized, for comparisons. ``shown``: as it is in the message.
     """
 
     message = models.ForeignKey(Message, models.CASCADE, related_name="recipients")
@@ -243,7 +246,7 @@ class Recipient(models.Model):
         _("why left out"),
         max_length=16,
         blank=True,
-        help_text=_("The reason of its suppression, or “guard”."),
+        help_text=_("The reason for the suppression, or “guard”."),
     )
 
     class Meta:
@@ -262,7 +265,7 @@ class Recipient(models.Model):
 
 
 class HashedAddress(models.Model):
-    """What is remembered of an address without storing the address.
+    """Data about an address, stored under its hash instead of the address.
 
     ``lifted_at``: when it was last taken off the list of suppressed addresses, so that
     older events do not put it there again. ``erased_at``: when its person was erased,
@@ -283,7 +286,7 @@ class HashedAddress(models.Model):
     def remember(cls, addresses: Iterable[str], field: str, alias: str) -> None:
         """Set ``field`` of these addresses to the present, in whole seconds.
 
-        turboSMTP's events have no fractions of them.
+        The times of turboSMTP's events have no fractions of seconds.
         """
         values: dict[str, Any] = {field: timezone.now().replace(microsecond=0)}
         # None without a SECRET_KEY.
@@ -297,7 +300,7 @@ class HashedAddress(models.Model):
 
 
 class Suppression(models.Model):
-    """An address that is not to be written to. ``source``: who said so."""
+    """An address that no mail is sent to. ``source``: who or what added it."""
 
     address = ExactCharField(_("address"), max_length=MAX_ADDRESS_LENGTH, unique=True)
     reason = models.CharField(
@@ -321,13 +324,12 @@ class Suppression(models.Model):
 
 @receiver(post_delete, sender=Suppression)
 def remember_lifting(instance: Suppression, using: str, **_kwargs: Any) -> None:
-    """Remember when a suppression was lifted, whichever code deletes the row."""
+    """Store when a suppression was removed, no matter which code deletes the row."""
     HashedAddress.remember([instance.address], "lifted_at", using)
 
 
 class Event(models.Model):
-    """One thing that turboSMTP's webhook told; see
-    `tracking.events.TrackingEvent`.
+    """One event that turboSMTP reported; see `tracking.events.TrackingEvent`.
 
     ``message`` and ``position`` are None as long as the log has no such row.
     ``digest``: the same for the same event, so that it is kept once.
@@ -355,7 +357,7 @@ class Event(models.Model):
     user_agent = models.TextField(_("program"), blank=True)
     click_url = models.TextField(_("link"), blank=True)
     is_machine = models.BooleanField(_("likely a machine"), default=False)
-    raw = models.JSONField(_("as it came"), default=dict)
+    raw = models.JSONField(_("raw event"), default=dict)
 
     class Meta:
         verbose_name = _("event")
@@ -367,14 +369,14 @@ class Event(models.Model):
 
     @property
     def status(self) -> Status | None:
-        """The status that the event leads to; None if its type is not known."""
+        """The status that the event leads to, or None if its type is unknown."""
         return find_event_status(self.event_type, is_machine=self.is_machine)
 
 
 class Unmatched(models.Model):
-    """An event whose message has no row yet, or never will. Apart, since few are."""
+    """An event whose message is not in the log. Its own table: few events are."""
 
-    # Without a constraint of the database, so that events are deleted at once.
+    # Without a database constraint, so that events can be deleted in one statement.
     event = models.OneToOneField(
         Event,
         models.DO_NOTHING,
@@ -395,9 +397,9 @@ class Unmatched(models.Model):
 
 
 class Tag(models.Model):
-    """A tag of a message other than its campaign, beside the list in its row.
+    """A tag of a message other than its campaign, in addition to the list in its row.
 
-    By it the message is found; the campaign, which most have alone, has an index.
+    It is used to find the message. Most messages only have a campaign, with an index.
     """
 
     message = models.ForeignKey(Message, models.CASCADE, related_name="tag_rows")
@@ -407,7 +409,7 @@ class Tag(models.Model):
         verbose_name = _("tag")
         verbose_name_plural = _("tags")
         default_permissions = ()
-        # Not unique: to some databases "Order" and "order" are the same.
+        # Not unique, because some databases do not distinguish "Order" and "order".
         indexes: ClassVar = [
             models.Index(fields=["name", "message"], name="turbosmtp_tag_name")
         ]
@@ -417,7 +419,7 @@ class Tag(models.Model):
 
 
 class Resend(models.Model):
-    """That a message is another, sent again. Apart, since few messages are."""
+    """Links a message to the one it resends. Its own table: few messages are resent."""
 
     message = models.OneToOneField(
         Message, models.CASCADE, primary_key=True, related_name="resend_of"
@@ -434,9 +436,9 @@ class Resend(models.Model):
 
 
 class Attempt(models.Model):
-    """One request that did not bring acceptance, or came after one that did not.
+    """One attempt to send a request, unless the first one was accepted.
 
-    A message accepted at its first request has none: its row says it all. ``answer`` is
+    A message that was accepted on the first attempt has no such rows. ``answer`` is
     what turboSMTP answered, as text; "" where no answer came.
     """
 
@@ -466,9 +468,9 @@ class Attempt(models.Model):
 
 
 class Payload(models.Model):
-    """A piece of the first request's whole JSON, of a message not (wholly) accepted.
+    """A piece of the first request's JSON, of a message that was not (fully) accepted.
 
-    Kept until the message is sent or pruned, so that nothing is lost. In pieces, since
+    Kept until the message is sent or pruned, so that it is not lost. In pieces, because
     a statement may be no larger than a database's packet (16 MB on MariaDB).
     """
 
@@ -508,27 +510,27 @@ class QueuedMessage(models.Model):
     not_before = models.DateTimeField()
     expires_at = models.DateTimeField(null=True)
     recipients = models.PositiveIntegerField()
-    #: Bytes of its payload, so that a worker reads no more than its memory holds.
+    #: Bytes of its payload, so that a worker can limit its memory.
     payload_size = models.PositiveBigIntegerField(default=0)
     #: Whether the payload may stay in the log if the message is not accepted.
     keeps_payload = models.BooleanField(default=True)
-    #: How many times it was refused and put back.
+    #: The number of times it was refused and put back.
     tries = models.PositiveIntegerField(default=0)
     first_tried_at = models.DateTimeField(null=True)
     token = models.UUIDField(null=True, editable=False)
-    #: When `run_due` looks at it: to enqueue it if it waits, else to release it.
+    #: When `run_due` handles it: enqueues it if it waits, or releases it.
     due_at = models.DateTimeField(editable=False)
 
     class Meta:
         default_permissions = ()
         indexes: ClassVar = [
             models.Index(fields=["due_at"], name="turbosmtp_queue_due"),
-            # Urgent mail overtakes: few messages have a priority.
+            # Urgent mail is sent first. Few messages have a priority.
             models.Index(
                 fields=["-priority", "not_before"], name="turbosmtp_queue_priority"
             ),
-            # None of the token: SQLite and MariaDB would read all that wait by it, and
-            # not the few that a statement names by their keys.
+            # No index on the token: SQLite and MariaDB would use it to read all waiting
+            # messages, instead of the few whose keys are in the statement.
         ]
 
     def __str__(self) -> str:
@@ -538,13 +540,13 @@ class QueuedMessage(models.Model):
 class QueueAccount(models.Model):
     """The queue of one account: whether it is paused or stopped, and why.
 
-    ``probe_at``: when one message is sent to find out whether the reason is gone.
+    ``probe_at``: when one message is sent to test whether turboSMTP accepts mail again.
     """
 
     account = models.CharField(primary_key=True, max_length=32, editable=False)
     mailer = ExactCharField(max_length=100, blank=True)
     paused_until = models.DateTimeField(null=True)
-    #: The pauses since a message was last accepted: each is longer than the one before.
+    #: The number of pauses since a message was accepted. Each is longer than the last.
     pauses = models.PositiveIntegerField(default=0)
     stopped_at = models.DateTimeField(null=True)
     error = models.TextField(blank=True)
@@ -576,7 +578,7 @@ class RateUse(models.Model):
 
 
 class Heartbeat(models.Model):
-    """When a task that has to run regularly ran last."""
+    """The last time that a periodic task has run."""
 
     name = ExactCharField(primary_key=True, max_length=32)
     at = models.DateTimeField()
@@ -589,7 +591,7 @@ class Heartbeat(models.Model):
 
 
 class AttachmentStorage(LazyObject):  # type: ignore[type-arg]
-    """The storage of attachments: ``STORAGES["turbosmtp"]``, else the default.
+    """The storage of attachments: ``STORAGES["turbosmtp"]`` or the default.
 
     Lazy, as Django's own default storage is: settings may not be there yet.
     """

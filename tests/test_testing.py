@@ -160,7 +160,7 @@ def test_assert_sent(turbosmtp_outbox: Outbox, expected: dict[str, Any]) -> None
 
 def test_assert_sent_says_what_was_sent(turbosmtp_outbox: Outbox) -> None:
     with pytest.raises(
-        AssertionError, match=r"^No message was sent. Nothing was sent."
+        AssertionError, match=r"^No message was sent. The outbox is empty."
     ):
         turbosmtp_outbox.assert_sent()
     order().send()

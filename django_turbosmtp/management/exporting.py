@@ -1,4 +1,4 @@
-"""The file that `turbosmtp_export` and ``turbosmtp_erase --export`` write."""
+"""Writes the file of `turbosmtp_export` and ``turbosmtp_erase --export``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def read_address(text: str) -> str:
-    """Return an address as given, without spaces. Raise CommandError if it is none."""
+    """Return an address without spaces. Raise CommandError if it has no "@"."""
     address = text.strip()
     if "@" not in address:
-        raise CommandError(f"{address!r} is no e-mail address.")
+        raise CommandError(f"{address!r} is not an e-mail address.")
     return address
 
 
 def export_to(path: Path, address: str, alias: str) -> None:
-    """Write all that is stored about a person to a new file.
+    """Write all data about a person to a new file.
 
-    Readable for this user only, and never over an existing file. Raise CommandError.
+    Only this user can read it. An existing file is not replaced: raise CommandError.
     """
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, and nothing anywhere else."""
+"""A progress bar for terminals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH = 40
 
 
 class Progress:
-    """Shows how many of a total are done. ``count`` is asked on a terminal only."""
+    """Shows progress on a terminal; only then, ``count`` is called for the total."""
 
     def __init__(self, stream: OutputWrapper, count: Callable[[], int]) -> None:
         self._stream = stream
@@ -28,7 +28,7 @@ class Progress:
             self._stream.write("\n", ending="")
 
     def advance(self, number: int) -> None:
-        """Note that so many more are done."""
+        """Add to the number that is done."""
         self._done += number
         if not self._total:
             return

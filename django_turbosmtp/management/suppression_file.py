@@ -1,7 +1,7 @@
-"""Reading a file of suppressed addresses: our own export, or another service's.
+"""Reads a file of suppressed addresses, exported by us or by another service.
 
-A file of one address on each line, or CSV with a heading, separated by commas,
-semicolons or tabs. Each line that cannot be read is reported with its number, and the
+It has one address on each line, or is CSV with a header, separated by commas,
+semicolons or tabs. Lines that cannot be read are reported with their numbers; the
 others are used.
 """
 
@@ -32,11 +32,11 @@ from django_turbosmtp.tracking.bounces import HARD, classify
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-#: The columns of our own export.
+#: The columns of our export.
 COLUMNS = ("address", "reason", "source", "since", "note")
 
-#: Names of columns, without signs: ours first, then those of other services: Amazon
-#: SES, Brevo, Mailchimp, Mailgun, Postmark, SendGrid, SparkPost, and turboSMTP itself.
+#: Names of columns, letters only: ours first, then those of Amazon SES, Brevo,
+#: Mailchimp, Mailgun, Postmark, SendGrid, SparkPost, and turboSMTP.
 _NAMES = {
     "address": ("address", "email", "emailaddress", "recipient", "to", "mail"),
     "reason": ("reason", "status", "type", "suppressionreason", "event", "category"),
@@ -48,7 +48,7 @@ _NAMES = {
     "note": ("note", "error", "description", "comment", "details", "message"),
 }
 
-#: Words for reasons, without signs.
+#: Words for reasons, letters only.
 _REASONS = {
     Reason.BOUNCED: (
         *("bounced", "bounce", "bounces", "hardbounce", "hardbounced", "invalid"),
@@ -66,11 +66,11 @@ _REASONS = {
 }
 _REASON_BY_WORD = {word: reason for reason, ws in _REASONS.items() for word in ws}
 
-#: An open quotation mark holds at most this many lines; one that is not closed would
-#: hold the rest of the file.
+#: A quoted cell has at most this many lines. Without a limit, a quotation mark that is
+#: not closed would include the rest of the file.
 _MAX_LINES = 50
 
-#: No suppression is older.
+#: Older times are errors.
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
 
@@ -88,9 +88,9 @@ class BadLine:
 def read_suppressions(
     lines: Iterable[str], reason: str
 ) -> Iterator[Suppression | BadLine]:
-    """Yield a suppression, or what is wrong, for each line.
+    """Yield a suppression or a `BadLine` for each line.
 
-    ``reason``: for lines that name none.
+    ``reason``: for lines without a reason.
     """
     head: dict[int, str] | None = None
     separator = ","
@@ -117,13 +117,13 @@ def read_suppressions(
 
 
 def build_suppression(address: str, reason: str, note: str) -> Suppression:
-    """Return the row of an address. Raise ValueError for what is none."""
+    """Return the row of an address. Raise ValueError if it is not an address."""
     return _build_row({"address": [address], "note": [note]}, reason, is_own=True)
 
 
 def read_address(text: str) -> str:
     """Return an address as the list stores it. Raise ValueError."""
-    # An export has the hash of an erased address.
+    # An export contains the hash of an erased address.
     if is_hash(text):
         return text
     try:
@@ -141,7 +141,7 @@ def read_address(text: str) -> str:
 def _join_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Yield each record with the number of its first line.
 
-    A record goes on while a quotation mark is open.
+    A record continues until all quotation marks are closed.
     """
     waiting: list[tuple[int, str]] = []
     source = enumerate(lines, 1)
@@ -159,7 +159,7 @@ def _join_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         elif item is not None and len(waiting) < _MAX_LINES:
             continue
         else:
-            # It is never closed: only its first line is wrong.
+            # The quotation mark is not closed: only its line is wrong.
             yield waiting[0][0], waiting[0][1].replace('"', "").rstrip("\r\n")
             queue = waiting[1:] + queue
         waiting = []
@@ -175,7 +175,7 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _read_head(cells: list[str]) -> dict[int, str]:
-    """Return our name by the index of each column; empty if this is no heading."""
+    """Return our names of columns by index; empty if this is not a header."""
     head: dict[int, str] = {}
     for index, cell in enumerate(cells):
         word = _fold(cell)
@@ -213,7 +213,7 @@ def _build_row(
 
 
 def _read_reason(texts: list[str]) -> tuple[str | None, list[str]]:
-    """Return the reason, None for none, and the texts that are no word for one."""
+    """Return the reason, or None, and the texts that are not a word for a reason."""
     words = {text: _REASON_BY_WORD.get(_fold(text)) for text in texts}
     rest = [text for text, reason in words.items() if reason is None]
     for found in words.values():
@@ -227,8 +227,10 @@ def _read_reason(texts: list[str]) -> tuple[str | None, list[str]]:
 def _read_time(text: str, *, is_own: bool) -> datetime:
     moment = _parse_time(text, is_own=is_own)
     if moment is None:
-        raise ValueError(f"{text!r} is no time with a zone, such as 2026-01-31T12:00Z.")
-    # PostgreSQL stores such a time, and Django can then not read the row.
+        raise ValueError(
+            f"{text!r} is not a time with a time zone, such as 2026-01-31T12:00Z."
+        )
+    # PostgreSQL would store such a time, but Django could not read the row.
     if not _EARLIEST < moment < datetime.now(UTC) + timedelta(days=1):
         raise ValueError(f"{text!r} is not between 1990 and today.")
     return moment
@@ -247,6 +249,6 @@ def _parse_time(text: str, *, is_own: bool) -> datetime | None:
     if moment is None:
         return None
     if timezone.is_naive(moment) and settings.USE_TZ:
-        # Of our own export, every time has its zone.
+        # All times in our export have a time zone.
         return None if is_own else moment.replace(tzinfo=UTC)
     return make_aware(moment)

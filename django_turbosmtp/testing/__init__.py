@@ -1,9 +1,9 @@
-"""For the tests of a project that sends through turboSMTP (docs/testing.rst).
+"""Helpers for the tests of a project that sends through turboSMTP (docs/testing.rst).
 
-Django's test runners replace the e-mail backend: ``turbosmtp_status``, signals and
-errors are then missing. `use_outbox` puts one in its place that does all but send, and
-`use_sandbox` sends to a stand-in for turboSMTP. pytest has both as fixtures, with
-``pytest_plugins = ["django_turbosmtp.testing.fixtures"]``.
+Django's test runners replace the e-mail backend with one that has no
+``turbosmtp_status``, signals and errors. `use_outbox` replaces it with a backend that
+does everything except send, and `use_sandbox` sends to a simulated turboSMTP. For
+pytest, there are fixtures: ``pytest_plugins = ["django_turbosmtp.testing.fixtures"]``.
 """
 
 from django_turbosmtp.testing.backend import OutboxBackend

@@ -1,4 +1,4 @@
-"""Django's outbox, with all that production does short of the wire."""
+"""A backend for tests, which does everything except send."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _mids = itertools.count(10**18)
 
 
 class OutboxBackend(EmailBackend):
-    """Keeps accepted messages in ``django.core.mail.outbox`` and sends none.
+    """Stores accepted messages in ``django.core.mail.outbox`` and does not send them.
 
     Translation and its errors, ``turbosmtp_status``, the signals, RECIPIENT_GUARD and
-    the log are those of production. It needs no credentials, and tries nothing twice:
-    what a request was told to end in is what the caller sees. With ``QUEUE``, messages
-    do not wait: they are in the outbox at once, and their outcome is the final one.
+    the log work as in production. It needs no credentials and never tries again, so the
+    caller gets the error that the test has chosen. With ``QUEUE``, messages do not
+    wait: they are in the outbox at once, with their final outcome.
     """
 
     needs_credentials = False
-    # A test looks into the outbox at once, and most tests never commit.
+    # Tests read the outbox at once, and most tests never commit.
     stores_messages = False
 
     def __init__(self, fail_silently: bool = False, **options: Any) -> None:
@@ -51,7 +51,7 @@ class OutboxBackend(EmailBackend):
             mail.outbox = []
 
     def send_messages(self, email_messages: Iterable[Any]) -> int:
-        """Do what production does, and keep what was accepted in the outbox."""
+        """Process messages as in production, and store accepted ones in the outbox."""
         seen: list[Any] = []
 
         def draw() -> Iterator[Any]:
@@ -78,8 +78,8 @@ class OutboxBackend(EmailBackend):
 def _copy_message(message: Any) -> Any:
     """Return a copy that shares the message's connection.
 
-    An open connection has locks, which cannot be copied. Not ``message.connection``,
-    which Django 6.1 deprecates.
+    An open connection has locks, which cannot be copied. ``message.connection`` is not
+    used, because it is deprecated in Django 6.1.
     """
     values = getattr(message, "__dict__", {}).values()
     shared = {id(v): v for v in values if isinstance(v, BaseEmailBackend)}
@@ -87,7 +87,7 @@ def _copy_message(message: Any) -> Any:
 
 
 class _OutboxBody(Body):
-    """A body that knows whom it goes to."""
+    """A body with the addresses of its recipients."""
 
     __slots__ = ("addresses",)
 
@@ -101,10 +101,10 @@ class _OutboxBody(Body):
 
 
 class _OutboxClient(Client):
-    """Accepts what it is not told to refuse."""
+    """Accepts all requests, except those for which the test has chosen an error."""
 
     def __init__(self, settings: Settings) -> None:
-        # There is no session: nothing leaves.
+        # Without a session, because no request is made.
         super().__init__(None, settings, None)  # type: ignore[arg-type]
 
     def prepare(self, fields: Mapping[str, Any]) -> Body:

@@ -1,4 +1,4 @@
-"""The backend of a test, or the sandbox, in place of what a runner has put there."""
+"""Replaces the test runner's backend with the outbox or the sandbox."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _BACKEND = "django_turbosmtp.backends.EmailBackend"
 
 @contextmanager
 def use_outbox(**turbosmtp: Any) -> Iterator[Outbox]:
-    """Keep what is sent in an outbox, and yield it, empty.
+    """Store messages in an empty outbox, and yield it.
 
-    ``turbosmtp``: keys of ``TURBOSMTP`` for the time being.
+    ``turbosmtp``: keys of ``TURBOSMTP`` to override.
     """
     before = getattr(mail, "outbox", None)
     mail.outbox = []
@@ -46,7 +46,7 @@ def use_outbox(**turbosmtp: Any) -> Iterator[Outbox]:
 
 @contextmanager
 def use_sandbox(**turbosmtp: Any) -> Iterator[Sandbox]:
-    """Send to a sandbox of its own, and yield it. It is ended with the block."""
+    """Send to a new sandbox, and yield it. It is stopped at the end of the block."""
     with Sandbox() as sandbox:
         version = turbosmtp.get("API_VERSION", 2)
         own = {
@@ -68,7 +68,7 @@ def use_sandbox(**turbosmtp: Any) -> Iterator[Sandbox]:
 def _replace_backend(backend: str, turbosmtp: dict[str, Any]) -> Iterator[None]:
     """Use this backend, with these keys of ``TURBOSMTP``."""
     override = override_settings(**_build_settings(backend, turbosmtp))
-    # Around the change only, so that the warnings of the test itself are shown.
+    # Only for the change of settings, so that warnings of the test are shown.
     with allow_email_backend():
         override.enable()
     try:
@@ -79,7 +79,7 @@ def _replace_backend(backend: str, turbosmtp: dict[str, Any]) -> Iterator[None]:
 
 
 def _build_settings(backend: str, turbosmtp: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that put ``backend`` in place of every mailer of ours."""
+    """Return settings in which every turboSMTP mailer has this backend."""
     merged = {**(getattr(settings, "TURBOSMTP", None) or {}), **turbosmtp}
     mailers = list_mailers_before_tests()
     if mailers is None:
@@ -87,7 +87,7 @@ def _build_settings(backend: str, turbosmtp: dict[str, Any]) -> dict[str, Any]:
     own = {
         alias: {
             "BACKEND": backend,
-            # What TURBOSMTP is told here is meant, whatever a mailer has of its own.
+            # The overridden keys have precedence over the options of the mailer.
             "OPTIONS": {
                 name: value
                 for name, value in config.get("OPTIONS", {}).items()

@@ -1,4 +1,4 @@
-"""The same for pytest: ``pytest_plugins = ["django_turbosmtp.testing.fixtures"]``."""
+"""Fixtures for pytest: ``pytest_plugins = ["django_turbosmtp.testing.fixtures"]``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def turbosmtp_outbox() -> Iterator[Outbox]:
-    """An outbox, empty."""
+    """An empty outbox."""
     with use_outbox() as outbox:
         yield outbox
 
 
 @pytest.fixture
 def turbosmtp_sandbox() -> Iterator[Sandbox]:
-    """A sandbox, empty, to which mail is sent."""
+    """An empty sandbox, to which mail is sent."""
     with use_sandbox() as sandbox:
         yield sandbox

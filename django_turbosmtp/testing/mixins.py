@@ -1,4 +1,4 @@
-"""The same for Django's TestCase."""
+"""Mixins for Django's TestCase."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
 
 
 class OutboxMixin(_Base):
-    """Each test has an outbox, empty, as ``self.outbox``."""
+    """Gives each test an empty outbox as ``self.outbox``."""
 
     outbox: Outbox
 
@@ -28,7 +28,7 @@ class OutboxMixin(_Base):
 
 
 class SandboxMixin(_Base):
-    """Each test has a sandbox of its own, as ``self.sandbox``."""
+    """Gives each test a new sandbox as ``self.sandbox``."""
 
     sandbox: Sandbox
 

@@ -1,4 +1,4 @@
-"""What a test asks about the mail that was sent."""
+"""The outbox: assertions about sent messages, and errors for the next ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """The messages that were accepted, and what the next ones are to end in."""
+    """The accepted messages, and the errors of the next requests."""
 
     @property
     def messages(self) -> list[Any]:
@@ -27,31 +27,33 @@ class Outbox:
         return found
 
     def clear(self) -> None:
-        """Forget the messages, and what the next ones were to end in."""
+        """Delete the messages, and the errors of the next requests."""
         mail.outbox.clear()
         FAILURES.clear()
 
     def fail_next(
         self, error: TurboSMTPError, *, to: str | None = None, times: int | None = 1
     ) -> None:
-        """Raise ``error`` for the next request, or ``times`` of them, None for all.
+        """Raise ``error`` for the next request, or for ``times`` of them (None: all).
 
-        ``to``: for requests that go to this address alone.
+        ``to``: only for requests with this recipient.
         """
         FAILURES.add(error, to, times)
 
     def assert_sent(self, **expected: Any) -> Any:
-        """Return the newest message that is as expected; else say what was sent.
+        """Return the newest message that matches, or raise AssertionError.
 
-        ``to``, ``cc``, ``bcc``: an address, or several that all have to be there.
-        ``subject``, ``from_email``: the text, or a compiled pattern that is found in
-        it. ``body``, ``html``: a text that is found in it, or such a pattern.
-        ``attachment``: a file name. ``tag``: one of its tags. Raise AssertionError.
+        The error lists the sent messages. ``to``, ``cc``, ``bcc``: an address, or
+        several, which must all be in the list. ``subject``, ``from_email``: the whole
+        text, or a compiled pattern to search. ``body``, ``html``: a part of the text,
+        or such a pattern. ``attachment``: a file name. ``tag``: one of the tags.
         """
         unknown = expected.keys() - _CHECKS.keys()
         if unknown:
             known = ", ".join(_CHECKS)
-            raise TypeError(f"assert_sent() knows {known}; not {unknown.pop()!r}.")
+            raise TypeError(
+                f"assert_sent() has no argument {unknown.pop()!r}; it has {known}."
+            )
         for message in reversed(self.messages):
             if all(_CHECKS[name](message, value) for name, value in expected.items()):
                 return message
@@ -60,23 +62,23 @@ class Outbox:
         raise AssertionError(f"No message {text}was sent. {self._list()}")
 
     def assert_count(self, number: int) -> None:
-        """Raise AssertionError unless so many messages were sent."""
+        """Raise AssertionError unless this number of messages was sent."""
         found = len(self.messages)
         if found != number:
             raise AssertionError(f"{number} expected, {found} sent. {self._list()}")
 
     def assert_nothing_sent(self) -> None:
-        """Raise AssertionError where any message was sent."""
+        """Raise AssertionError if any message was sent."""
         self.assert_count(0)
 
     def _list(self) -> str:
         if not self.messages:
-            return "Nothing was sent."
+            return "The outbox is empty."
         lines = [
             f"  {number}. {_describe(message)}"
             for number, message in enumerate(self.messages, 1)
         ]
-        return "\n".join(["Sent were:", *lines])
+        return "\n".join(["Sent messages:", *lines])
 
 
 def _describe(message: Any) -> str:

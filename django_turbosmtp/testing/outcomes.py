@@ -1,4 +1,4 @@
-"""What the next sends of a test are to end in."""
+"""The errors that a test has chosen for the next requests."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class _Failure:
 
 
 class Failures:
-    """Errors to order. Safe to use from the threads of a batch."""
+    """Errors for the next requests. Safe to use from the threads of a batch."""
 
     def __init__(self) -> None:
         self._waiting: list[_Failure] = []
         self._lock = threading.Lock()
 
     def add(self, error: TurboSMTPError, to: str | None, times: int | None) -> None:
-        """Raise ``error`` for so many requests, None for all; ``to`` an address."""
+        """Raise ``error`` for a number of requests (None: all), ``to`` an address."""
         wanted = normalize_address(to) if to else None
         with self._lock:
             self._waiting.append(_Failure(error, wanted, times))
 
     def clear(self) -> None:
-        """Let all be accepted again."""
+        """Accept all requests again."""
         with self._lock:
             self._waiting.clear()
 
     def take(self, addresses: Collection[str]) -> TurboSMTPError | None:
-        """Return what a request to ``addresses`` ends in, None for acceptance."""
+        """Return the error for a request to ``addresses``, None to accept it."""
         with self._lock:
             for failure in self._waiting:
                 if failure.to is None or failure.to in addresses:
@@ -53,5 +53,5 @@ class Failures:
         return None
 
 
-#: Those of the test that runs now: a backend is made anew for each mail.
+#: The errors of the current test. Global, because each mail may have a new backend.
 FAILURES = Failures()

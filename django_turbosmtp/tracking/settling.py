@@ -1,4 +1,4 @@
-"""Statuses, outcomes and message ids that become known by events."""
+"""Updates statuses, outcomes and message ids from events."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def apply_events(matches: Sequence[Match], alias: str) -> None:
-    """Change recipients and messages as these events report.
+    """Update recipients and messages from events.
 
-    In a transaction that has locked the messages (see `log.locks.lock_messages`).
+    Call it in a transaction that has locked the messages (`log.locks.lock_messages`).
     """
     raised = _choose_statuses(matches)
     settling = [match for match in matches if match.settles]
@@ -52,7 +52,7 @@ def _choose_statuses(matches: Sequence[Match]) -> dict[int, Status]:
     """Return the highest status that the events give to each recipient, by its key."""
     raised: dict[int, Status] = {}
     for match in matches:
-        # Any event, even of a type not known yet, means that turboSMTP has the message.
+        # Any event, even of an unknown type, means that turboSMTP has the message.
         status = match.event.status or Status.SENT
         for recipient in match.recipients:
             known = raised.get(recipient.pk, Status(recipient.status))
@@ -62,14 +62,14 @@ def _choose_statuses(matches: Sequence[Match]) -> dict[int, Status]:
 
 
 def settle_request(message_id: UUID, mid: str, reported: set[int], alias: str) -> None:
-    """Record that turboSMTP accepted a request whose outcome or id was not known.
+    """Record that turboSMTP accepted a request whose outcome or id was unknown.
 
-    ``reported``: the keys of the recipients that an event was about.
+    ``reported``: the keys of the recipients of the events.
     """
     recipients = Recipient.objects.using(alias).filter(message=message_id)
     recipients.filter(pk__in=reported, mid="").update(mid=mid)
-    # All recipients share one request, except those that we left out, and blind copies
-    # of a message that has no other recipients: each of these has its own.
+    # All recipients share one request, except those that were left out. If a message
+    # has only Bcc recipients, each has a separate request.
     sent = recipients.exclude(mid="", status=Status.REJECTED)
     if sent.exclude(kind=Kind.BCC).exists():
         sent.filter(status__in=WITHOUT_RANK).update(status=Status.SENT)
@@ -78,7 +78,7 @@ def settle_request(message_id: UUID, mid: str, reported: set[int], alias: str) -
     message.filter(concluded_at=None).update(concluded_at=timezone.now())
     message.filter(mid="").update(mid=mid)
     message.update(outcome=Outcome.ACCEPTED)
-    # The error and the stored payload stay while any recipient has no outcome.
+    # Keep the error and the stored payload while any recipient has no outcome.
     if not recipients.filter(status__in=WITHOUT_RANK).exists():
         message.update(error="", error_class="")
         Payload.objects.using(alias).filter(message=message_id).delete()

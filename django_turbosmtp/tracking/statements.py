@@ -1,7 +1,7 @@
-"""Statements that find the recipient of an event, and raise statuses.
+"""Statements that find the recipient of an event, and update statuses.
 
-In SQL: turboSMTP may post one event at a time, and Django needs longer to build such a
-statement than a database to run it.
+They are written in SQL because turboSMTP may post events one by one, and Django needs
+longer to build such a statement than the database to run it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django_turbosmtp.statuses import COMBINED_ORDER, Status
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-#: Statuses that any event replaces: the outcome was not known, or recorded wrongly.
+#: Statuses that any event replaces: the outcome was unknown, or recorded wrongly.
 WITHOUT_RANK = [s for s in Status if s.rank is None and not s.is_final]
 
 _RANKED = " ".join(
@@ -29,7 +29,7 @@ _NAMED = " ".join(
 
 
 class Candidate(NamedTuple):
-    """A recipient that an event may be about."""
+    """A recipient who may be that of an event."""
 
     pk: int
     message_id: UUID
@@ -68,7 +68,7 @@ class Statements:
         return [field.get_db_prep_value(key, self._connection) for key in keys]
 
     def raise_recipients(self, keys: Sequence[int], status: Status) -> None:
-        """Raise recipients to a status, those alone that stand below it."""
+        """Set recipients to a status, except those whose status ranks as high."""
         lower = list_lower(status)
         sql = (
             f"UPDATE {self._recipient} SET status = %s"  # noqa: S608
@@ -78,9 +78,9 @@ class Statements:
             cursor.execute(sql, [status.value, *keys, *lower])
 
     def summarise(self, keys: Collection[UUID]) -> None:
-        """Write what the statuses of their recipients make of messages.
+        """Compute the statuses of messages from those of their recipients.
 
-        Whom we left out ourselves, before it was sent, has no part in it.
+        Recipients that were left out before the send do not count.
         """
         ids = self._write_keys(keys)
         sql = (
@@ -89,7 +89,7 @@ class Statements:
             f" WHERE r.message_id = {self._message}.id"
             f" AND NOT (r.status = '{Status.REJECTED}' AND r.mid = ''))"
             f" {_NAMED} END, status) WHERE id IN ({_places(ids)})"
-            # The queue sends it to these later, and it has no result before.
+            # The queue will send it to these later; until then, it has no result.
             f" AND NOT EXISTS (SELECT 1 FROM {self._recipient} q WHERE"
             f" q.message_id = {self._message}.id AND q.status = '{Status.QUEUED}')"
         )
@@ -98,7 +98,7 @@ class Statements:
 
 
 def list_lower(status: Status) -> list[str]:
-    """Return the statuses that an event with this status replaces."""
+    """Return the statuses that this status of an event replaces."""
     return [other.value for other in Status if status.can_replace(other)]
 
 
@@ -107,5 +107,5 @@ def _places(values: Collection[object]) -> str:
 
 
 def _read_uuid(value: Any) -> UUID:
-    # As text where the database has no type of its own for it.
+    # It is text if the database has no type for UUIDs.
     return value if isinstance(value, UUID) else UUID(value)

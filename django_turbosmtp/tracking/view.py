@@ -1,7 +1,7 @@
-"""The event webhook: turboSMTP posts here what became of messages (docs/wire.rst).
+"""The event webhook, to which turboSMTP posts events (docs/wire.rst).
 
-Closed without a secret. 2xx is said once the events are stored, and 500 where they
-could not be, so that turboSMTP sends them again.
+It refuses all requests unless a secret is set. It answers 2xx after the events are
+stored, or 500 if that fails, so that turboSMTP sends them again.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.tracking")
 
-#: Read no larger body: some ten thousand events.
+#: Refuse larger bodies. This is enough for about ten thousand events.
 MAX_BODY_BYTES = 5 * 2**20
 
 
 class _Answer(Exception):  # noqa: N818 - an answer, not a failure
-    """What the request gets, and what the log says of it."""
+    """Refuses a request. The text is the answer, and is logged."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
 
 
-# A 2xx answer means committed.
+# A 2xx answer means that the events are committed.
 @exempt_from_atomic_requests
 @csrf_exempt
 @login_not_required
 @raise_as_it_was
 def webhook(request: HttpRequest) -> HttpResponse:
-    """Store the events of a POST. A GET answers whether address and password are right.
+    """Store the events of a POST. A GET reports whether the URL and password are right.
 
-    Both are authorized in the same way, so that opening the address in a browser is a
-    test of what turboSMTP will get.
+    Both check the password in the same way, so you can test the webhook by opening its
+    URL in a browser.
     """
     if request.method not in {"GET", "HEAD", "POST"}:
         response = _answer(405, "POST only.")
@@ -86,7 +86,7 @@ def _answer(status: int, text: str) -> HttpResponse:
 
 
 def _authorize(request: HttpRequest, secrets: Sequence[str]) -> None:
-    """Raise `_Answer` for who is not turboSMTP, saying why and never what was given."""
+    """Raise `_Answer` unless the password is right; its text has no credentials."""
     if not secrets:
         raise _Answer(403, "WEBHOOK_SECRET is not set: the webhook is closed.")
     given = request.headers.get("Authorization", "")
@@ -99,7 +99,7 @@ def _authorize(request: HttpRequest, secrets: Sequence[str]) -> None:
         pair = base64.b64decode(encoded.strip(), validate=True)
     except (binascii.Error, ValueError):
         raise _Answer(401, "The credentials cannot be read.") from None
-    # All are compared, so that the time does not tell which was near.
+    # Compare all of them, so that the time does not reveal which one is similar.
     matches = [hmac.compare_digest(pair, secret.encode()) for secret in secrets]
     if not any(matches):
         raise _Answer(401, "The credentials are wrong.")
@@ -115,8 +115,8 @@ def _read(request: HttpRequest) -> bytes:
     except OSError as error:
         raise_interrupt(error)
         raise _Answer(400, "The body broke off.") from None
-    # For middleware that reads request.body after this view, which Django refuses once
-    # the stream has been read: its 500 would make turboSMTP post stored events again.
+    # For middleware that reads request.body after this view. Django would refuse that,
+    # and the 500 would make turboSMTP post the stored events again.
     request._body = body
     if len(body) > MAX_BODY_BYTES:
         raise _Answer(413, "The body is too large.")
@@ -125,7 +125,7 @@ def _read(request: HttpRequest) -> bytes:
         return body
     if encoding not in {"gzip", "x-gzip"}:
         raise _Answer(
-            415, f"The body is compressed as {encoding[:20]!r}; only gzip is read."
+            415, f"The body has the encoding {encoding[:20]!r}; only gzip is supported."
         )
     return _decompress(body)
 
@@ -133,22 +133,24 @@ def _read(request: HttpRequest) -> bytes:
 def _read_stream(request: HttpRequest) -> bytes:
     """Return the body, or its first bytes if it is too large.
 
-    Not ``request.body``, which DATA_UPLOAD_MAX_MEMORY_SIZE would bound.
+    Not ``request.body``, which DATA_UPLOAD_MAX_MEMORY_SIZE limits.
     """
     is_chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
     environ = getattr(request, "environ", None)
     if not is_chunked or environ is None:
         return request.read(MAX_BODY_BYTES + 1)
-    # Without a length, Django's WSGIRequest reads nothing. A server that sets this
-    # flag, as gunicorn does, ends the stream after the last chunk.
+    # Without a length, Django's WSGIRequest has no body. If a server sets this flag, as
+    # gunicorn does, the stream ends after the last chunk.
     if not environ.get("wsgi.input_terminated"):
-        raise _Answer(411, "This server reads no chunked body: send Content-Length.")
+        raise _Answer(
+            411, "This server does not support chunked bodies: send Content-Length."
+        )
     body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
     return body
 
 
 def _decompress(body: bytes) -> bytes:
-    """Return the content of a gzip file, of all its members (RFC 1952, 2.2)."""
+    """Return the content of all members of a gzip file (RFC 1952, 2.2)."""
     try:
         plain = gzip.GzipFile(fileobj=io.BytesIO(body)).read(MAX_BODY_BYTES + 1)
     except (gzip.BadGzipFile, zlib.error):
@@ -171,7 +173,7 @@ def _store(body: bytes) -> int:
     new = record_events(events, alias)
     if tracking.has_listeners():
         for event in read_data(new, alias):
-            # A receiver's exception is logged: the events are stored, and turboSMTP
-            # need not send them again.
+            # Exceptions of receivers are only logged: the events are stored, so
+            # turboSMTP does not need to send them again.
             tracking.send_robust(sender=webhook, event=event, esp_name=ESP_NAME)
     return len(events)

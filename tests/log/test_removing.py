@@ -196,7 +196,7 @@ def test_erase(
     out = run("turbosmtp_erase", "jane@example.org", "--export", export, "--no-input")
 
     assert "4 messages were written" in out
-    assert "1 messages were deleted; 3 that others got too" in out
+    assert "1 messages were deleted; 3 with other recipients" in out
     kept = json.loads(export.read_text("utf-8"))
     assert kept["address"] == "jane@example.org"
     subjects = [m["subject"] for m in kept["messages"]]
@@ -233,7 +233,7 @@ def test_erase_in_any_writing(logged: Any, sandbox: Sandbox, said: str) -> None:
         new(subject="other", to=["mary-jane@bücher.example"]),
         about,
     )
-    assert "1 messages were deleted; 4 that" in run(
+    assert "1 messages were deleted; 4 with other" in run(
         "turbosmtp_erase", said, "--no-input"
     )
     left = str([*Message.objects.values(), *Recipient.objects.values()])
@@ -243,7 +243,7 @@ def test_erase_in_any_writing(logged: Any, sandbox: Sandbox, said: str) -> None:
 
 def test_erase_takes_refused_ones_too(logged: Any, sandbox: Sandbox) -> None:
     send(logged, new(to=["jane@example.org", "nobody"]))
-    assert "1 that others got too" in run(
+    assert "1 with other recipients" in run(
         "turbosmtp_erase", "jane@example.org", "--no-input"
     )
     assert "jane" not in str(list(Message.objects.values()))
@@ -256,7 +256,7 @@ def test_erase_asks(
     for answer, left in (("no", 1), ("yes", 0)):
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
         if left:
-            with pytest.raises(CommandError, match="Nothing was removed"):
+            with pytest.raises(CommandError, match="o data was removed"):
                 run("turbosmtp_erase", "to@example.org")
         else:
             run("turbosmtp_erase", "to@example.org")
@@ -269,7 +269,7 @@ def test_erase_never_writes_over_a_file(
     send(logged, new())
     path = tmp_path / "there"
     path.write_text("mine")
-    with pytest.raises(CommandError, match="Nothing was removed"):
+    with pytest.raises(CommandError, match="o data was removed"):
         run("turbosmtp_erase", "to@example.org", "--export", path, "--no-input")
     assert path.read_text() == "mine"
     assert Message.objects.count() == 1
@@ -277,7 +277,7 @@ def test_erase_never_writes_over_a_file(
 
 @pytest.mark.parametrize("address", ["", "nobody", " "])
 def test_erase_takes_an_address(address: str) -> None:
-    with pytest.raises(CommandError, match="no e-mail address"):
+    with pytest.raises(CommandError, match="not an e-mail address"):
         run("turbosmtp_erase", address, "--no-input")
 
 

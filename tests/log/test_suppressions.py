@@ -468,8 +468,8 @@ class TestCommand:
 
     def test_add_list_and_remove(self) -> None:
         out = self.run("add", "Jane@X.org", "joe@x.org", "--note", "called us")
-        assert "2 were added; 0 were there already." in out
-        assert "0 were added; 1 were there already." in self.run("add", "JANE@x.org")
+        assert "2 were added; 0 were already listed." in out
+        assert "0 were added; 1 were already listed." in self.run("add", "JANE@x.org")
         assert "jane@x.org\tmanual\t" in self.run("list")
         assert self.run("list", "--reason", "bounced") == ""
         assert "1 of 2 were removed" in self.run("remove", "jane@X.org", "no@x.org")
@@ -672,7 +672,7 @@ def test_lookups_in_the_url(
         ("a@" + "b." * 200 + "org,,", "a@"),
         ("a@x.org,,0001-01-01T00:00Z", "not between 1990 and today"),
         ("a@x.org,,9999-12-31T23:59-14:00", "not between 1990 and today"),
-        ("a@x.org,,2026-02-31T00:00Z", "no time with a zone"),
+        ("a@x.org,,2026-02-31T00:00Z", "not a time with a time zone"),
         ("erased:nothing,,", "erased:nothing"),
     ],
 )

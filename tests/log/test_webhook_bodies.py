@@ -269,7 +269,7 @@ class TestEncodings:
     @pytest.mark.parametrize(
         ("body", "name", "status", "words"),
         [
-            (b"[{}]", "br", 415, "'br'; only gzip is read"),
+            (b"[{}]", "br", 415, "'br'; only gzip is supported"),
             (b"[{}]", "gzip", 400, "not gzip"),
             (gzip.compress(b"[{}]", mtime=0)[:-9], "gzip", 400, "broke off"),
             (gzip.compress(b" " * 6 * 2**20, mtime=0), "gzip", 413, "too large"),

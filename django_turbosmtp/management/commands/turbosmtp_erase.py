@@ -1,4 +1,4 @@
-"""Remove all that the log keeps on one person."""
+"""Remove all data about one person from the log."""
 
 from __future__ import annotations
 
@@ -16,28 +16,32 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    """Asks before it removes anything."""
+    """Asks for confirmation first."""
 
     help = (
-        "Delete messages to this address alone. Of messages that others got too,"
-        " remove bodies, headers, subject and metadata, and replace the address."
+        "Delete messages that only this address received. If a message has other"
+        " recipients, remove body, headers, subject and metadata, and replace the"
+        " address."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take the address, ``--export`` and ``--no-input``."""
+        """Define the address, ``--export`` and ``--no-input``."""
         parser.add_argument("address", help="the person's e-mail address")
         parser.add_argument(
             "--export",
             type=Path,
             metavar="PATH",
-            help="write all that is kept to this new file first, as JSON",
+            help="first write all data about the person to this new file, as JSON",
         )
         parser.add_argument(
-            "--no-input", "--noinput", action="store_true", help="do not ask"
+            "--no-input",
+            "--noinput",
+            action="store_true",
+            help="do not ask for confirmation",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Count, ask, write out, remove and tell."""
+        """Count, export, ask for confirmation, remove, and report."""
         address = read_address(options["address"])
         alias = choose_log_database()
         count = len(find_messages(address, alias))
@@ -45,19 +49,19 @@ class Command(BaseCommand):
             try:
                 export_to(options["export"], address, alias)
             except CommandError as error:
-                raise CommandError(f"{error} Nothing was removed.") from None
+                raise CommandError(f"{error} No data was removed.") from None
             self.stdout.write(f"{count} messages were written to {options['export']}.")
         if not options["no_input"] and not _confirm(address, count):
-            raise CommandError("Nothing was removed.")
+            raise CommandError("Cancelled: no data was removed.")
         erased = erase(address, alias)
         self.stdout.write(
-            f"{erased.deleted} messages were deleted; {erased.anonymised} that others"
-            " got too were made anonymous."
+            f"{erased.deleted} messages were deleted; {erased.anonymised} with other"
+            " recipients were anonymised."
         )
 
 
 def _confirm(address: str, count: int) -> bool:
-    question = f"Remove what is kept on {address} in {count} messages? Type 'yes': "
+    question = f"Remove all data about {address} in {count} messages? Type 'yes': "
     try:
         return input(question).strip().lower() == "yes"
     except EOFError:

@@ -1,4 +1,4 @@
-"""Write all that the log stores about one person."""
+"""Write all data about one person in the log."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    """Changes nothing."""
+    """Does not change any data."""
 
     help = (
-        "Write all that is stored about the person with this address, as JSON:"
-        " messages, attachments, events, suppression. Nothing is changed."
+        "Write all data about the person with this address, as JSON: messages,"
+        " attachments, events, suppression. The log is not changed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

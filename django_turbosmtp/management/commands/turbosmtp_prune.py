@@ -1,4 +1,4 @@
-"""Remove what the log keeps for longer than the settings say."""
+"""Remove messages and bodies that are older than the settings allow."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take ``--dry-run``."""
-        parser.add_argument("--dry-run", action="store_true", help="count, and stop")
+        """Define ``--dry-run``."""
+        parser.add_argument("--dry-run", action="store_true", help="only count")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Count, remove and tell."""
+        """Count, remove, and report."""
         log = read_log_settings()
         alias = choose_log_database()
         days = {"days": log.retention_days, "body_days": log.body_retention_days}

@@ -1,4 +1,4 @@
-"""Enqueue messages that are due, and settle those that are stuck."""
+"""Enqueue messages that are due, and release those that are stuck."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Command(BaseCommand):
             metavar="MAILER",
             nargs="?",
             const="",
-            help="first, let messages that were queued with an earlier key of this"
-            " mailer be sent with its present key; without a name, of EMAIL_BACKEND",
+            help="first allow messages that were queued with an earlier key of this"
+            " mailer to be sent with its current key; without a name: EMAIL_BACKEND",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Run, and report what was done."""
+        """Run it, and report the numbers."""
         if options["adopt"] is not None:
             account = find_backend(options["adopt"]).build_engine().account
             alias = choose_log_database()
             adopted = adopt(options["adopt"], account.fingerprint, alias)
-            self.stdout.write(f"{adopted} messages will be sent with the present key.")
+            self.stdout.write(f"{adopted} messages will be sent with the current key.")
         result = run_due(find_backend)
         self.stdout.write(
             f"{result.enqueued} messages enqueued, {result.unknown} marked as unknown,"

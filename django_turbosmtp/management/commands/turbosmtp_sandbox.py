@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    """Serve a stand-in turboSMTP until Ctrl-C."""
+    """Serves a simulated turboSMTP until Ctrl-C."""
 
     help = cli.DESCRIPTION
-    # It stands in for a service: a half-finished project may run it, too.
+    # It replaces a service, so a project with failing checks may run it, too.
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take the options of `python -m django_turbosmtp.sandbox`."""
+        """Define the options of `python -m django_turbosmtp.sandbox`."""
         cli.add_arguments(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Serve, and exit with an error if the port is taken."""
+        """Serve; exit with an error if the port is in use."""
         code = cli.run(options, self._write)
         if code:
             sys.exit(code)

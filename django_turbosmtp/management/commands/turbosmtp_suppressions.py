@@ -1,4 +1,4 @@
-"""List, add, remove, import and export who is not written to."""
+"""List, add, remove, import and export suppressed addresses."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _CHUNK = 1_000
 
 
 class Command(BaseCommand):
-    """Works on the list of suppressed addresses."""
+    """Has a subcommand for each of these."""
 
     help = "List, add, remove, import and export suppressed addresses."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Define a subcommand for each."""
+        """Define the subcommands."""
         actions = parser.add_subparsers(dest="action", required=True)
         listing = actions.add_parser("list", help="print them, the newest first")
         listing.add_argument("--reason", choices=list(Reason))
-        adding = actions.add_parser("add", help="write to these no more")
+        adding = actions.add_parser("add", help="stop sending to these addresses")
         adding.add_argument("address", nargs="+")
         adding.add_argument("--reason", choices=list(Reason), default=Reason.MANUAL)
         adding.add_argument("--note", default="")
-        removing = actions.add_parser("remove", help="write to these again")
+        removing = actions.add_parser("remove", help="allow these addresses again")
         removing.add_argument("address", nargs="+")
         importing = actions.add_parser(
-            "import", help="add those of a CSV file, or of a file with one on each line"
+            "import", help="add those from a CSV file, or a file with one on each line"
         )
         importing.add_argument("path", help='the file, or "-" for standard input')
         importing.add_argument("--reason", choices=list(Reason), default=Reason.MANUAL)
@@ -57,7 +57,7 @@ class Command(BaseCommand):
         exporting.add_argument("path", help='a new file, or "-" for standard output')
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Do what the subcommand says."""
+        """Run the subcommand."""
         alias = choose_log_database()
         self._rows = Suppression.objects.using(alias)
         getattr(self, f"_{options['action']}")(**options)
@@ -88,7 +88,7 @@ class Command(BaseCommand):
 
     def _import(self, *, path: str, reason: str, **_options: Any) -> None:
         try:
-            # A byte that is no UTF-8 spoils its line, not the file.
+            # A byte that is not UTF-8 only damages its line, not the file.
             if path == "-":
                 binary = getattr(sys.stdin, "buffer", None)
                 lines: Iterable[str] = sys.stdin
@@ -127,7 +127,7 @@ class Command(BaseCommand):
             writer.writerow([write_cell(value) for value in (*values, row.note)])
 
     def _keep(self, found: Iterable[Suppression | BadLine]) -> None:
-        """Add the rows, and then report the lines that are wrong."""
+        """Add the rows, then report the lines that could not be read."""
         before = self._rows.count()
         chunk: list[Suppression] = []
         wrong: list[BadLine] = []
@@ -143,7 +143,7 @@ class Command(BaseCommand):
                 chunk = []
         self._rows.bulk_create(chunk, ignore_conflicts=True)
         added = self._rows.count() - before
-        self.stdout.write(f"{added} were added; {read - added} were there already.")
+        self.stdout.write(f"{added} were added; {read - added} were already listed.")
         if wrong:
             shown = "\n".join(map(str, wrong))
             raise CommandError(f"{len(wrong)} could not be read:\n{shown}")
