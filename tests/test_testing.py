@@ -168,10 +168,10 @@ def test_assert_sent_says_what_was_sent(turbosmtp_outbox: Outbox) -> None:
         turbosmtp_outbox.assert_sent(to="jane@example.org", subject="Your orders")
     assert str(caught.value) == (
         "No message with to='jane@example.org', subject='Your orders' was sent. Sent"
-        " were:\n  1. to=['Jane <jane@example.org>'] subject='Your order 2041'"
+        " messages:\n  1. to=['Jane <jane@example.org>'] subject='Your order 2041'"
         " attachments=['invoice.pdf']"
     )
-    with pytest.raises(TypeError, match="not 'sbject'"):
+    with pytest.raises(TypeError, match="no argument 'sbject'"):
         turbosmtp_outbox.assert_sent(sbject="x")
     with pytest.raises(AssertionError, match="2 expected, 1 sent"):
         turbosmtp_outbox.assert_count(2)

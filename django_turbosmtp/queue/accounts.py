@@ -39,8 +39,8 @@ _ABANDONED = timedelta(minutes=30)
 class Brakes:
     """Whether an account's queue may send. Times are as models have them.
 
-    ``wait_until``: send nothing before. ``is_stopped``: not even then, but one message
-    if ``may_probe``. ``was_braked``: an accepted message ends a pause or a stop.
+    ``wait_until``: the end of a pause. ``is_stopped``: only one message may be sent,
+    and only if ``may_probe``. ``was_braked``: an accepted message ends a pause or stop.
     """
 
     wait_until: datetime | None = None
@@ -70,7 +70,7 @@ def read_brakes(account: str, alias: str) -> Brakes:
 def take_probe(account: str, alias: str) -> bool:
     """Take the right to send one message of a stopped account; return whether it did.
 
-    The next probe is due `PROBE_INTERVAL` later, whatever becomes of this one.
+    The next probe is due `PROBE_INTERVAL` later, whatever the outcome of this one.
     """
     now = read_now(alias)
     rows = QueueAccount.objects.using(alias).filter(pk=account).exclude(stopped_at=None)
@@ -88,7 +88,7 @@ def pause(account: str, mailer: str, seconds: float | None, alias: str) -> datet
     if seconds is None:
         pauses = rows.values_list("pauses", flat=True).first() or 0
         grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(pauses, 10))
-        # Jitter, so that many workers do not come back at the same moment.
+        # Jitter, so that many workers do not try again at the same moment.
         seconds = grown * random.uniform(1.0, 1.25)  # noqa: S311
     until = read_now(alias) + timedelta(seconds=seconds)
     rows.update(pauses=F("pauses") + 1)
@@ -101,7 +101,7 @@ def pause(account: str, mailer: str, seconds: float | None, alias: str) -> datet
 
 
 def name_mailer(mailer: str) -> str:
-    """Return how texts for developers name a mailer; "" is that of EMAIL_BACKEND."""
+    """Return the name of a mailer for developers; "" is that of EMAIL_BACKEND."""
     return f"the mailer {mailer!r}" if mailer else "EMAIL_BACKEND"
 
 
@@ -155,7 +155,7 @@ _SHARES: Final = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How many recipients may be sent to.
+    """The number of recipients that may be sent to.
 
     ``share``: reserve no more than these at a time, unless a message has more.
     ``wait``: seconds until there may be more.
@@ -203,7 +203,7 @@ def reserve(account: str, recipients: int, rate: tuple[int, int], alias: str) ->
 def settle(
     reservation: int, recipients: int, rate: tuple[int, int], alias: str
 ) -> None:
-    """Let a reservation end one period from now. ``recipients``: that were tried."""
+    """End a reservation one period from now. ``recipients``: those that were tried."""
     rows = RateUse.objects.using(alias).filter(pk=reservation)
     if not recipients:
         rows.delete()
@@ -219,7 +219,7 @@ def find_stopped(alias: str) -> Sequence[QueueAccount]:
 
 
 def find_latest_pause(alias: str) -> datetime | None:
-    """Return until when the last pause lasts, None if there is none."""
+    """Return the end of the last pause, or None."""
     rows = QueueAccount.objects.using(alias).filter(paused_until__gt=read_now(alias))
     found: datetime | None = rows.aggregate(last=Max("paused_until"))["last"]
     return found

@@ -1,4 +1,4 @@
-"""Cancelling messages that wait in the queue, and handing them to another key."""
+"""Cancels messages that wait in the queue, and hands them over to another key."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def _cancel(keys: list[UUID], alias: str) -> int:
 def adopt(mailer: str, fingerprint: str, alias: str) -> int:
     """Let a mailer's messages be sent with its present key; return how many.
 
-    ``fingerprint``: of the account that the key belongs to. For a person who knows that
-    both keys are the site's.
+    ``fingerprint``: of the account of the key. Only call it if both keys belong to the
+    site.
     """
     rows = QueuedMessage.objects.using(alias).filter(mailer=mailer, token=None)
     foreign = rows.exclude(account=fingerprint)

@@ -1,4 +1,4 @@
-"""Claims: which worker may send a message, and when a message may be sent again.
+"""Claims decide which worker may send a message, and when it is tried again.
 
 A claim is one conditional UPDATE with a token. If two workers try to claim the same
 message, because a task was delivered twice or enqueued again, only one of them finds it
@@ -40,7 +40,7 @@ _MAX_BYTES: Final = 32 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Messages that this worker, and no other, may send.
+    """Messages that only this worker may send.
 
     ``left``: the keys that were asked for and can still be claimed. ``reservation``: of
     the rate, None without a rate or without messages. ``wait``: seconds until the rate
@@ -72,8 +72,8 @@ class Selection:
 def claim(selection: Selection, keys: Sequence[UUID], limit: int, alias: str) -> Claim:
     """Claim at most ``limit`` of these messages that are due, the most urgent first.
 
-    ``keys``: some of the task's; a statement with all of them takes much longer.
-    Messages of a higher priority overtake them, whichever task they belong to.
+    ``keys``: some of the task's, because a statement with all of them is much slower.
+    Messages of other tasks with a higher priority are claimed first.
     """
 
     def work() -> Claim:
@@ -148,7 +148,7 @@ def _replace_status(
 ) -> None:
     """Replace a status of messages and of their recipients with another one."""
     # Not filtered by the status: a database without statistics would read all messages
-    # that have it, and not the few with these keys.
+    # with this status, instead of the few with these keys.
     messages = Message.objects.using(alias).filter(pk__in=keys)
     changed = When(status=before, then=Value(after))
     messages.update(status=Case(changed, default=F("status")))
@@ -174,7 +174,7 @@ def has_due(selection: Selection, alias: str) -> bool:
 
 
 def undo_claim(keys: Sequence[UUID], token: UUID, alias: str) -> None:
-    """Let messages wait again that were claimed, and certainly not sent."""
+    """Put back messages that were claimed, but certainly not sent."""
     now = read_now(alias)
 
     def work() -> None:
@@ -201,9 +201,9 @@ def put_back(
     *,
     counts: bool,
 ) -> None:
-    """Let messages wait again until these times.
+    """Put back messages until these times.
 
-    ``counts``: they were refused, which may happen a limited number of times.
+    ``counts``: whether this counts as a refusal; the number of refusals is limited.
     """
     rows = QueuedMessage.objects.using(alias)
     now = read_now(alias)
@@ -223,7 +223,7 @@ def put_back(
 def note_enqueued(
     keys: Sequence[UUID], run_after: datetime.datetime | None, alias: str
 ) -> None:
-    """Let `run_due` enqueue these messages again only after a while."""
+    """Prevent `run_due` from enqueueing these messages again for some time."""
     due_at = max(filter(None, [read_now(alias), run_after])) + TASK_LIFETIME
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
     rows.update(due_at=due_at)

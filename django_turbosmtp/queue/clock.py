@@ -1,8 +1,8 @@
 """The queue's clock: that of the database server, which all workers share.
 
-The clocks of two machines differ, by milliseconds or, if one is set wrong, by hours. By
-its own clock, a worker would not send a message yet that another machine has just
-queued, or would pause the queue for an hour.
+The clocks of two machines differ by milliseconds or, if one is wrong, by hours. With
+its own clock, a worker might delay a message that another machine has just queued, or
+pause the queue for an hour.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _readings: dict[str, _Reading] = {}
 
 
 def synchronize(alias: str) -> None:
-    """Read the database's clock, unless it was read a moment ago."""
+    """Read the database's clock, unless it was read recently."""
     connection = connections[alias]
     query = _QUERIES.get(connection.vendor)
     reading = _readings.get(alias)
@@ -58,7 +58,7 @@ def synchronize(alias: str) -> None:
 def read_now(alias: str) -> datetime:
     """Return the time as models store it, without a query.
 
-    By the database's clock if `synchronize` has read it, else by this process's.
+    It is that of the database's clock if `synchronize` has read it, or of the process.
     """
     reading = _readings.get(alias)
     if reading is None:

@@ -30,7 +30,7 @@ logger = get_logger("django_turbosmtp.queue")
 #: The name of this task's `Heartbeat`.
 HEARTBEAT: Final = "run_due"
 
-#: Enqueue at most this many tasks in one run; the next run goes on.
+#: Enqueue at most this many tasks in one run; the next run enqueues the others.
 MAX_TASKS: Final = 100
 
 #: Without a run for this long, a system check warns.
@@ -44,7 +44,7 @@ _LOST: Final = (
 
 @dataclass(kw_only=True)
 class Result:
-    """How many messages were enqueued, marked as unknown, and put back."""
+    """The numbers of messages that were enqueued, marked as unknown, and put back."""
 
     enqueued: int = 0
     unknown: int = 0
@@ -53,7 +53,7 @@ class Result:
 
 @raise_as_it_was
 def run_due(find_backend: Callable[[str], Any]) -> Result:
-    """Enqueue messages that are due and have no task; settle those that are stuck.
+    """Enqueue messages that are due and have no task; release those that are stuck.
 
     A message that a worker claimed and never concluded becomes unknown: it is not sent
     again. ``find_backend``: returns the backend of a mailer. Return what was done.
@@ -81,7 +81,7 @@ def _beat(alias: str) -> None:
 
 
 def find_overdue(alias: str) -> str:
-    """Return since when this has not run, as a clause; "" if it has run lately."""
+    """Return how long this has not run, as a clause; "" if it has run recently."""
     row = Heartbeat.objects.using(alias).filter(pk=HEARTBEAT).first()
     if row is None:
         return "run_due has never run"
@@ -164,7 +164,7 @@ def _start(
     find_backend: Callable[[str], Any],
 ) -> None:
     """Enqueue a task for these messages; send them here if the queue was turned off."""
-    # First, so that another sweep at the same time does not enqueue them, too.
+    # Before it, so that another run at the same time does not enqueue them, too.
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
     rows.update(due_at=read_now(alias) + TASK_LIFETIME)
     engine = engines.find_engine(mailer)
@@ -175,7 +175,7 @@ def _start(
 
 
 def _probe(alias: str, find_backend: Callable[[str], Any]) -> None:
-    """Let one message of each stopped account find out whether it can go on."""
+    """Send one message of each stopped account, to test if turboSMTP accepts it."""
     now = read_now(alias)
     for row in accounts.find_stopped(alias):
         if row.probe_at is not None and row.probe_at > now:

@@ -1,6 +1,6 @@
 """Task engines: Django's tasks, and Celery.
 
-Tasks are found by their names, as the engines themselves find them: the modules
+Tasks are found by their names, as the engines find them: the modules
 `django_turbosmtp.tasks` and `django_turbosmtp.celery` import this package.
 """
 
@@ -35,18 +35,18 @@ _LATEST_FOR_CELERY = timedelta(minutes=30)
 
 
 def find_engine(mailer: str) -> str:
-    """Return the engine that ``QUEUE`` names for this mailer, "" for no queue."""
+    """Return the engine of this mailer's ``QUEUE``, "" without a queue."""
     return read_queue(read_mailer(mailer).get("QUEUE"))
 
 
 def find_task_backend() -> Any:
-    """Return the site's task backend: the one named "turbosmtp", else the default."""
+    """Return the site's task backend: the one named "turbosmtp", or the default."""
     backends = load_tasks().task_backends
     return backends["turbosmtp" if "turbosmtp" in backends.settings else "default"]
 
 
 def _choose_queue(backend: Any) -> str:
-    """Return the queue of a task backend: "turbosmtp" if it has one, else "default"."""
+    """Return the queue of a task backend: "turbosmtp" if it exists, or "default"."""
     for name in ("turbosmtp", "default"):
         if name in backend.queues:
             return name
@@ -110,7 +110,7 @@ def _enqueue(
         if engine == "celery":
             return _enqueue_in_celery(name, arguments, run_after)
         _enqueue_in_tasks(name, arguments, run_after, priority)
-    except Exception as error:  # noqa: BLE001 - whatever the engine raises
+    except Exception as error:  # noqa: BLE001 - engines raise their own exceptions
         raise_interrupt(error)
         logger.error(  # noqa: TRY400 - a traceback may show a broker's password
             "The task %s could not be enqueued; messages wait until run_due enqueues"
@@ -145,7 +145,7 @@ def _enqueue_in_celery(
     if run_after and run_after > datetime.now(UTC) + _LATEST_FOR_CELERY:
         return False
     task: Any = import_string(f"django_turbosmtp.celery.{name}")
-    # The broker's retries take minutes by default, and this may be in a request.
+    # By default, a broker is tried again for minutes; this may be in a request.
     policy = {"max_retries": 1, "interval_start": 0.2, "interval_max": 0.2}
     task.apply_async(args=arguments, eta=run_after, retry=True, retry_policy=policy)
     return True
@@ -156,7 +156,7 @@ def uses_celery() -> bool:
     try:
         return "celery" in list_values("QUEUE") and find_spec("celery") is not None
     except ImproperlyConfigured:
-        # TURBOSMTP is no dict: a system check reports it.
+        # TURBOSMTP is not a dict: a system check reports that.
         return False
 
 

@@ -1,4 +1,4 @@
-"""Jobs from claimed messages: their stored payloads, as they may be sent now."""
+"""Builds jobs from the stored payloads of claimed messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.queue")
 
-#: Why a recipient was left out by RECIPIENT_GUARD, and not for a suppression.
+#: The reason of recipients left out by RECIPIENT_GUARD rather than suppressed.
 _GUARD = "guard"
 
 
@@ -64,7 +64,7 @@ class QueuedJob:
 
     @property
     def waiting(self) -> list[Recipient]:
-        """The recipients that the message is sent to now."""
+        """The recipients of this attempt."""
         return [
             recipient
             for recipient in self.recipients
@@ -160,7 +160,7 @@ def _start(
     except NewerPayloadError as error:
         logger.warning("%s waits for a newer worker: %s", row.pk, error)
         queued.is_newer = True
-    except Exception as error:  # noqa: BLE001 - of one message; the others still go
+    except Exception as error:  # noqa: BLE001 - other messages are still sent
         raise_interrupt(error)
         _poison(queued, error)
     else:
@@ -183,7 +183,7 @@ def _poison(queued: QueuedJob, error: Exception) -> None:
 def _leave_out(
     loaded: Sequence[QueuedJob], settings: Settings, guard: Guard | None, alias: str
 ) -> None:
-    """Leave out the recipients that were suppressed, or guarded, while they waited."""
+    """Leave out recipients that are now suppressed, or excluded by RECIPIENT_GUARD."""
     checked = [queued for queued in loaded if not queued.ignore_suppressions]
     addresses = {_read_lower(r) for queued in checked for r in queued.waiting}
     found = look_up(addresses, settings)
@@ -237,7 +237,7 @@ def _build(queued: QueuedJob, settings: Settings) -> None:
         job.requests = list(
             build_requests(queued.message, fields, waiting, all_of=queued.recipients)
         )
-    except Exception as error:  # noqa: BLE001 - of one message; the others still go
+    except Exception as error:  # noqa: BLE001 - other messages are still sent
         raise_interrupt(error)
         _poison(queued, error)
 
@@ -251,7 +251,7 @@ def _adapt(queued: QueuedJob, settings: Settings) -> dict[str, Any]:
             _read_lower(r) for r in queued.recipients if r.position in queued.left_out
         ]
         fields = drop_recipients(fields, dropped)
-        # As a new message without them; but a signed one keeps its own headers.
+        # Like a new message without them, but a signed message keeps its headers.
         if "mime_raw" in fields and message.why_mime != OWN_MIME:
             lists = {
                 kind: [read_mailbox(r) for r in queued.waiting if r.kind == kind]

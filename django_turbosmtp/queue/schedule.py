@@ -1,4 +1,4 @@
-"""When a queued message may be sent: ``send_at``, ``priority`` and ``expires_at``."""
+"""Reads the attributes ``send_at``, ``priority`` and ``expires_at``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from django_turbosmtp.payload.attributes import read_attribute
 from django_turbosmtp.payload.wire import QUEUE_ATTRIBUTES
 
 #: The words of django-mailer and django-post_office. Numbers are those of Django's
-#: tasks: -100 to 100, the higher the sooner.
+#: tasks: -100 to 100; higher priorities are sent first.
 PRIORITIES: Final = {"low": -50, "medium": 0, "high": 50}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When a message may be sent. Times are aware; None sets no limit."""
+    """When a message may be sent. Times are aware; None means no limit."""
 
     send_at: datetime | None = None
     expires_at: datetime | None = None
@@ -32,7 +32,7 @@ _NOW: Final = Schedule()
 
 
 def read_schedule(message: Any, now: datetime) -> Schedule:
-    """Return the schedule that the attributes of a message ask for.
+    """Return the schedule of a message, from its attributes.
 
     ``now``: aware. Raise `MessageError` for a value that cannot be read, and for a
     message that would expire before it may be sent.

@@ -73,7 +73,7 @@ class _Part:
 
 @dataclass(kw_only=True)
 class _Decision:
-    """How each message of a part goes on: concluded, refused for now, or not tried."""
+    """The messages of a part: concluded, to be tried again, and not tried."""
 
     final: list[QueuedJob] = field(default_factory=list)
     #: When a refused message is tried again, and when one that was not tried.
@@ -95,7 +95,7 @@ class QueueSource:
         self._was_probed = False
 
     def take(self) -> Sequence[Job] | None:
-        """Claim and load the next messages; None if there are none, or not now."""
+        """Claim and load the next messages; None if none can be sent now."""
         if self._engine.stopped_by is not None or self._was_probed:
             return None
         limit = self._read_limit()
@@ -104,7 +104,7 @@ class QueueSource:
         claimed = self._claim(limit)
         if claimed is None:
             return None
-        # Before they are loaded: whatever happens now, they are recorded.
+        # Before they are loaded, so that they are recorded after any error.
         part = _Part(claimed=claimed, deadline=self._find_deadline())
         self._open.append(part)
         part.queued = run_statements(
@@ -119,7 +119,7 @@ class QueueSource:
         return part.jobs
 
     def _claim(self, limit: int) -> Claim | None:
-        """Claim messages of the task; None if there are none, or not now."""
+        """Claim messages of the task; None if none can be sent now."""
         while self._left:
             keys, rest = self._left[:PART], self._left[PART:]
             claimed = claim(self._selection, keys, limit, self._alias)
@@ -134,7 +134,7 @@ class QueueSource:
         return None
 
     def _find_deadline(self) -> float:
-        """Return until when attempts of a part may begin.
+        """Return the time until which attempts of a part may begin.
 
         `run_due` treats its messages as stuck much later.
         """
@@ -197,10 +197,10 @@ class QueueSource:
         self._engine.recorder.write_outcomes(part.jobs, also)
         loaded = {queued.row.pk for queued in part.queued}
         if lost := [row.pk for row in part.claimed.rows if row.pk not in loaded]:
-            # Claimed, and then the database failed before they were read.
+            # They were claimed, but the database failed before they were read.
             undo_claim(lost, token, self._alias)
         self._open = [one for one in self._open if one is not part]
-        # The outcomes are recorded: a failure from here on must not hide them.
+        # The outcomes are recorded: later errors must not hide them.
         try:
             self._brake(part.jobs)
             self._settle_rate(part)
@@ -249,7 +249,7 @@ class QueueSource:
         return read_now(self._alias) + choose_delay(row.tries, max(asked)), True
 
     def _brake(self, jobs: Sequence[Job]) -> None:
-        """Pause or stop the account's queue if the answers ask for it, or let it go."""
+        """Pause, stop or release the account's queue, depending on the answers."""
         requests = [request for job in jobs for request in job.requests]
         account, mailer = self._selection.account, self._selection.mailer
         tried = [request for request in requests if request.attempts]
@@ -315,7 +315,7 @@ def _pauses_account(error: TurboSMTPError | None) -> bool:
 
 
 def choose_delay(tries: int, asked: float) -> timedelta:
-    """Return how long a message waits that was refused ``tries`` times before.
+    """Return how long a message waits after ``tries`` refusals.
 
     ``asked``: the seconds that turboSMTP asked for, 0 for none. With jitter, so that
     messages refused together are not all tried again at the same moment.

@@ -51,7 +51,7 @@ logger = get_logger("django_turbosmtp.queue")
 WINDOW: Final = 1000
 _MAX_BYTES: Final = 32 * 2**20
 
-#: Messages for later are sent by one task if their times differ by less than this.
+#: One task sends all messages whose ``send_at`` is in the same minute.
 _SAME_TIME: Final = timedelta(minutes=1)
 
 
@@ -210,7 +210,7 @@ class QueueStore:
         }
 
     def _enqueue(self, prepared: Sequence[_Prepared], alias: str) -> None:
-        """Enqueue the tasks, after the commit. Errors are logged: nothing is lost."""
+        """Enqueue the tasks, after the commit. Errors are only logged (`run_due`)."""
         engine = str(self._settings.queue)
         for (priority, send_at), group in groupby(
             sorted(prepared, key=_choose_task), key=_choose_task
@@ -229,14 +229,14 @@ def _choose_task(one: _Prepared) -> tuple[int, datetime]:
     send_at = one.schedule.send_at
     if send_at is None or send_at <= datetime.now(UTC):
         return one.schedule.priority, _AT_ONCE
-    # The end of its minute: messages of the same time share a task.
+    # The end of its minute, so that messages of the same minute share a task.
     seconds = _SAME_TIME.total_seconds()
     rounded = -(-send_at.timestamp() // seconds) * seconds
     return one.schedule.priority, datetime.fromtimestamp(rounded, UTC)
 
 
 def _make_due(keys: Sequence[Any], alias: str) -> None:
-    """Let the next `run_due` enqueue messages whose task could not be enqueued."""
+    """Make messages due, so that `run_due` enqueues them: their task was not."""
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
     # Do not raise after the caller's commit: `run_due` enqueues them later anyway.
     try:

@@ -41,7 +41,7 @@ _MAX_NAPS: Final = 60.0
 
 @raise_as_it_was
 def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
-    """Send those of these messages that wait in the queue and are due.
+    """Send the messages with these keys that wait in the queue and are due.
 
     ``ids``: keys of messages. Messages that another worker has, that are not due or
     that were cancelled are skipped, so the task may be delivered any number of times.
@@ -67,7 +67,7 @@ def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
         task.keys.append(key)
         task.fingerprints.add(account)
     if early:
-        # By the engine's clock it was time. `run_due` finds them when it is.
+        # The engine's clock is ahead. `run_due` enqueues them in time.
         rows.filter(pk__in=early).update(due_at=F("not_before"))
     for task in tasks.values():
         task.run(find_backend)
@@ -87,7 +87,7 @@ class _Task:
             backend = find_backend(self.mailer)
             engine = backend.build_engine(shares_pauses=True)
         except ImproperlyConfigured as error:
-            # The mailer is gone, or its settings are wrong.
+            # The mailer does not exist any more, or its settings are wrong.
             for fingerprint in self.fingerprints:
                 accounts.stop(fingerprint, self.mailer, error, self.alias)
             return
@@ -139,7 +139,7 @@ class _Task:
 
 
 def build_other_key(mailer: str) -> ImproperlyConfigured:
-    """Return why messages wait whose account the mailer does not have any more."""
+    """Return why messages wait: the mailer no longer has their account."""
     name = accounts.name_mailer(mailer)
     return ImproperlyConfigured(
         f"The credentials of {name} are other ones than when these messages were"
