@@ -1,4 +1,4 @@
-"""The log in Django's admin, and who is not written to."""
+"""The log and the suppressed addresses in Django's admin."""
 
 from django_turbosmtp.admin.messages import MessageAdmin
 from django_turbosmtp.admin.suppressions import SuppressionAdmin

@@ -1,4 +1,4 @@
-"""What was long to count is kept for a while."""
+"""Caches slow counts for a while."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ logger = get_logger("django_turbosmtp.admin")
 
 _Value = TypeVar("_Value")
 
-#: Count anew each time what takes fewer seconds than this.
+#: Do not cache counts that need fewer seconds than this.
 WORTH_CACHING = 0.01
 
-#: Keep what was counted for so many times as long as counting took.
+#: Cache a count for this many times as long as counting took.
 TIMES = 100
 
 
@@ -44,10 +44,11 @@ def count_cached(
     *,
     is_worth: Callable[[_Value], bool] = lambda _: True,
 ) -> _Value:
-    """Return what ``count`` returns, or returned a short while ago.
+    """Return the result of ``count``, or a recent one from the cache.
 
-    ``name`` says what is counted. Django's default cache keeps what took long and
-    ``is_worth`` it; without one that works it is counted each time.
+    ``name``: the cache key. A result is stored in Django's default cache if counting
+    was slow and the result ``is_worth`` it. Without a working cache, it is counted each
+    time.
     """
     key = f"turbosmtp:{hashlib.sha256(name.encode(errors='replace')).hexdigest()}"
     try:

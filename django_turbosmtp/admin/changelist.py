@@ -1,4 +1,4 @@
-"""The list of messages: in order of time, without what no list shows."""
+"""The list of messages: in order of time, without columns that it does not show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
 
-#: Read by no column of ours.
+#: Fields that the list does not need.
 NOT_LISTED = ("headers", "metadata", "why_mime", "altered", "is_unchecked")
 
 
@@ -20,11 +20,11 @@ class LogChangeList(ChangeList):
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
     ) -> QuerySet[Any]:
-        """Return the messages found, without what is long."""
+        """Return the messages, without long texts."""
         return super().get_queryset(request, exclude_parameters).defer(*NOT_LISTED)
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
-        """Return the order asked for, in the direction of the index as a whole."""
+        """Return the requested order, in one direction for all fields of the index."""
         ordering = super().get_ordering(request, queryset)
         if ordering and ordering[0] == "created_at":
             return ["created_at", "id"]

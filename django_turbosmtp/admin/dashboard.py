@@ -1,4 +1,4 @@
-"""How mail fared in a period: by hour or day, by mailer, by campaign and tag."""
+"""The dashboard: statistics of a period by hour or day, mailer, campaign and tag."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.models import Message
 
-#: Show so many campaigns and tags, those with the most messages.
+#: Show this many campaigns and tags, those with the most messages.
 TAGS = 20
 
-#: Days of each period; 0 for the hours of one.
+#: The number of days of each period; 0 for 24 hours.
 DAYS = {"day": 0, "week": 7, "month": 30}
 
 _LABELS = {
@@ -55,7 +55,7 @@ def is_open() -> bool:
 def describe_period(
     name: str, messages: QuerySet[Message], build_url: Callable[..., str]
 ) -> dict[str, Any]:
-    """Return what the dashboard shows: tables of numbers of ``messages``."""
+    """Return the data of the dashboard: tables of numbers of ``messages``."""
     name = name if name in DAYS else "day"
     intervals = list_intervals(name, _read_clock())
     since = intervals[0].start
@@ -65,7 +65,7 @@ def describe_period(
     )
 
     def link(parameter: str, value: str) -> str:
-        # The dashboard's days begin at midnight; the list's period is as long.
+        # The dashboard's days begin at midnight; the list's period has the same length.
         return build_url("changelist", query={parameter: value, "period": name})
 
     mailers: dict[str, Counts] = counted["mailers"]
@@ -114,15 +114,15 @@ def describe_period(
 
 
 def list_intervals(name: str, now: datetime) -> list[Interval]:
-    """Return the hours or days of a period, the last of which is not over.
+    """Return the hours or days of a period. The last one has not ended yet.
 
-    ``now``: in the reader's time zone, whose midnights part the days.
+    ``now``: in the user's time zone, in which days begin at midnight.
     """
     if not DAYS[name]:
         hour = now.replace(minute=0, second=0, microsecond=0)
         if timezone.is_aware(hour):
-            # Python subtracts by the clock on the wall (PEP 495): in the night when the
-            # clocks change, an hour would be missing or be twice as long.
+            # Python subtracts local times (PEP 495): in the night when the clocks
+            # change, an hour would be missing or twice as long.
             hour = hour.astimezone(UTC)
         starts = [hour - timedelta(hours=back) for back in range(23, -2, -1)]
     else:
@@ -136,7 +136,7 @@ def list_intervals(name: str, now: datetime) -> list[Interval]:
 
 
 def _read_clock() -> datetime:
-    """Return the time now in the reader's time zone; naive where USE_TZ is False."""
+    """Return the current time in the user's time zone; naive if USE_TZ is False."""
     now = timezone.now()
     return timezone.localtime(now) if timezone.is_aware(now) else now
 
@@ -189,9 +189,9 @@ def _sum(counts: Iterable[Counts], groups: list[Group]) -> dict[str, Any]:
 
 
 def label_intervals(name: str, intervals: Sequence[Interval]) -> list[str]:
-    """Return a label for each hour or day, in the reader's time zone.
+    """Return a label for each hour or day, in the user's time zone.
 
-    An hour that comes twice, because the clocks are turned back, has its zone's name.
+    If an hour occurs twice, because the clocks are set back, its label has the zone.
     """
     starts = [
         timezone.localtime(one.start) if timezone.is_aware(one.start) else one.start
@@ -200,7 +200,7 @@ def label_intervals(name: str, intervals: Sequence[Interval]) -> list[str]:
     if name != "day":
         return [formats.date_format(start, "MONTH_DAY_FORMAT") for start in starts]
     labels = [formats.time_format(start, "TIME_FORMAT") for start in starts]
-    # The same hour of yesterday and today is not shown twice.
+    # Do not show the same hour of yesterday and today.
     return [
         f"{label} {start:%Z}" if labels.count(label) > 1 else label
         for label, start in zip(labels, starts, strict=True)

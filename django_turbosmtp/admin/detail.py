@@ -1,4 +1,4 @@
-"""All that is known of one message, as the page shows it."""
+"""The data for the page of one message."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.models import Message
 
-#: Show so many recipients on a page.
+#: Show this many recipients on a page.
 RECIPIENTS = 100
 
-#: Look for remote pictures in this many characters of HTML.
+#: Search for remote pictures in this many characters of HTML.
 _LOOKED_AT = 200_000
 
 TABS = ("html", "text", "headers", "wire")
@@ -56,7 +56,7 @@ class Reader:
 def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str, Any]:
     """Return one page of recipients, and the links to the others.
 
-    Of several recipients each has a link to the events of her own.
+    If there are several recipients, each has a link to their events.
     """
     alone = message.recipient_count == 1 or not getattr(message, "has_events", True)
     rows: QuerySet[Recipient] = read_related(message.recipients).order_by("position")
@@ -86,7 +86,7 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
 
 
 def describe_history(message: Message, *, may_read: bool) -> list[dict[str, Any]]:
-    """Return the attempts, in plain words and with what came back."""
+    """Return the attempts, with plain descriptions and turboSMTP's answers."""
     rows: Iterable[Attempt] = ()
     if getattr(message, "has_attempts", True):
         rows = read_related(message.tries).order_by("position")
@@ -96,7 +96,7 @@ def describe_history(message: Message, *, may_read: bool) -> list[dict[str, Any]
             "when": show_time(row.began_at),
             # Name the recipients only if the message took several requests.
             "said": ": ".join(filter(None, (row.recipients, row.error))),
-            # A server may repeat what it was sent.
+            # A server may repeat the message.
             "answer": row.answer if may_read else "",
         }
         for row in rows
@@ -107,7 +107,7 @@ def describe_history(message: Message, *, may_read: bool) -> list[dict[str, Any]
 def describe_content(
     message: Message, tab: str | None, *, pictures: bool, reader: Reader
 ) -> dict[str, Any]:
-    """Return the tabs, and what the current one shows. Reads that one's text alone."""
+    """Return the tabs, and the content of the current one. Reads only its text."""
     labels = {
         "html": _("HTML"),
         "text": _("Text"),
@@ -115,7 +115,7 @@ def describe_content(
         "wire": _("Wire JSON"),
     }
     contents = Content.objects.using(message._state.db).filter(pk=message.pk)
-    # The text stands first where there is no HTML, of which the frame shows the rest.
+    # The text tab is the first if there is no HTML. The frame loads the whole HTML.
     beginning = Value("") if tab == "headers" else Left("html", _LOOKED_AT)
     first = Case(
         When(html="", then=F("text")), default=beginning, output_field=TextField()
@@ -152,7 +152,7 @@ def describe_content(
 
 
 def describe_attachments(message: Message, reader: Reader) -> list[dict[str, Any]]:
-    """Return the attachments, with a link where the bytes are kept."""
+    """Return the attachments, with a link if the bytes are stored."""
     rows: QuerySet[Attachment] = read_related(message.attachments).order_by("position")
     return [
         {
@@ -171,7 +171,7 @@ def describe_attachments(message: Message, reader: Reader) -> list[dict[str, Any
 def describe_resends(
     message: Message, visible: QuerySet[Message]
 ) -> list[dict[str, Any]]:
-    """Return the messages that repeat this one, the newest first.
+    """Return the messages that resend this one, the newest first.
 
     ``visible``: the messages that the user may see.
     """
@@ -190,7 +190,7 @@ def describe_resends(
 
 
 def describe_message(message: Message, visible: QuerySet[Message]) -> dict[str, Any]:
-    """Return what the page says first.
+    """Return the summary at the top of the page.
 
     ``visible``: the messages that the user may see.
     """
@@ -204,7 +204,7 @@ def describe_message(message: Message, visible: QuerySet[Message]) -> dict[str, 
         "status": show_status(message.status),
         "fate": describe_fate(message),
         "time": show_time(message.created_at),
-        # It may have been stored long before it is sent, or it never was.
+        # It may have been stored long before it is sent, or was never sent.
         "is_sent": message.status not in {Status.QUEUED, Status.CANCELLED},
         "wait": describe_wait(message),
         "took": describe_duration(took) if message.concluded_at else "-",
@@ -213,7 +213,7 @@ def describe_message(message: Message, visible: QuerySet[Message]) -> dict[str, 
 
 
 def describe_fieldsets(message: Message, fieldsets: Any, admin: Any) -> Iterator[Any]:
-    """Yield the fieldsets of the ModelAdmin: titles, and pairs of label and value."""
+    """Yield the fieldsets of the ModelAdmin as titles, and pairs of label and value."""
     for title, options in fieldsets:
         names: list[str] = []
         for name in options["fields"]:

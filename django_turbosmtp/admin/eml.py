@@ -1,8 +1,8 @@
 """One message of the log as a file that mail programs open (RFC 5322).
 
-What is stored may be anything, since messages that could not be sent are stored, too.
-So each header is written, parsed again and compared: a text of one header must not
-become another header, another recipient or a body.
+The log also stores invalid messages that could not be sent. So each header is written,
+parsed again and compared: its text must not become another header, another recipient
+or a body.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("django_turbosmtp.admin")
 
-#: A token (RFC 5322, "field-name"; RFC 2045, "token"), and no sign that parts others.
+#: A token (RFC 5322, "field-name"; RFC 2045, "token") without separators.
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ADDRESS_HEADERS = ("from", "sender", "reply-to", "to", "cc", "bcc")
@@ -46,10 +46,11 @@ _ADDRESS_HEADERS = ("from", "sender", "reply-to", "to", "cc", "bcc")
 
 @raise_as_it_was
 def build_eml(message: Message) -> bytes | None:
-    """Return a message as RFC 5322 has it; None if the log does not store its body.
+    """Return a message in the form of RFC 5322; None if its body is not stored.
 
-    A message that was sent as MIME and whose payload is stored is that MIME. Any other
-    is rebuilt from the log: a header states this, and which attachments are missing.
+    If the payload of a message that was sent as MIME is stored, return that MIME. Other
+    messages are rebuilt from the log; a header reports that, and which attachments are
+    missing.
     """
     content = Content.objects.using(message._state.db).filter(pk=message.pk).first()
     if content is None:
@@ -107,9 +108,9 @@ def _list_headers(message: Message) -> Iterator[tuple[str, str | list[Mailbox]]]
 def _set_header(
     built: email.message.EmailMessage, name: str, value: str | list[Mailbox]
 ) -> None:
-    """Set a header; a value that cannot be written exactly, by another name.
+    """Set a header; if its value cannot be written exactly, under another name.
 
-    The headers of the built message's structure stay as they are.
+    Headers of the message's MIME structure are not changed.
     """
     if not _NAME.fullmatch(name):
         return
@@ -129,7 +130,7 @@ def _set_header(
 def _write_addresses(
     name: str, value: str | list[Mailbox]
 ) -> str | Sequence[Address] | None:
-    """Return the value of a header as Python takes it; None if it has none."""
+    """Return the value of a header in Python's form; None if it has none."""
     if name.lower() not in _ADDRESS_HEADERS:
         return _flatten(str(value)) or None
     try:
@@ -176,8 +177,8 @@ def _read_value(value: str | Sequence[Address]) -> Any:
 def _flatten(text: str) -> str:
     """Return a text on one line, with its encoded words decoded.
 
-    Python decodes them when it writes a header, and a line break in one would then
-    begin another header. One may hold another, so each layer is decoded.
+    Python decodes them when it writes a header, and a line break in one would begin
+    another header. Encoded words may be nested, so each layer is decoded.
     """
     for _round in range(5):
         decoded = _decode_words(text)

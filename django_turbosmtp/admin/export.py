@@ -1,4 +1,4 @@
-"""The log as CSV."""
+"""Exports the log as CSV."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ COLUMNS = (
     "error",
 )
 
-#: Read so many messages at a time.
+#: Read this many messages at a time.
 _CHUNK = 1_000
 
 
 class _Echo:
-    """A file that gives back what is written to it."""
+    """A file whose ``write()`` returns the text."""
 
     def write(self, line: str) -> str:
         return line
 
 
 def write_csv(queryset: QuerySet[Message]) -> Iterator[str]:
-    """Yield the lines of all messages; the database is read as they are taken.
+    """Yield the lines of all messages, reading the database in parts.
 
-    The first is a byte order mark, without which Excel takes UTF-8 for another charset.
+    The first is a byte order mark, without which Excel assumes another charset.
     """
     writer = csv.writer(_Echo())
     yield "\ufeff"
@@ -71,10 +71,11 @@ async def iterate_in_thread(lines: Iterator[str]) -> AsyncIterator[str]:
 
 
 def _read_in_parts(queryset: QuerySet[Message]) -> Iterator[tuple[Any, ...]]:
-    """Yield the columns of each message, newest first or, as asked for, oldest first.
+    """Yield the columns of each message, the newest or the oldest first.
 
-    By one statement for each part, which begins where the last one ended: MariaDB's
-    client would hold all rows of one statement, and PostgreSQL's a transaction.
+    Each part is read by a statement that continues after the last one: with a single
+    statement, MariaDB's client would load all rows, and PostgreSQL's would need a
+    transaction.
     """
     is_rising = queryset.query.order_by[:1] == ("created_at",)
     order = ("created_at", "id") if is_rising else ("-created_at", "-id")
@@ -89,7 +90,7 @@ def _read_in_parts(queryset: QuerySet[Message]) -> Iterator[tuple[Any, ...]]:
         key, moment = found[-1][:2]
         at_once = Q(created_at=moment, **{f"id__{beyond}": key})
         part = rows.filter(
-            # Alone it says where in the index to begin.
+            # Only this condition determines where the index is read.
             Q(**{f"created_at__{beyond}e": moment}),
             Q(**{f"created_at__{beyond}": moment}) | at_once,
         )

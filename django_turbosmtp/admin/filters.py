@@ -1,4 +1,4 @@
-"""Filters of the list of messages: each is read from an index."""
+"""Filters of the list of messages. Each uses an index."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PERIODS = {
 
 
 class StatusFilter(admin.SimpleListFilter):
-    """By what the status means."""
+    """By group of statuses."""
 
     title = _("status")
     parameter_name = "group"
@@ -51,7 +51,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 class QueueFilter(admin.SimpleListFilter):
-    """What waits in the queue, if the site has one."""
+    """Messages that wait in the queue, if the site has one."""
 
     title = _("queue")
     parameter_name = "queue"
@@ -71,7 +71,7 @@ class QueueFilter(admin.SimpleListFilter):
 
 
 class AttentionFilter(admin.SimpleListFilter):
-    """What somebody should look at: failed, unknown or stuck."""
+    """Messages that need attention: failed, unknown or stuck."""
 
     title = _("attention")
     parameter_name = "attention"
@@ -100,7 +100,7 @@ class PeriodFilter(admin.SimpleListFilter):
         name = self.value()
         if name not in PERIODS:
             return queryset.none() if name else queryset
-        # Whole minutes, so that what was counted a moment ago was the same.
+        # Whole minutes, so that the count and the list agree.
         now = timezone.now().replace(second=0, microsecond=0)
         return queryset.filter(created_at__gte=now - PERIODS[name][1])
 
@@ -117,7 +117,7 @@ class MailerFilter(admin.SimpleListFilter):
         return [("name:" + name, name or _("(none)")) for name in known]
 
     def has_output(self) -> bool:
-        # Its own type: one mailer is nothing to choose from.
+        # With a single mailer, there is nothing to choose.
         return len(self.lookup_choices) > 1 or self.value() is not None
 
     def queryset(
@@ -150,7 +150,7 @@ class TagFilter(admin.SimpleListFilter):
 
 
 def list_known_once(request: Any, model_admin: Any) -> dict[str, list[str]]:
-    """Return the mailers and tags there are, asked for once in a request."""
+    """Return all mailers and tags, read once in each request."""
     known: dict[str, list[str]] | None = getattr(request, "turbosmtp_known", None)
     if known is None:
         known = list_known(model_admin.get_queryset(request))

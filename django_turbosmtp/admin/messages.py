@@ -1,4 +1,4 @@
-"""Messages in the admin: a list, and all that is known of one; nothing to change."""
+"""The admin of messages: a list and pages of single messages. They are read-only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
 
-    # Django's own are generic for type checkers only.
+    # Django's classes are generic only for type checkers.
     _ModelAdmin = admin.ModelAdmin[Message]
 else:
     _ModelAdmin = admin.ModelAdmin
@@ -79,7 +79,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
         MailerFilter,
     )
     sortable_by = ("time_shown",)
-    # What is searched is said below the field, and done by get_search_results().
+    # Shows the search field. Its help text and get_search_results() list the columns.
     search_fields = ("reference_id",)
     search_help_text = _(
         "A whole address, a message id, a reference id, or the beginning of a subject."
@@ -119,7 +119,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
         return super().get_queryset(request).using(choose_log_database())
 
     def get_urls(self) -> list[Any]:
-        """Add the pages of our own."""
+        """Add our pages."""
         return [*self.list_urls(), *super().get_urls()]
 
     def change_view(
@@ -129,7 +129,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show one message. There is nothing in it to change."""
+        """Show one message, read-only."""
         message = self._find(request, unquote(object_id))
         if request.method not in {"GET", "HEAD"}:
             raise PermissionDenied
@@ -170,7 +170,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
         return found, False
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Leave out the column that would say the same in each row."""
+        """Leave out a column that would be the same in all rows."""
         columns = super().get_list_display(request)
         if len(list_known_once(request, self)["mailers"]) > 1:
             return columns
@@ -179,7 +179,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Return whether it is the parameter of a filter.
 
-        Django would run any other one, "subject__regex" for minutes.
+        Django would run any other lookup: "subject__regex" could take minutes.
         """
         return lookup in {listed.parameter_name for listed in self.list_filter}
 
@@ -190,7 +190,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
 
     @admin.display(description=_("status"))
     def status_shown(self, message: Message) -> str:
-        """Return the status as word and icon, and what went wrong."""
+        """Return the status as word and icon, and the error."""
         return show_status(message.status) + show_error(message)
 
     @admin.display(description=_("tags"))
@@ -205,7 +205,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
 
     @admin.display(description=_("time"), ordering="created_at")
     def time_shown(self, message: Message) -> str:
-        """Return how long ago it was, and when."""
+        """Return how long ago it was created, and the time."""
         return show_time(message.created_at)
 
     def subject_or_none(self, message: Message) -> str:
@@ -214,12 +214,12 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
 
     @admin.display(description=_("subject"))
     def subject_shown(self, message: Message) -> str:
-        """Return the same, in the direction of its own script."""
+        """Return the subject in the direction of its script."""
         return format_html("<bdi>{}</bdi>", self.subject_or_none(message))
 
     @admin.display(description=_("recipient"))
     def recipients_shown(self, message: Message) -> str:
-        """Return the first recipient, and how many more there are."""
+        """Return the first recipient, and the number of the others."""
         if not message.first_recipient:
             return ""
         url = self._build_url("person", query={"address": message.first_recipient})

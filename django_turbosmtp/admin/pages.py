@@ -1,4 +1,4 @@
-"""The pages of the log beside Django's own list: those to read."""
+"""The read-only pages of the log, in addition to Django's list."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ logger = get_logger("django_turbosmtp.admin")
 
 
 class ReadingPages(_Base):
-    """Views that change nothing. Each says itself which permission it takes."""
+    """Read-only views. Each checks its own permissions."""
 
     def list_urls(self) -> Iterator[Any]:
         """Yield the URLs of these pages."""
@@ -67,12 +67,12 @@ class ReadingPages(_Base):
         yield self._serve("export/", self.export_view, "export")
 
     def _serve(self, route: str, view: Any, ending: str) -> Any:
-        """Return the URL of a view, behind the admin's log-in."""
+        """Return the URL of a view that requires a login to the admin."""
         name = f"{self.opts.app_label}_{self.opts.model_name}_{ending}"
         return path(route, self.admin_site.admin_view(view), name=name)
 
     def preview_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        """Show the HTML alone, for the frame of the detail page."""
+        """Show only the HTML, for the frame on the page of a message."""
         message = self._find(request, pk, "view_message_body")
         contents = Content.objects.using(message._state.db).only("html")
         content = get_object_or_404(contents, pk=pk)
@@ -85,7 +85,7 @@ class ReadingPages(_Base):
     def attachment_view(
         self, request: HttpRequest, pk: UUID, position: int
     ) -> HttpResponseBase:
-        """Hand out the kept bytes of an attachment, as a file to save."""
+        """Return the stored bytes of an attachment as a download."""
         message = self._find(request, pk, "view_message_body")
         attachments = read_related(message.attachments).select_related("stored")
         attachment = get_object_or_404(attachments, position=position)
@@ -94,7 +94,7 @@ class ReadingPages(_Base):
         try:
             file = attachment.stored.file.open("rb")
         except Exception as error:
-            # A storage may raise errors of its own, S3's for one.
+            # A storage may raise any exception: that of S3, for example, has its own.
             raise_interrupt(error)
             logger.exception("An attachment of %s could not be read.", message.pk)
             raise Http404(_("The file of this attachment is gone.")) from None
@@ -106,7 +106,7 @@ class ReadingPages(_Base):
         return response
 
     def person_view(self, request: HttpRequest) -> HttpResponse:
-        """Show all messages to one address, and their fate."""
+        """Show all messages to one address, and their results."""
         self._require_view(request)
         address = request.GET.get("address", "")
         context = (
@@ -126,7 +126,7 @@ class ReadingPages(_Base):
         return self._render(request, "person", {"title": title, **context})
 
     def person_export_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Stream all that is stored about a person, as far as the user may see it."""
+        """Stream all data about a person that the user may see."""
         self._require_view(request)
         self._require(request, "view_message_body")
         address = request.GET.get("address", "")
@@ -147,7 +147,7 @@ class ReadingPages(_Base):
         return _stream(request, pieces, "application/json", "person.json")
 
     def dashboard_view(self, request: HttpRequest) -> HttpResponse:
-        """Show how many messages fared how."""
+        """Show statistics of a period."""
         self._require_view(request)
         name = request.GET.get("period", "")
         messages = self.get_queryset(request)
@@ -161,7 +161,7 @@ class ReadingPages(_Base):
         return self._render(request, "dashboard", context)
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Stream what the list would show, with the same search and filters."""
+        """Stream the messages of the list, with its search and filters, as CSV."""
         self._require_view(request)
         try:
             found = self.get_changelist_instance(request).get_queryset(request)
@@ -170,7 +170,7 @@ class ReadingPages(_Base):
         return _stream(request, write_csv(found), "text/csv", "messages.csv")
 
     def eml_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        """Hand out a message as a file that mail programs open."""
+        """Return a message as a file that mail programs can open."""
         message = self._find(request, pk, "view_message_body")
         content = build_eml(message)
         if content is None:
@@ -185,9 +185,9 @@ class ReadingPages(_Base):
             raise PermissionDenied
 
     def _find(self, request: HttpRequest, key: Any, *permissions: str) -> Message:
-        """Return a message that the user may see, and do ``permissions`` with.
+        """Return a message, if the user may see it and has these permissions.
 
-        Raise PermissionDenied, or Http404 where there is no such message.
+        Raise PermissionDenied, or Http404 if there is no such message.
         """
         allowed = self.has_view_permission(request)
         self._require(request, *permissions)
@@ -204,7 +204,7 @@ class ReadingPages(_Base):
         return message
 
     def _require(self, request: HttpRequest, *permissions: str) -> None:
-        """Raise PermissionDenied where the user lacks one of our permissions."""
+        """Raise PermissionDenied if the user lacks one of our permissions."""
         if not all(request.user.has_perm(f"turbosmtp.{name}") for name in permissions):
             raise PermissionDenied
 
@@ -222,7 +222,7 @@ class ReadingPages(_Base):
         return f"{url}?{urlencode(query)}" if query else url
 
     def _list_crumbs(self) -> list[dict[str, Any]]:
-        """Return what stands above a page, from the admin's home down to it."""
+        """Return the breadcrumbs of a page."""
         site = self.admin_site.name
         label = self.opts.app_label
         app_list = reverse("admin:app_list", args=[label], current_app=site)
@@ -256,8 +256,8 @@ class ReadingPages(_Base):
 def _stream(
     request: HttpRequest, lines: Iterator[str], content_type: str, name: str
 ) -> StreamingHttpResponse:
-    """Return a response with a file to save."""
-    # A server of ASGI would take all lines of a plain iterator before it sends one.
+    """Return a response with a download."""
+    # On ASGI, Django would read a plain iterator to its end before it sends any line.
     is_async = isinstance(request, ASGIRequest)
     response = StreamingHttpResponse(
         iterate_in_thread(lines) if is_async else lines,
@@ -269,6 +269,6 @@ def _stream(
 
 
 def read_page(text: str | None) -> int:
-    """Return the number of a page, 1 for what is none."""
+    """Return the number of a page, 1 if it is invalid."""
     number = int(text[:9]) if text and text.isdecimal() else 1
     return max(number, 1)

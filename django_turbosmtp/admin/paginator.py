@@ -1,4 +1,4 @@
-"""Pages of a long log: the last is as near as the first."""
+"""A paginator for long tables: the last page is as fast as the first."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 
-#: Up to this many rows are counted each time, whatever it takes.
+#: Do not cache counts up to this number.
 FRESH = 1_000
 
 
 class LogPaginator(Paginator):  # type: ignore[type-arg]
-    """Finds the keys of a page in an index, and then reads its rows alone.
+    """Finds the keys of a page in an index, and then reads only its rows.
 
-    From the nearer end: a database walks over every row of an OFFSET.
+    It begins at the nearer end, because a database reads all rows of an OFFSET.
     """
 
     object_list: QuerySet[Any]
 
     @cached_property
     def count(self) -> int:
-        """The number of rows; of many, as it was a moment ago."""
+        """The number of rows; if there are many, it may be cached."""
         rows = self.object_list.order_by().values("pk")
         return count_cached(
             name_query(rows), rows.count, is_worth=lambda found: found > FRESH
         )
 
     def page(self, number: int | str) -> Page[Any]:
-        """Return the page; raise what Django's own paginator raises."""
+        """Return the page; raise the same exceptions as Django's paginator."""
         number = self.validate_number(number)
         start = (number - 1) * self.per_page
         stop = start + self.per_page
@@ -49,7 +49,7 @@ class LogPaginator(Paginator):  # type: ignore[type-arg]
             nearer = keys.reverse()[self.count - stop : self.count - start]
             found = list(nearer)[::-1]
         rows = {row.pk: row for row in self.object_list.order_by().filter(pk__in=found)}
-        # One may have been removed in between.
+        # One may have been removed in the meantime.
         return Page([rows[key] for key in found if key in rows], number, self)
 
 

@@ -1,4 +1,4 @@
-"""One address: all messages to it, and what became of each for it."""
+"""The data for the page of one address: all messages to it, with their results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
-#: Show so many messages on a page.
+#: Show this many messages on a page.
 MESSAGES = 50
 
 
@@ -32,9 +32,9 @@ def describe_person(
     queryset: QuerySet[Message],
     build_url: Callable[..., str],
 ) -> dict[str, Any]:
-    """Return what the page on ``address`` shows.
+    """Return the data for the page of ``address``.
 
-    ``page`` counts from 1; ``queryset`` are the messages that the reader may see.
+    ``page`` counts from 1. ``queryset``: the messages that the user may see.
     """
     address = normalize_address(address)
     counts = _count_statuses(address, queryset)
@@ -43,15 +43,15 @@ def describe_person(
     )
     paginator = LogPaginator(messages.order_by("-created_at", "-id"), MESSAGES)
     shown = paginator.get_page(page)
-    hers: dict[Any, list[Recipient]] = {}
-    # Behind a function: an address of many has more rows than these messages have.
+    by_message: dict[Any, list[Recipient]] = {}
+    # In a function, so that the index on the address is not used: it may find many.
     plain = Recipient.objects.using(queryset.db).alias(
         _address=Coalesce("address", Value(""))
     )
     recipients = plain.filter(_address=address)
     for row in recipients.filter(message__in=[message.pk for message in shown]):
-        hers.setdefault(row.message_id, []).append(row)
-    stories = tell_stories(address, hers, queryset.db)
+        by_message.setdefault(row.message_id, []).append(row)
+    stories = tell_stories(address, by_message, queryset.db)
     return {
         "address": address,
         "total": paginator.count,
@@ -60,7 +60,7 @@ def describe_person(
             for status, count in counts.items()
         ],
         "rows": [
-            _describe_row(message, hers.get(message.pk, []), build_url)
+            _describe_row(message, by_message.get(message.pk, []), build_url)
             | {"story": stories.get(message.pk, [])}
             for message in shown
         ],
@@ -75,17 +75,17 @@ def describe_person(
 
 
 def _count_statuses(address: str, messages: QuerySet[Message]) -> dict[str, int]:
-    """Return how many of the messages have which status for this address."""
-    hers = messages.order_by().filter(recipients__address=address)
-    counted = hers.values_list("recipients__status").annotate(count=Count("pk"))
+    """Return the number of messages with each status for this address."""
+    matching = messages.order_by().filter(recipients__address=address)
+    counted = matching.values_list("recipients__status").annotate(count=Count("pk"))
     return count_cached(name_query(counted), lambda: dict(sorted(counted)))
 
 
 def _describe_row(
-    message: Message, hers: list[Recipient], build_url: Callable[..., str]
+    message: Message, rows: list[Recipient], build_url: Callable[..., str]
 ) -> dict[str, Any]:
-    # In two lists, say, of a message that could not be sent.
-    first = hers[0] if hers else None
+    # There may be several, if an invalid message has the address in two lists.
+    first = rows[0] if rows else None
     return {
         "url": build_url("change", message.pk),
         "subject": message.subject,

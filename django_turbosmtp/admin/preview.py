@@ -1,4 +1,4 @@
-"""A message's HTML, as a document of its own that can do nothing."""
+"""Shows a message's HTML as a separate document without any privileges."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from django_turbosmtp.payload.inline import replace_references
 if TYPE_CHECKING:
     from django_turbosmtp.models import Attachment, Message
 
-#: ``sandbox``: without scripts, forms and an origin, also where it is opened by itself.
+#: ``sandbox``: no scripts, forms or origin, even if the document is opened directly.
 _POLICY = (
     "default-src 'none'; img-src data:{images}; style-src 'unsafe-inline'; base-uri"
     " 'none'; form-action 'none'; frame-ancestors 'self'; sandbox"
 )
 
-#: Elements for which Chromium connects to a host although the policy forbids to load
-#: anything from it: a link's hints, and frames (seen in Chromium 156 on 2026-11-28). By
-#: another name they are unknown elements.
+#: Elements for which Chromium connects to a host although the policy forbids loading
+#: from it: link hints and frames (seen in Chromium 156 on 2026-11-28). Renamed, they
+#: are unknown elements.
 _CONNECTING = re.compile(
     r"<(/?)(link|i?frame|frameset|fencedframe|portal|object|embed|applet)\b",
     re.IGNORECASE,
 )
 
-#: What may stand in the type of a picture that came along.
+#: The types of inline pictures that are shown.
 _PICTURE = re.compile(r"image/[a-z0-9.+-]+")
 
-#: What a browser would fetch from another server to show a message.
+#: References that a browser would load from other servers to show a message.
 _REMOTE = re.compile(
     r"(?:\b(?:src|srcset|background|poster)\s*=|\burl\()\s*[\"']?\s*(?:https?:)?//",
     re.IGNORECASE,
 )
 
-#: Show pictures that came along up to so many bytes of them all, each as often as the
-#: HTML refers to it.
+#: Show inline pictures up to this total number of bytes. A picture counts each time
+#: that the HTML refers to it.
 _MAX_PICTURES = 5 * 1024 * 1024
 
 
@@ -50,10 +50,10 @@ def names_remote_pictures(html: str) -> bool:
 
 
 def show_own_pictures(html: str, message: Message) -> str:
-    """Return the HTML with the pictures in it that came with the message.
+    """Return the HTML with its inline pictures as ``data:`` URLs.
 
-    As ``data:`` URLs: the document has no origin, and may ask nobody for anything. Only
-    those whose bytes were kept.
+    The document has no origin and must not load anything. Pictures are only shown if
+    their bytes are stored.
     """
     if "cid:" not in html.lower():
         return html
@@ -81,7 +81,7 @@ def show_own_pictures(html: str, message: Message) -> str:
 
 
 def _read_as_url(picture: Attachment) -> str | None:
-    """Return a ``data:`` URL, None for no picture, or one that is not to be had."""
+    """Return a ``data:`` URL, or None if it is not a picture or is not available."""
     kind = picture.type.lower()
     if picture.stored is None or not _PICTURE.fullmatch(kind):
         return None
@@ -92,11 +92,11 @@ def _read_as_url(picture: Attachment) -> str | None:
 
 
 def build_preview(html: str, *, pictures: bool) -> HttpResponse:
-    """Return the document; ``pictures``: those from other servers are loaded too."""
+    """Return the document. ``pictures``: also load pictures from other servers."""
     response = HttpResponse(_CONNECTING.sub(r"<\1x-\2", html))
     remote = " https: http:" if pictures else ""
     response["Content-Security-Policy"] = _POLICY.format(images=remote)
-    # Older browsers; and the admin's own pages are to show it.
+    # For older browsers. The admin's pages must be able to show it in a frame.
     response["X-Frame-Options"] = "SAMEORIGIN"
     response["X-Content-Type-Options"] = "nosniff"
     response["X-DNS-Prefetch-Control"] = "off"

@@ -1,4 +1,4 @@
-"""The queue in the admin: what waits, what has stopped, and cancelling."""
+"""The queue in the admin: waiting messages, stopped queues, and cancelling."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class QueuePages(SendingPages):
-    """The view and the action that cancel what waits in the queue."""
+    """A view and an action that cancel messages in the queue."""
 
     actions = ("cancel_queued",)
 
@@ -54,7 +54,7 @@ class QueuePages(SendingPages):
 
     @method_decorator(exempt_from_atomic_requests)
     def cancel_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
-        """Ask whether to cancel a message that waits, and do it by POST."""
+        """Ask for confirmation, and cancel a waiting message (POST)."""
         message = self._find(request, pk, "cancel_message")
         back = self._build_url("change", pk)
         if message.status != Status.QUEUED:

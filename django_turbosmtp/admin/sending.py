@@ -1,4 +1,4 @@
-"""The pages of the log that send something, each by POST alone."""
+"""The pages of the log that send messages. They only send on POST."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class SendingPages(ReadingPages):
-    """Views that send. What they wrote before is committed before anything leaves."""
+    """Views that send. Their rows are committed before a message is sent."""
 
     def list_urls(self) -> Iterator[Any]:
         """Yield the URLs of these pages."""
@@ -47,7 +47,7 @@ class SendingPages(ReadingPages):
 
     @method_decorator(exempt_from_atomic_requests)
     def resend_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
-        """Ask whether to send a message again, to whom, and do it."""
+        """Show the recipients, ask for confirmation, and send a message again."""
         message = self._find(request, pk, "resend_message")
         back = self._build_url("change", pk)
         try:
@@ -76,7 +76,7 @@ class SendingPages(ReadingPages):
         return self._render(request, "resend", context)
 
     def _build_engine(self, message: Message) -> Engine:
-        """Return the engine of the message's mailer as it is set up now.
+        """Return the engine of the message's mailer, with the current settings.
 
         Raise `NotSentAgain` if there is none.
         """
@@ -113,10 +113,10 @@ class SendingPages(ReadingPages):
 
     @method_decorator(exempt_from_atomic_requests)
     def test_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Ask where a test mail shall go, send it, and show its row."""
+        """Ask for the recipient of a test mail, send it, and show its row."""
         self._require(request, "resend_message")
         self._require_view(request)
-        # AnonymousUser does not come here.
+        # Not AnonymousUser: the admin requires a login.
         own = getattr(request.user, "email", "")
         form = TestMailForm(request.POST or None, initial={"to": own})
         if request.method == "POST" and form.is_valid():
@@ -125,7 +125,7 @@ class SendingPages(ReadingPages):
         return self._render(request, "test", context)
 
     def _send_test(self, request: HttpRequest, data: dict[str, str]) -> str:
-        """Send a test mail, say what became of it, and return where to look."""
+        """Send a test mail, show the result, and return the URL of its page."""
         message = build_test_mail(data["to"], request.get_host())
         try:
             find_backend(data.get("mailer", "")).send_messages([message])
@@ -147,7 +147,7 @@ class SendingPages(ReadingPages):
     def _list_tools(
         self, request: HttpRequest, message: Message
     ) -> tuple[list[dict[str, Any]], str]:
-        """Return what may be done with a message, and why it is not sent again."""
+        """Return the available actions, and the reason if it cannot be sent again."""
         tools: list[dict[str, Any]] = []
         no_resend = ""
         if request.user.has_perm("turbosmtp.resend_message"):

@@ -1,4 +1,4 @@
-"""What became of a message, in the words of who asks for it."""
+"""Sentences for staff about the result of a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django_turbosmtp.statuses import Outcome, Reason, Status
 if TYPE_CHECKING:
     from django_turbosmtp.models import Attempt, Event, Message, Recipient
 
-#: By the name of the error's class (docs/outcomes.rst): what it means, and what to do.
+#: Meaning and advice by the name of the error's class (docs/outcomes.rst).
 _REFUSALS = {
     "InvalidAddress": Status.INVALID.sentence,
     "UnsupportedFeature": gettext_lazy(
@@ -61,14 +61,14 @@ _LEFT_OUT_BY_GUARD = gettext_lazy("This recipient was left out: RECIPIENT_GUARD.
 
 
 def describe_event(event: Event) -> str:
-    """Return what happened, as a sentence, and a second one for a bounce."""
+    """Return a sentence about an event, and a second one for a bounce."""
     status = event.status
     sentence = status.sentence if status else _UNKNOWN_EVENT
     return f"{sentence} {_BOUNCES[event.bounce_kind]}".strip()
 
 
 def describe_fate(message: Message) -> str:
-    """Return the result of a message, and what to do about it, as sentences."""
+    """Return sentences about the result of a message, with advice."""
     status = Status(message.status)
     if status == Status.SENDING:
         return _describe_sending(message)
@@ -88,12 +88,12 @@ def describe_fate(message: Message) -> str:
 
 
 def describe_refusal(error_class: str) -> str:
-    """Return what an error means, by the name of its class; "" for any other."""
+    """Return the meaning of an error by the name of its class, "" if unknown."""
     return str(_REFUSALS.get(error_class, ""))
 
 
 def describe_left_out(why: str) -> str:
-    """Return why a recipient was left out, by `Recipient.why`; "" if it was not."""
+    """Return why a recipient was left out, by `Recipient.why`; "" if not."""
     if why == "guard":
         return str(_LEFT_OUT_BY_GUARD)
     return str(Reason(why).sentence) if why else ""
@@ -120,7 +120,7 @@ def _describe_sending(message: Message) -> str:
 
 
 def describe_attempt(attempt: Attempt) -> str:
-    """Return what came of one request."""
+    """Return a sentence about the result of one attempt."""
     if not attempt.error:
         return _("Accepted")
     if attempt.error_class == "OutcomeUnknown":
@@ -131,7 +131,7 @@ def describe_attempt(attempt: Attempt) -> str:
 
 
 def describe_attempts(message: Message) -> str:
-    """Return what is known of the requests of a message without a record of each."""
+    """Return a sentence about the attempts of a message that are not stored."""
     count = message.attempts
     if not count:
         return _("No request was made.")
@@ -141,7 +141,7 @@ def describe_attempts(message: Message) -> str:
 
 
 def describe_duration(seconds: float) -> str:
-    """Return a time span as a person says it."""
+    """Return a time span in words."""
     if seconds < 1:
         return _("%(count)d ms") % {"count": round(seconds * 1000)}
     if seconds < 120:

@@ -1,4 +1,4 @@
-"""Values of the log as HTML: a word beside every icon, an exact time beside an age."""
+"""Shows values of the log as HTML: icons with words, and ages with exact times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_ERROR = 120
 
-#: Seconds of a unit, and how many of it ago. Whole phrases, for languages inflect.
+#: Seconds of a unit, and a phrase. Whole phrases, because languages inflect them.
 _AGES = (
     (31_536_000, ngettext_lazy("%d year ago", "%d years ago")),
     (2_592_000, ngettext_lazy("%d month ago", "%d months ago")),
@@ -45,7 +45,7 @@ def show_status(status: str) -> SafeString:
 
 
 def _describe_age(seconds: float) -> str:
-    """Return how long ago it was in the largest unit, "" for what is to come."""
+    """Return how long ago it was in the largest unit, "" for the future."""
     if seconds < 0:
         return ""
     passed = max(1, int(seconds))
@@ -54,7 +54,7 @@ def _describe_age(seconds: float) -> str:
 
 
 def show_time(moment: datetime.datetime) -> str:
-    """Return how long ago a moment was, and the moment itself."""
+    """Return how long ago a time was, and the time."""
     age = _describe_age(measure_age(moment))
     return format_html(
         '<time datetime="{}"><span class="turbosmtp-age">{}</span>'
@@ -66,7 +66,7 @@ def show_time(moment: datetime.datetime) -> str:
 
 
 def show_moment(moment: datetime.datetime) -> str:
-    """Return a moment to the second, in the reader's time zone and order."""
+    """Return a time with seconds, in the user's time zone and format."""
     local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
     date = formats.date_format(local, "SHORT_DATE_FORMAT")
     return f"{date} {formats.time_format(local, 'H:i:s')}"
@@ -83,7 +83,7 @@ def show_labels(message: Message) -> str:
 
 
 def show_error(message: Message) -> SafeString:
-    """Return what went wrong, in short; of what was not to be sent, why."""
+    """Return the error in short, or the reason why it was not sent."""
     text = message.error
     if not text and message.outcome in {Outcome.SUPPRESSED, Outcome.CANCELLED}:
         text = describe_fate(message)

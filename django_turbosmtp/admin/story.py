@@ -1,4 +1,4 @@
-"""What became of messages after turboSMTP accepted them: events, as pages show them."""
+"""The events of messages, for the pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.models import Message, Recipient
 
-#: Show so many events of a message.
+#: Show this many events of a message.
 EVENTS = 200
 
 #: On a person's page, show up to this many events per message on average.
@@ -32,9 +32,9 @@ _EACH = 20
 def describe_events(
     message: Message, address: str = "", *, may_read: bool
 ) -> dict[str, Any]:
-    """Return what became of it after it was accepted, in order of time.
+    """Return the events of a message, in order of time.
 
-    ``address``: of one recipient, for hers alone.
+    ``address``: only the events of this recipient.
     """
     rows = read_related(message.events).order_by("-occurred_at", "-id")
     address = normalize_address(address)
@@ -61,7 +61,7 @@ def _describe(row: Event, message: Message, *, may_read: bool) -> dict[str, Any]
         "answer": row.answer,
         "program": row.user_agent,
         "url": row.click_url,
-        # As it came, it has the subject; and an unknown one may have anything.
+        # The raw event contains the subject, and perhaps other data.
         "raw": json.dumps(row.raw, indent=2, ensure_ascii=False) if may_read else "",
     }
 
@@ -71,24 +71,25 @@ def _show_address(row: Event) -> str:
 
 
 def tell_stories(
-    address: str, hers: Mapping[UUID, Sequence[Recipient]], alias: str
+    address: str, by_message: Mapping[UUID, Sequence[Recipient]], alias: str
 ) -> dict[UUID, list[dict[str, Any]]]:
-    """Return what happened to messages on their way to one address, in order of time.
+    """Return the events of messages to one address, in order of time.
 
-    ``hers``: the rows of the recipient by message.
+    ``by_message``: the recipient's rows by message.
     """
     stories: dict[UUID, list[dict[str, Any]]] = {}
-    if not hers:
+    if not by_message:
         return stories
-    # With one recipient, turboSMTP may leave the address out.
+    # If there is one recipient, turboSMTP may omit the address.
     rows = Event.objects.using(alias).filter(
-        Q(address=address) | Q(address="", position__isnull=False), message__in=hers
+        Q(address=address) | Q(address="", position__isnull=False),
+        message__in=by_message,
     )
     columns = ("message_id", "event_type", "is_machine", "occurred_at", "position")
     shown = rows.order_by("-occurred_at", "-id").only(*columns)
-    for row in reversed(shown[: len(hers) * _EACH]):
+    for row in reversed(shown[: len(by_message) * _EACH]):
         if row.message_id is not None and row.position in {
-            recipient.position for recipient in hers[row.message_id]
+            recipient.position for recipient in by_message[row.message_id]
         }:
             stories.setdefault(row.message_id, []).append(
                 {

@@ -1,4 +1,4 @@
-"""Who is not written to, and why: to be read, entered and lifted."""
+"""The admin of suppressed addresses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ else:
 
 
 class SuppressionForm(_ModelForm):
-    """Takes an address in any writing, and keeps it as it is compared."""
+    """Accepts an address in any spelling, and stores it normalized."""
 
     class Meta:
         model = Suppression
@@ -40,19 +40,19 @@ class SuppressionForm(_ModelForm):
         except InvalidAddress as error:
             raise forms.ValidationError(str(error)) from None
         address = mailbox.addr_spec.lower()
-        # Django's own check would ask the database that the router reads from.
+        # Django's check would use the database from which the router reads.
         rows = Suppression.objects.using(choose_log_database())
         if rows.filter(address__in=[address, *list_hashes(address)]).exists():
             raise self.instance.unique_error_message(Suppression, ("address",))
         return address
 
     def validate_unique(self) -> None:
-        """Leave it to `clean_address`."""
+        """Do nothing: `clean_address` checks it."""
 
 
 @admin.register(Suppression)
 class SuppressionAdmin(_ModelAdmin):
-    """Deleting lifts: the address is written to again. Nothing is changed by hand."""
+    """Suppressions are added or deleted, never edited. Deleting allows mail again."""
 
     form = SuppressionForm
     list_display = ("shown_address", "reason", "source", "since", "short_note")
@@ -66,7 +66,7 @@ class SuppressionAdmin(_ModelAdmin):
         css: ClassVar = {"all": ["turbosmtp/admin.css"]}
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let nobody: what somebody is suppressed for was so, or is lifted."""
+        """Return False: suppressions are added or deleted, never edited."""
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Suppression]:
@@ -79,7 +79,7 @@ class SuppressionAdmin(_ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Suppression], search_term: str
     ) -> tuple[QuerySet[Suppression], bool]:
-        """Find a whole address, in any writing; also that of an erased person."""
+        """Find a whole address, in any spelling; also that of an erased person."""
         if not search_term.strip():
             return queryset, False
         address = normalize_address(search_term)
@@ -87,7 +87,7 @@ class SuppressionAdmin(_ModelAdmin):
         return queryset.filter(address__in=names), False
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Offer what is entered by hand."""
+        """Return the default reason."""
         return {"reason": Reason.MANUAL, **super().get_changeform_initial_data(request)}
 
     def save_model(
@@ -103,7 +103,7 @@ class SuppressionAdmin(_ModelAdmin):
 
     @admin.display(description=_("address"), ordering="address")
     def shown_address(self, suppression: Suppression) -> str:
-        """Return the address; of an erased person, no more than that."""
+        """Return the address; for an erased person, only that it was erased."""
         return show_address(suppression.address)
 
     @admin.display(description=_("note"))

@@ -1,4 +1,4 @@
-"""A test mail: where it goes, by which mailer, and what it says."""
+"""The test mail, and the form for its recipient and mailer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 from django_turbosmtp._lib.versions import list_mailers
 from django_turbosmtp.backends import import_our_backend
 
-#: The campaign that test mails are found by.
+#: The campaign of test mails.
 CAMPAIGN = "test"
 
 
 class TestMailForm(forms.Form):
-    """To whom, and by which of our mailers, where there are several."""
+    """The recipient and, if there are several, the mailer."""
 
-    # Not a test, whatever pytest makes of its name.
+    # Not a test class, although pytest would assume so from its name.
     __test__ = False
 
     to = forms.EmailField(label=pgettext_lazy("recipient", "To"))

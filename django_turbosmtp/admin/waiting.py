@@ -1,4 +1,4 @@
-"""What the pages show of the queue."""
+"""The data about the queue for the pages."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.models import Message
 
-#: Count no further: "more than 10,000" tells as much, and is counted quickly.
+#: Count up to this number. "More than 10,000" is as useful, and is counted quickly.
 _MOST = 10_000
 
 
 def describe_queue(messages: QuerySet[Message]) -> dict[str, Any]:
-    """Return how many of these messages wait, since when, and what has stopped.
+    """Return how many messages wait, since when, and which queues have stopped.
 
     ``messages``: those that the user may see.
     """
@@ -55,7 +55,7 @@ def describe_queue(messages: QuerySet[Message]) -> dict[str, Any]:
 
 
 def describe_wait(message: Message) -> list[tuple[str, str]]:
-    """Return what is known of a message that waits, as labels and values.
+    """Return labels and values about a message that waits.
 
     Empty if it does not wait.
     """

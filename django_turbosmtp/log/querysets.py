@@ -146,16 +146,16 @@ def search(queryset: QuerySet[Message], term: str) -> QuerySet[Message]:
     messages = Message.objects.using(alias).order_by()
     named = Q(reference_id=term) | Q(mid=term)
     recipients = Recipient.objects.using(alias).order_by()
-    hers = recipients.filter(Q(address=normalize_address(term)) | Q(mid=term))
+    matching = recipients.filter(Q(address=normalize_address(term)) | Q(mid=term))
     subjects = messages.filter(_starts_with("subject_start", start, alias))
     # Only one of them can be many: subjects do not begin with an address.
-    much = hers if "@" in term else subjects
+    much = matching if "@" in term else subjects
     if count_each_up_to([much], FEW)[0] <= FEW:
-        keys = hers.values("message_id"), messages.filter(named).values("pk")
+        keys = matching.values("message_id"), messages.filter(named).values("pk")
         return _filter_keys(queryset, *keys, subjects.values("pk"))
     # In a function, so that the database does not use the index.
     starts = queryset.alias(_start=Coalesce("subject_start", Value("")))
-    return starts.filter(named | Q(_start__startswith=start) | Q(_ask_each(hers)))
+    return starts.filter(named | Q(_start__startswith=start) | Q(_ask_each(matching)))
 
 
 def _ask_each(rows: QuerySet[Any]) -> Exists | Coalesce:
