@@ -1,7 +1,7 @@
-"""A stand-in turboSMTP for development and tests, with an inbox in the browser.
+"""A simulated turboSMTP for development and tests, with an inbox in the browser.
 
-It shares no code with the rest of the package, so that what the package believes
-about the wire is read by something that did not write it.
+It shares no code with the rest of the package, so that an independent implementation
+checks the requests of the package.
 """
 
 from __future__ import annotations

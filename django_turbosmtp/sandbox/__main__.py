@@ -1,4 +1,4 @@
-"""Run the sandbox with `python -m django_turbosmtp.sandbox`; no settings needed."""
+"""Run the sandbox with `python -m django_turbosmtp.sandbox`; it needs no settings."""
 
 from __future__ import annotations
 

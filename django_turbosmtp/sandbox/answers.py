@@ -1,4 +1,4 @@
-"""Requests and answers of the sandbox, and the JSON shapes turboSMTP speaks."""
+"""Requests and answers of the sandbox, and the JSON forms of turboSMTP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HeaderPairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One HTTP request, its body read."""
+    """One HTTP request with its body."""
 
     method: str
     target: str
@@ -37,7 +37,7 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query string; the last of a repeated name wins."""
+        """The query string; if a name is repeated, the last value is used."""
         text = self.target.partition("?")[2]
         return dict(parse_qsl(text, keep_blank_values=True))
 
@@ -50,22 +50,22 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One HTTP answer, and the manner in which it leaves (or does not)."""
+    """One HTTP answer, and the way in which it is sent, or not."""
 
     status: int = 200
     body: bytes = b""
     content_type: str = "application/json"
     headers: HeaderPairs = ()
     manner: Manner = "answer"
-    # Seconds before anything leaves, or over which a slow answer is dripped.
+    # Seconds before the answer is sent, or the duration of a slow answer.
     wait: float = 0.0
-    # Of a send: whether the message was accepted, and the fault that was ordered.
+    # For a send: whether the message was accepted, and the fault.
     accepted: bool = False
     fault: str = ""
 
     @property
     def recorded_status(self) -> int | None:
-        """The status for the request log: None when nothing is answered."""
+        """The status for the request log, None if there is no answer."""
         return None if self.manner in {"drop", "reset"} else self.status
 
     def render(self, *, with_body: bool = True, closing: bool = False) -> bytes:
@@ -85,7 +85,7 @@ class Reply:
 
 
 class Refusal(Exception):  # noqa: N818  (not an error of ours: an answer)
-    """A request that gets a refusing answer."""
+    """Refuses a request."""
 
     def __init__(self, response: Reply) -> None:
         super().__init__(response.status)

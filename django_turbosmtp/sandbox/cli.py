@@ -1,4 +1,4 @@
-"""The sandbox from the command line; the management command shares it."""
+"""The sandbox's command line, which the management command uses, too."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Settings to paste:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Define the options, for `python -m` and for manage.py alike."""
+    """Define the options, for `python -m` and for manage.py."""
     [(key, secret)] = CONSUMER_KEYS.items()
     [(user, password)] = USERS.items()
     add = parser.add_argument
@@ -95,7 +95,7 @@ def run(options: dict[str, Any], write: Callable[[str], object] | None = None) -
     except ValueError as error:
         return _fail(str(error))
     ended = threading.Event()
-    # Before the port is announced: whoever learns it may already send a signal.
+    # Before the port is reported, because a signal may be sent as soon as it is known.
     before = {
         number: signal.signal(number, lambda *_: ended.set())
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _announce(
     sandbox: Sandbox, options: dict[str, Any], write: Callable[[str], object]
 ) -> None:
-    # A secret that was given is not repeated: terminals are recorded, too.
+    # Do not print a secret from the options: terminals may be recorded.
     standard = options["consumer_secret"] in CONSUMER_KEYS.values()
     secret = options["consumer_secret"] if standard else "..."
     write(f"turboSMTP sandbox: open {sandbox.url} for the inbox, Ctrl-C ends it.\n")
@@ -150,7 +150,7 @@ def _announce(
         write(f"Accepted too: {names}, each with its own secret.\n")
     if options["port_file"] is not None:
         port = sandbox.url.rpartition(":")[2]
-        # In one step, so that a reader never finds half a number.
+        # In one step, so that other processes never read a part of the number.
         target: Path = options["port_file"]
         draft = target.with_name(target.name + ".new")
         draft.write_text(port, encoding="ascii")
@@ -160,7 +160,7 @@ def _announce(
 def _parse_account(text: str) -> tuple[str, str]:
     user, _, password = text.partition(":")
     if not user or not password:
-        # What was given may be a secret.
+        # Do not show the value: it may be a secret.
         raise argparse.ArgumentTypeError("not KEY:SECRET, with a colon between them")
     return user, password
 

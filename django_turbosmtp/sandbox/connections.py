@@ -1,4 +1,4 @@
-"""The connections of a sandbox, each served in a thread of its own."""
+"""The connections of a sandbox, each served in a separate thread."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Server(socketserver.ThreadingTCPServer):
         super().__init__(address, handler)
 
     def get_request(self) -> tuple[Any, Any]:
-        """Accept a connection; its TLS handshake is left to its own thread."""
+        """Accept a connection; its thread does the TLS handshake."""
         connection, address = self.socket.accept()
         if self._tls is not None:
             connection = self._tls.wrap_socket(
@@ -55,7 +55,7 @@ class Server(socketserver.ThreadingTCPServer):
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection in a thread of its own."""
+        """Serve one connection in a separate thread."""
         thread = threading.Thread(
             target=self.process_request_thread,
             args=(request, client_address),
@@ -83,7 +83,7 @@ class Server(socketserver.ThreadingTCPServer):
             return self._open.get(request, 0)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay silent about clients that went away; show our own errors."""
+        """Ignore errors of clients that closed the connection; show others."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -92,7 +92,7 @@ class Server(socketserver.ThreadingTCPServer):
         with self._lock:
             connections, threads = list(self._open), list(self._workers)
         for connection in connections:
-            # Not SSLSocket.shutdown(): it takes TLS away under a reading thread.
+            # Not SSLSocket.shutdown(), which removes TLS while a thread is reading.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
         for thread in threads:

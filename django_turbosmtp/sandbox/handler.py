@@ -1,4 +1,4 @@
-"""HTTP/1.1 of the sandbox: read a request, answer it, or fail as told."""
+"""The sandbox's HTTP/1.1: reads requests, and answers them or simulates a fault."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ MAX_BODY = 64 * 2**20
 _SECRET_HEADERS = {"consumerkey", "consumersecret", "authorization", "cookie"}
 _DRIP_STEPS = 20
 
-#: Close a connection on which nothing was asked for so many seconds, and one on which
-#: a request was begun and nothing more came.
+#: Close a connection after this many seconds without a request, and after the second
+#: number in the middle of a request.
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
 _logger = logging.getLogger("django_turbosmtp.sandbox")
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host name or address is this machine's loopback."""
+    """Return whether a host name or address is this machine's loopback."""
     host = host.strip("[]").lower().rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -52,7 +52,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection with its requests one after the other."""
+    """One connection, which has one request at a time."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -62,11 +62,11 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def state(self) -> State:
-        """What the sandbox of this connection keeps."""
+        """The state of the sandbox."""
         return self.server.state
 
     def handle_one_request(self) -> None:
-        """Wait for a request, and less long for the rest of it."""
+        """Wait for a request, with a shorter time-out for the rest of it."""
         try:
             self.connection.settimeout(IDLE_SECONDS)
             self.rfile.peek(1)  # type: ignore[attr-defined]
@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer one request, whatever its method."""
         started = time.monotonic()
-        # What stands if the client goes away in the middle of its body.
+        # The result if the client closes the connection in the middle of its body.
         response, body, unread = Reply(manner="drop"), b"", False
         try:
             response, body = self._respond()
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
             response, unread = refusal.response, True
             self.close_connection = True
         finally:
-            # Before the answer leaves: whoever has it finds the record.
+            # Before the answer is sent, so that tests find the record after it.
             if self.path.startswith("/api/"):
                 self._record(response, started, len(body))
             if self._is_send and not response.accepted:
@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         """Write nothing: the sandbox has its own log."""
 
     def finish(self) -> None:
-        """Close the files, and the socket itself where a FIN must not come first."""
+        """Close the files, and also the socket if it must be reset without a FIN."""
         with contextlib.suppress(OSError):
             super().finish()
         if self.resetting:
@@ -145,12 +145,12 @@ class Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             return refusal.response
         except Exception:
-            # A fault of ours must not look like one of the client's.
+            # An error of the sandbox must not look like one of the client.
             _logger.exception("the sandbox failed to answer a %s", request.method)
             return answer_message("sandbox_error", status=500)
 
     def _check_host(self) -> None:
-        # A name that resolves to loopback could be any web site's (DNS rebinding).
+        # The name of any web site could resolve to loopback (DNS rebinding).
         host = self.headers.get("Host") or ""
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -235,14 +235,14 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[at : at + size])
 
     def _reset(self) -> None:
-        # Lingering for zero seconds makes close() send RST; see finish().
+        # With a linger time of zero, close() sends RST; see finish().
         self.resetting = True
         self.connection.setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
 
     def _drain(self) -> None:
-        """Throw away what still comes, so that the refusal is not lost to a RST."""
+        """Discard the rest of the request, so that an RST does not lose the answer."""
         until = time.monotonic() + 5
         with contextlib.suppress(OSError):
             self.connection.settimeout(1)
@@ -252,16 +252,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class _UnreadBody(Refusal):
-    """A refusal that leaves a body unread, so the connection cannot go on."""
+    """A refusal without reading the body, so the connection cannot be reused."""
 
 
 def _log_send(state: State, request: Request, response: Reply) -> None:
-    """Write one line about a send request, if anyone reads the log."""
+    """Write one line about a send request, if there is a log."""
     if state.log is None:
         return
     subject, to = read_subject_and_to(request.body)
     status = response.recorded_status or "no answer"
     now = datetime.now().astimezone().strftime("%H:%M:%S")
-    # repr() keeps control characters away from the terminal.
+    # repr() escapes control characters for the terminal.
     reason = f": {read_refusal(response.body)!r}" if response.status >= 400 else ""
     state.log(f"{now} {status} {subject!r} to {to!r}{reason}")

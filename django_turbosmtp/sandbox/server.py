@@ -1,4 +1,4 @@
-"""The sandbox: a server on loopback and everything it keeps."""
+"""The sandbox: a server on loopback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_REQUESTS = 2000
 
 
 def _check_webhook(url: str) -> None:
-    """Raise ValueError for an address that events cannot or must not be posted to."""
+    """Raise ValueError for a URL to which events cannot, or must not, be posted."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not is_loopback(parts.hostname or ""):
         raise ValueError(
@@ -30,7 +30,7 @@ def _check_webhook(url: str) -> None:
 
 
 class Sandbox(State):
-    """A stand-in turboSMTP on loopback; start() and stop(), or a with statement."""
+    """A simulated turboSMTP on loopback. Use start() and stop(), or ``with``."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Sandbox(State):
             )
         if webhook_url is not None:
             _check_webhook(webhook_url)
-        # Not left to the resolver, which could answer anything.
+        # Not resolved, because a resolver could return another address.
         self._host = "127.0.0.1" if host.endswith("localhost") else host.strip("[]")
         self._port = port
         self._tls = ssl_context
@@ -77,7 +77,7 @@ class Sandbox(State):
         self._thread: threading.Thread | None = None
 
     def start(self) -> Self:
-        """Listen and serve in a thread."""
+        """Start to serve in a thread."""
         if self._server is not None:
             raise RuntimeError("the sandbox is already running")
         self.stopping.clear()
@@ -95,7 +95,7 @@ class Sandbox(State):
         return self
 
     def stop(self) -> None:
-        """Close every socket and wait for the threads; harmless when stopped."""
+        """Close all sockets and wait for the threads. May be called repeatedly."""
         server, thread = self._server, self._thread
         if server is None or thread is None:
             return
@@ -120,11 +120,11 @@ class Sandbox(State):
 
     @property
     def connections(self) -> int:
-        """How many TCP connections were accepted since start() or clear()."""
+        """The number of TCP connections accepted since start() or clear()."""
         return self._server.accepted if self._server is not None else 0
 
     def clear(self) -> None:
-        """Forget messages, requests, faults and counters."""
+        """Delete messages, requests, faults and counters."""
         self.store.clear()
         self.faults.clear()
         if self._server is not None:

@@ -1,4 +1,4 @@
-"""JSON read with no tolerance, since another server may have none."""
+"""Reads JSON strictly, because other servers may do so, too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django_turbosmtp.sandbox.answers import refuse
 
 
 def load_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in `body`, or refuse and say why."""
+    """Return the JSON object in `body`, or refuse it with the reason."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -25,7 +25,7 @@ def load_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise refuse(f"body must be a JSON object, not {type(value).__name__}")
     if "\\u" in text:
-        # A lone surrogate can only come as an escape: UTF-8 has none.
+        # An unpaired surrogate must be an escape, because UTF-8 has none.
         _check_surrogates(value)
     return value
 
@@ -45,7 +45,7 @@ def _refuse_constant(name: str) -> Any:
 
 def _explain(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
-        # Not str(error) alone: some versions quote the document.
+        # Not str(error): some versions quote the document.
         return f"{error.msg} at character {error.pos}"
     return str(error)
 
@@ -66,7 +66,7 @@ def _check_surrogates(value: Any, where: str = "body") -> None:
 
 
 def read_subject_and_to(body: bytes) -> tuple[str, str]:
-    """Return what a log line shows of a request, which may be anything."""
+    """Return subject and recipient of a request, whatever it contains."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -77,7 +77,7 @@ def read_subject_and_to(body: bytes) -> tuple[str, str]:
 
 
 def read_refusal(body: bytes) -> str:
-    """Return the words of a refusing answer of the sandbox's, "" for none."""
+    """Return the text of the sandbox's refusal, "" if there is none."""
     value = json.loads(body) if body else {}
     found = value.get("errors") or value.get("message") or ""
     text = "; ".join(map(str, found)) if isinstance(found, list) else str(found)

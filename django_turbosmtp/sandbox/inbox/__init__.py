@@ -1,1 +1,1 @@
-"""What people and tests see: pages for a browser, and JSON."""
+"""The sandbox's inbox: pages for a browser, and JSON for tests."""

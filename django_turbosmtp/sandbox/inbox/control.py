@@ -75,7 +75,7 @@ def route(state: State, request: Request) -> Reply:
 
 
 def describe_message(received: Received) -> dict[str, Any]:
-    """Return a message for JSON, without secrets and without attachments' bytes."""
+    """Return a message for JSON, without secrets and the bytes of attachments."""
     details = received.details
     return {
         "mid": received.mid,
@@ -108,7 +108,7 @@ def describe_message(received: Received) -> dict[str, Any]:
 
 
 def shorten_fields(received: Received) -> dict[str, Any]:
-    """Return the wire JSON with sizes in place of the attachments' contents."""
+    """Return the wire JSON with the contents of attachments replaced by sizes."""
     fields = dict(received.fields)
     if "attachments" in fields:
         fields["attachments"] = [
@@ -119,7 +119,7 @@ def shorten_fields(received: Received) -> dict[str, Any]:
 
 
 def mask_account(account: str) -> str:
-    """Return a user as it is, of a consumer key only the beginning."""
+    """Return a user unchanged, but only the beginning of a consumer key."""
     return account if "@" in account else f"{account[:4]}…"
 
 
@@ -133,7 +133,7 @@ def find_file(received: Received, number: str) -> tuple[describe.FileInfo, bytes
 
 
 def download(content: bytes, name: str, content_type: str) -> Reply:
-    """Return bytes that a browser saves and never shows."""
+    """Return bytes that a browser saves instead of showing them."""
     fallback = re.sub(r'[^ -~]|["\\/%]', "_", name)
     disposition = (
         f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe='')}"
@@ -182,8 +182,8 @@ def _add_fault(state: State, request: Request) -> Fault:
 
 
 def _check_same_site(request: Request) -> None:
-    # A form of another site can post neither of these; a script of it would have
-    # to ask first, and is not allowed.
+    # A form of another site cannot post either of these, and a script needs
+    # permission first (CORS), which is not given.
     own = request.media_type == "application/json" or (
         request.headers.get("X-Sandbox") is not None
     )

@@ -61,7 +61,7 @@ def show(state: State, *, error: str = "") -> Reply:
 
 
 def change(state: State, form: dict[str, str]) -> Reply:
-    """Do what a button on the page says."""
+    """Apply a button of the page."""
     try:
         match form.get("action"):
             case "add":

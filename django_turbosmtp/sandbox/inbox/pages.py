@@ -1,4 +1,4 @@
-"""The inbox in the browser; it works without a line of JavaScript."""
+"""The inbox in the browser. It works without JavaScript."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from django_turbosmtp.sandbox.state.webhook import WORDS
 if TYPE_CHECKING:
     from django_turbosmtp.sandbox.state import State
 
-#: No inbox has as many pages; Python refuses to read a number of 5,000 digits.
+#: Page numbers are shorter. Python refuses to read a number of 5,000 digits.
 _TOO_MANY_DIGITS = 10
 
 PER_PAGE = 100
 _REFRESH_SECONDS = "5"
-# What a browser can show without labour; the download has everything.
+# Show this many characters, so that the browser stays fast. The download has all.
 _SHOWN_CHARACTERS = 400_000
 _TABS = (
     ("html", "HTML"),
@@ -179,18 +179,18 @@ def _describe_refused(refused: Refused) -> dict[str, Any]:
 
 
 def _tell(state: State, received: Received, form: dict[str, str]) -> Reply:
-    """Post an event of the message, as a button asks for."""
+    """Post the event of a button for the message."""
     word, address = form.get("status", ""), form.get("address", "")
     known = [recipient for _, recipient in received.recipients]
     if word in WORDS and address in known:
         state.webhook.tell(received, [word], address)
-        # So that the page that follows shows the answer.
+        # So that the next page shows the answer.
         state.webhook.wait(2)
     return render.redirect(f"/messages/{received.mid}")
 
 
 def _describe_told(state: State, received: Received) -> dict[str, Any]:
-    """Return what was told of a message, and what can be."""
+    """Return the events of a message that were posted, and that can be posted."""
     if state.webhook.url is None:
         return {"webhook": ""}
     return {
@@ -247,7 +247,7 @@ def _show_message(state: State, received: Received, request: Request) -> Reply:
 
 
 def _describe_panel(received: Received, tab: str) -> dict[str, Any]:
-    """Return what only the open tab needs: the rest may be large."""
+    """Return the data of the open tab only, because that of others may be large."""
     text = ""
     if tab == "text":
         text = received.details.text

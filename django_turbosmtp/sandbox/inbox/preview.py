@@ -1,4 +1,4 @@
-"""A message's HTML, shown where it can do nothing."""
+"""Shows a message's HTML without any privileges."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _POLICY = (
 )
 _LOCAL_IMAGES = "'self' data:"
 _REFERENCE = re.compile(r"cid:([^\s\"'<>()\\]+)", re.IGNORECASE)
-# A browser connects to the hosts of hints and frames, whatever the policy.
+# A browser connects to the hosts of link hints and frames in spite of the policy.
 _CONNECTING = re.compile(
     r"<(/?)(link|i?frame|frameset|fencedframe|portal|object|embed|applet)\b",
     re.IGNORECASE,
 )
-# SVG is left out: opened by itself it is a document with scripts.
+# Not SVG: if it is opened directly, it is a document that can have scripts.
 _IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 
-#: What a browser would fetch from another server for the look of a message.
+#: References that a browser would load from other servers to show a message.
 _REMOTE = re.compile(
     r"(?:\b(?:src|srcset|background|poster)\s*=|\burl\()\s*[\"']?\s*(?:https?:)?//",
     re.IGNORECASE,
@@ -41,7 +41,7 @@ def names_remote_pictures(text: str) -> bool:
 
 
 def show_document(received: Received, *, remote: bool) -> Reply:
-    """Return the HTML under a policy that lets nothing out."""
+    """Return the HTML with a policy that allows no connections."""
     images = f"{_LOCAL_IMAGES} https: http:" if remote else _LOCAL_IMAGES
     text = _CONNECTING.sub(r"<\1x-\2", received.details.html)
     response = render.render_html(
@@ -56,7 +56,7 @@ def show_document(received: Received, *, remote: bool) -> Reply:
 
 
 def link_pictures(received: Received, text: str) -> str:
-    """Return the HTML with cid: references leading to the inline parts."""
+    """Return the HTML with cid: references replaced by URLs of the inline parts."""
     numbers = {
         info.content_id: number
         for number, info in enumerate(received.details.files, start=1)
@@ -73,7 +73,7 @@ def link_pictures(received: Received, text: str) -> str:
 
 
 def show_picture(received: Received, number: str) -> Reply:
-    """Return an inline picture for the preview; nothing else is shown inline."""
+    """Return an inline picture for the preview; other files are not shown."""
     info, content = find_file(received, number)
     if info.type not in _IMAGES:
         raise Refusal(render.render_not_found())

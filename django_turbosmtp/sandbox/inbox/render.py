@@ -1,4 +1,4 @@
-"""Pages from templates, escaped, under a content security policy without scripts."""
+"""Renders pages from templates, with a content security policy without scripts."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _STATIC = {
 
 @cache
 def _load_engine() -> Engine:
-    # Stand-alone: neither settings nor installed apps are needed for it.
+    # A separate engine, which needs neither settings nor installed apps.
     return Engine(dirs=[str(_HERE / "templates")], autoescape=True)
 
 
 def render_page(template: str, context: dict[str, Any], *, status: int = 200) -> Reply:
     """Return an HTML page."""
-    # Without these two Django would ask its settings how to write a number.
+    # Otherwise Django would read the format of numbers from its settings.
     values = Context(context, use_l10n=False, use_tz=False)
     text = _load_engine().get_template(template).render(values)
     return render_html(text, policy=_PAGE_POLICY, status=status)
 
 
 def render_html(text: str, *, policy: str, status: int = 200) -> Reply:
-    """Return HTML under this content security policy."""
+    """Return HTML with this content security policy."""
     return Reply(
         status=status,
         body=text.encode("utf-8", "replace"),
@@ -61,18 +61,18 @@ def render_html(text: str, *, policy: str, status: int = 200) -> Reply:
 
 
 def render_not_found() -> Reply:
-    """Return the page for what is not, or no longer, there."""
+    """Return the page for missing or deleted messages."""
     return render_page("missing.html", {}, status=404)
 
 
 def redirect(target: str) -> Reply:
-    """Send the browser on after a form."""
+    """Redirect the browser after a form."""
     headers: HeaderPairs = (*SECURITY, ("Location", target))
     return Reply(status=303, headers=headers, content_type="")
 
 
 def serve_static(name: str) -> Reply:
-    """Return one of the files the pages use."""
+    """Return a static file of the pages."""
     if name not in _STATIC:
         return render_not_found()
     return Reply(
@@ -83,15 +83,15 @@ def serve_static(name: str) -> Reply:
 
 
 def read_form(state: State, request: Request) -> dict[str, str]:
-    """Return the fields of a form of ours; anybody else's is refused."""
+    """Return the fields of a form. Refuse forms of other sites."""
     fields: dict[str, str] = {}
     if request.media_type == "application/x-www-form-urlencoded":
         text = request.body.decode("utf-8", "replace")
         fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=50))
     token = fields.pop("token", "").encode()
     own = hmac.compare_digest(token, state.form_token.encode())
-    # A browser that hides the origin ("null", for our no-referrer policy) still
-    # has to know the token.
+    # If the browser hides the origin ("null", because of our no-referrer policy), the
+    # token decides.
     origin = request.headers.get("Origin") or "null"
     if origin != "null" and urlsplit(origin).netloc != request.headers.get("Host"):
         own = False

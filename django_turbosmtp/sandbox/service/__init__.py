@@ -1,1 +1,1 @@
-"""turboSMTP's API as the sandbox speaks it: strict, and able to fail."""
+"""turboSMTP's API in the sandbox: strict, and with simulated faults."""

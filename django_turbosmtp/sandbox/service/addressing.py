@@ -1,4 +1,4 @@
-"""Addresses as turboSMTP reads them: split on commas first, then one by one."""
+"""Parses addresses like turboSMTP: splits at commas first, then parses each part."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-# Full stops anywhere: nothing says that they are refused, and such addresses exist.
+# With full stops anywhere: such addresses exist, and turboSMTP may accept them.
 _LOCAL = r"""[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+|"(?:[ !#-\[\]-~]|\\[ -~])*\""""
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]"
 _ADDRESS = re.compile(rf"(?P<local>{_LOCAL})@(?P<domain>{_DOMAIN})")
 _NAMED = re.compile(r"(?P<name>.*?)[ \t]*<(?P<address>[^<>]*)>")
 _QUOTED = re.compile(r'"(?P<inner>(?:[^"\\]|\\.)*)"')
-# What RFC 5322 gives a meaning may stand in a name only between quotes.
+# A name with RFC 5322's special characters must be in quotes.
 _UNQUOTED = re.compile(r'[^"<>()@,;:\\\[\]]*')
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 LINE_BREAK = re.compile(r"[\r\n]")
@@ -29,7 +29,7 @@ class ParsedAddress:
 
     @property
     def domain(self) -> str:
-        """What follows the address's last @."""
+        """The part after the last @."""
         return self.address.rpartition("@")[2]
 
 
@@ -50,7 +50,7 @@ def parse(text: str) -> ParsedAddress | None:
 
 
 def parse_list(text: str) -> tuple[list[ParsedAddress], list[str]]:
-    """Split on commas, quotes or not (quirk 1); return the valid and the bad."""
+    """Split at commas, also in quotes (quirk 1); return valid and invalid parts."""
     good: list[ParsedAddress] = []
     bad: list[str] = []
     for piece in text.split(",") if text.strip() else ():

@@ -1,4 +1,4 @@
-"""The API itself: send, login and logout of v1 and v2."""
+"""The API: send, login and logout of v1 and v2."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from django_turbosmtp.sandbox.state import State
 
 SEND_PATHS = {"/api/mail/send": 1, "/api/v2/mail/send": 2}
-# The whole e-mail must stay below these.
+# The whole e-mail must be smaller.
 SIZE_LIMITS = {1: 4 * 2**20, 2: 24 * 2**20}
 _CREDENTIALS = {"authuser", "authpass", "consumerkey", "consumersecret"}
 
@@ -48,13 +48,13 @@ def route(state: State, request: Request) -> Reply:
         _require_method(request, "GET")
         return _login_v1(state, *request.segments[2:])
     if request.path == "/api/v2/redirected":
-        # Where the fault "redirect" leads: a client that follows it believes this.
+        # The target of the fault "redirect", for clients that follow it.
         return answer_json({"message": "OK", "mid": state.store.next_mid()})
     return answer_message("resource_not_found", status=404)
 
 
 def send(state: State, request: Request, *, version: int) -> Reply:
-    """Accept or refuse one message, or fail as told."""
+    """Accept or refuse one message, or simulate a fault."""
     fault = state.faults.take(request.body)
     mid = state.store.next_mid()
     if fault is not None and not fault.accepts:
@@ -69,7 +69,7 @@ def send(state: State, request: Request, *, version: int) -> Reply:
             return answer
     if fault is not None:
         answer = disguise(fault, answer, url=state.url, mid=mid)
-    # The delay comes after acceptance, as it does when an answer is late.
+    # The delay is after acceptance, as for a late answer.
     return replace(answer, wait=answer.wait + state.latency, accepted=accepted)
 
 
@@ -143,7 +143,7 @@ def _identify_v2(state: State, request: Request) -> str:
             "Wrong credentials specified", details="Unknown key or wrong secret"
         )
     if keys[0] in state.accounts.inactive:
-        # A key's e-mail address is not known here, and the key stays unsaid.
+        # The e-mail address of a key is unknown here, and the key must not be shown.
         raise refuse_credentials(
             "Account for sandbox@example.com is inactive", details="Account inactive"
         )
@@ -215,13 +215,13 @@ def _require_method(request: Request, method: str) -> None:
 
 
 def _is_same(expected: str | None, given: str) -> bool:
-    # Compared even when unknown, so that the time does not tell which it was.
+    # Compare it even if the user is unknown, so that the time does not reveal that.
     matches = hmac.compare_digest((expected or "").encode(), given.encode())
     return expected is not None and matches
 
 
 def mask_path(target: str) -> str:
-    """Return a request target without the secrets it may hold."""
+    """Return a request target without secrets."""
     path, _, query = target.partition("?")
     path = re.sub(r"^(/api/authorize/[^/]*)/.*", r"\1/***", path)
     names = [pair.partition("=")[0] for pair in query.split("&")] if query else []

@@ -1,4 +1,4 @@
-"""The delivered message, made from the fields as turboSMTP makes it."""
+"""Composes the delivered message from the fields, like turboSMTP."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from django_turbosmtp.sandbox.service.rules import Attached, Checked
 
 Headers = list[tuple[str, str]]
-# A part: its headers and its encoded body.
+# A part: headers and encoded body.
 Entity = tuple[Headers, bytes]
 
 
 def compose(
     fields: dict[str, Any], checked: Checked, *, mid: str, now: datetime
 ) -> bytes:
-    """Return the message as it would arrive; `mime_raw` arrives as given."""
+    """Return the message as it would arrive; `mime_raw` arrives unchanged."""
     if "mime_raw" in fields:
         raw: bytes = fields["mime_raw"].encode()
         return raw
@@ -48,7 +48,7 @@ def compose(
 
 
 def is_referenced(html: str, content_id: str, domain: str) -> bool:
-    """Say whether `html` shows the inline part under the name it will get."""
+    """Return whether `html` refers to the inline part by the id it will get."""
     reference = re.escape(f"cid:{content_id}@{domain}")
     return re.search(rf"{reference}(?![\w.@-])", html) is not None
 
@@ -62,7 +62,7 @@ def _build_content(fields: dict[str, Any], checked: Checked) -> Entity:
         shown = item.content_id is not None and is_referenced(
             html or "", item.content_id, domain
         )
-        # Quirk 3: a picture the HTML does not name so is an ordinary attachment.
+        # Quirk 3: a picture without such a reference is an ordinary attachment.
         (inline if shown else attached).append(
             _build_file(item, domain if shown else "")
         )
@@ -82,7 +82,7 @@ def _build_content(fields: dict[str, Any], checked: Checked) -> Entity:
 
 def _build_text(text: str, subtype: str) -> Entity:
     data = text.encode()
-    # Line ends are encoded too, so that a reader gets exactly what was posted.
+    # Line ends are encoded, so that the decoded text is exactly the posted one.
     lines = binascii.b2a_qp(data, quotetabs=False, istext=False)
     body = lines.replace(b"=0A", b"=0A=\n").replace(b"\r\n", b"\n")
     encoding = "quoted-printable"
@@ -104,7 +104,7 @@ def _build_file(item: Attached, inline_domain: str) -> Entity:
     if inline_domain:
         headers.append(("Content-ID", f"<{item.content_id}@{inline_domain}>"))
     if item.type.lower().startswith("message/rfc822"):
-        # RFC 2046 forbids to encode it; an encoded one could not be opened.
+        # RFC 2046 forbids encoding it; programs could not open it.
         return [*headers, ("Content-Transfer-Encoding", "8bit")], item.content
     body = _encode_base64(item.content)
     return [*headers, ("Content-Transfer-Encoding", "base64")], body

@@ -1,4 +1,4 @@
-"""What an ordered fault makes of an answer."""
+"""Changes answers for simulated faults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django_turbosmtp.sandbox.state.faults import ODD
 if TYPE_CHECKING:
     from django_turbosmtp.sandbox.state.faults import Fault
 
-#: For each fault that is a status: what the answer says.
+#: The JSON of the answer for each fault that is a status.
 STATUSES: dict[str, dict[str, Any]] = {
     "400": {"message": "error", "errors": ["refused by a fault of the sandbox"]},
     "401": {
@@ -49,7 +49,7 @@ NAMED: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 def disguise(fault: Fault, answer: Reply, *, url: str, mid: int) -> Reply:
-    """Return what `fault` makes of the answer."""
+    """Return the answer changed by a fault."""
     kind = fault.kind
     if kind in STATUSES or kind in NAMED:
         status, payload = NAMED.get(kind) or (int(kind), STATUSES[kind])
@@ -82,7 +82,7 @@ def _build_odd_answer(kind: str, *, url: str, mid: int) -> Reply:
     if kind == "wrong_type":
         return Reply(body=good, content_type="text/plain")
     if kind == "redirect":
-        # The target says OK to whoever follows, so that following is found out.
+        # The target answers OK, so that tests notice if a client follows the redirect.
         location = ("Location", f"{url}/api/v2/redirected")
         return Reply(status=302, headers=(location,), content_type="")
     return Reply(content_type="")

@@ -56,7 +56,7 @@ class Attached:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A request that broke no rule."""
+    """A valid request."""
 
     sender: ParsedAddress
     mailboxes: dict[str, list[ParsedAddress]]
@@ -64,7 +64,7 @@ class Checked:
 
     @property
     def recipients(self) -> list[tuple[str, str]]:
-        """Every delivery in order; an address named twice stands here twice."""
+        """All deliveries in order; a repeated address has two."""
         return [
             (kind, mailbox.address)
             for kind in KINDS
@@ -73,10 +73,10 @@ class Checked:
 
 
 def check(fields: dict[str, Any], *, version: int) -> Checked:
-    """Return what `fields` say, or refuse with every rule they break."""
+    """Return the parsed request, or refuse it with all of its errors."""
     errors = list(_find_field_errors(fields, version))
     if errors:
-        # Values of the wrong type cannot be read any further.
+        # Values of a wrong type cannot be checked any further.
         raise refuse(*errors)
     errors += [
         f"{name} contains a line break"
@@ -199,7 +199,7 @@ def _find_attachment_problem(item: Any) -> str:
 def _check_mime(fields: dict[str, Any]) -> None:
     beside = [name for name in _BODIES if name in fields]
     if beside:
-        # The documents do not say how they would merge; nobody may rely on it.
+        # The documentation does not describe how they would be combined.
         raise refuse(f"mime_raw replaces the message: it excludes {', '.join(beside)}")
     raw: bytes = fields["mime_raw"].encode()
     problem = find_mime_problem(raw)
@@ -208,7 +208,7 @@ def _check_mime(fields: dict[str, Any]) -> None:
 
 
 def find_mime_problem(raw: bytes) -> str:
-    """Say what keeps `raw` from being a MIME message; empty when nothing does."""
+    """Return why `raw` is not a valid MIME message, or ""."""
     head = re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0]
     if not head.isascii():
         return "the header block holds raw non-ASCII characters"
@@ -224,7 +224,7 @@ def find_mime_problem(raw: bytes) -> str:
         for defect in part.defects:
             if isinstance(defect, _BROKEN_MIME):
                 return type(defect).__name__
-        # What stands inside an attached message is its own author's business.
+        # The contents of attached messages are not checked.
         if part.get_content_maintype() == "multipart" and part.is_multipart():
             pending += part.get_payload()
     return ""

@@ -1,4 +1,4 @@
-"""What a sandbox keeps: accounts, messages, requests and faults."""
+"""The state of a sandbox: accounts, messages, requests and faults."""
 
 from django_turbosmtp.sandbox.state.accounts import Accounts
 from django_turbosmtp.sandbox.state.faults import Fault

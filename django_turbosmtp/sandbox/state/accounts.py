@@ -1,4 +1,4 @@
-"""Who may send and log in, and the keys that logins gave."""
+"""Accounts and their credentials, and the keys of logins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Accounts:
-    """Consumer keys of API v2, users of v1, and who of them is inactive."""
+    """Consumer keys of API v2, users of v1, and the inactive ones among them."""
 
     def __init__(
         self,
@@ -31,5 +31,5 @@ class Accounts:
         return token
 
     def drop_token(self, token: str) -> bool:
-        """Revoke an authorization key; False when it was none."""
+        """Revoke an authorization key; return False if it is unknown."""
         return self._tokens.pop(token, None) is not None

@@ -1,4 +1,4 @@
-"""A delivered message read back: text, HTML, headers, attachments."""
+"""Reads a delivered message: text, HTML, headers, attachments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """What a part that is not the shown body is, without its bytes."""
+    """A part other than the shown body, without its bytes."""
 
     name: str
     type: str
@@ -26,7 +26,7 @@ class FileInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Details:
-    """What the pages and the JSON show of a message."""
+    """The data of a message for the pages and the JSON."""
 
     subject: str
     text: str
@@ -36,13 +36,13 @@ class Details:
 
 
 def parse(raw: bytes) -> EmailMessage:
-    """Return the message; broken ones parse as far as they go."""
+    """Return the message; an invalid one is parsed as far as possible."""
     message: EmailMessage = BytesParser(policy=policy.default).parsebytes(raw)
     return message
 
 
 def read_details(raw: bytes) -> Details:
-    """Return everything to show of `raw`."""
+    """Return the data of `raw`."""
     message = parse(raw)
     text, html, files = _sort_leaves(message)
     return Details(

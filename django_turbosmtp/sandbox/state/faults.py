@@ -1,4 +1,4 @@
-"""Faults on demand: how the sandbox fails when it is told to."""
+"""Simulated faults."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 #: Answers with this HTTP status.
 STATUS_KINDS = ("400", "401", "403", "404", "413", "429", "500", "502", "503", "504")
-#: Refusals in words of turboSMTP's own.
+#: Refusals with turboSMTP's messages.
 NAMED_KINDS = ("nocredit", "inactive", "old_errors", "old_nocredit")
-#: Answers that look wrong whatever became of the message.
+#: Answers that look wrong, whether the message was accepted or not.
 ODD = {"html", "cut_json", "wrong_type", "empty", "redirect"}
-#: The message is accepted as always; only the way of the answer differs.
+#: The message is accepted as usual; only the answer is different.
 ACCEPTING = {"no_mid", "lost_answer", "close", "slow_headers", "slow_body", "latency"}
 _DROPPED = {"reset_before_body", "reset_after_body", "timeout"}
 KINDS = (
@@ -28,7 +28,7 @@ _SECONDS = {"timeout": 60.0, "slow_headers": 3.0, "slow_body": 3.0, "latency": 1
 
 @dataclass(kw_only=True, eq=False)
 class Fault:
-    """One ordered fault; `times=None` holds until it is cleared."""
+    """One fault. `times=None`: it is active until it is cleared."""
 
     kind: str
     times: int | None = 1
@@ -41,7 +41,7 @@ class Fault:
     skipped: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        """Refuse what could never happen as asked."""
+        """Raise an error for impossible combinations."""
         if self.kind not in KINDS:
             raise ValueError(
                 f"unknown fault {self.kind!r}; known are {', '.join(KINDS)}"
@@ -49,7 +49,7 @@ class Fault:
         _check_number("times", self.times, optional=True, whole=True, least=1)
         _check_number("skip", self.skip, whole=True)
         _check_number("seconds", self.seconds, optional=True)
-        # The arguments may come as JSON from anyone, whatever their annotations.
+        # The arguments may be from JSON, so their types must be checked.
         _check_type("accept", self.accept, bool)
         _check_type("match", self.match, str, type(None))
         _check_type("retry_after", self.retry_after, int, float, str, type(None))
@@ -65,17 +65,17 @@ class Fault:
 
     @property
     def spent(self) -> bool:
-        """Whether it has happened as often as asked."""
+        """Whether it has happened the requested number of times."""
         return self.times is not None and self.used >= self.times
 
     @property
     def accepts(self) -> bool:
-        """Whether the message is stored before the fault shows."""
+        """Whether the message is stored before the fault happens."""
         return self.accept or self.kind in ACCEPTING
 
     @property
     def duration(self) -> float:
-        """The seconds asked for, or this kind's own."""
+        """The requested seconds, or the default of this kind."""
         if self.seconds is not None:
             return self.seconds
         return _SECONDS.get(self.kind, 0.0)
@@ -87,34 +87,34 @@ class Fault:
 
 
 class Faults:
-    """The ordered faults; the first one that applies to a request is taken."""
+    """A list of faults; the first one that applies to a request is used."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
-        """Put a fault behind those already there."""
+        """Add a fault at the end."""
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def clear(self) -> None:
-        """Forget all faults."""
+        """Delete all faults."""
         with self._lock:
             self._faults.clear()
 
     @property
     def active(self) -> list[Fault]:
-        """The faults still to happen, in order."""
+        """The active faults, in order."""
         with self._lock:
             return list(self._faults)
 
     def take(self, body: bytes | None) -> Fault | None:
         """Return the fault for this request; without a body, one that needs none.
 
-        A fault counts only those requests that no fault before it has taken, and the
-        look before the body leaves all other faults untouched.
+        A fault only counts requests to which no earlier fault applies. A call without
+        the body does not change other faults.
         """
         with self._lock:
             for fault in self._faults:
@@ -141,14 +141,14 @@ def _matches(match: str | None, body: bytes) -> bool:
     if match in text:
         return True
     try:
-        # As a person would write it: without JSON's escapes.
+        # Without JSON's escapes, as a person would write it.
         return match in json.dumps(json.loads(text), ensure_ascii=False)
     except (ValueError, RecursionError):
         return False
 
 
 def _check_type(name: str, value: object, *kinds: type) -> None:
-    # By type(), since a bool is an int to isinstance().
+    # With type(), because isinstance() treats a bool as an int.
     if type(value) not in kinds:
         raise ValueError(f"{name} may not be {value!r}")
 

@@ -1,4 +1,4 @@
-"""All that a sandbox keeps."""
+"""The state of a sandbox."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 
 class State:
-    """Accounts, messages and faults, and where they can be reached.
+    """Accounts, messages and faults, and the URLs of the sandbox.
 
-    ``latency``: seconds added to every send. ``log`` takes one line per send request.
+    ``latency``: seconds added to every send. ``log``: called with one line for each
+    send request.
     """
 
     def __init__(
@@ -42,11 +43,11 @@ class State:
         self.faults = Faults()
         self.latency = latency
         self.log = log
-        #: Set while the server ends, so that no answer waits any longer.
+        #: Set while the server stops, so that delayed answers are sent at once.
         self.stopping = threading.Event()
-        #: In every form of the pages: another site cannot know it.
+        #: A token in all forms, which other sites do not know.
         self.form_token = secrets.token_urlsafe(24)
-        #: Where the server listens, such as http://127.0.0.1:8025; None before that.
+        #: The server's origin, such as http://127.0.0.1:8025; None if it is stopped.
         self.origin: str | None = None
 
     @property
@@ -61,12 +62,12 @@ class State:
         return self.url + {1: "/api", 2: "/api/v2"}[version]
 
     def api_url(self, version: int = 2) -> str:
-        """Return the base URL of everything else: the same origin here."""
+        """Return the base URL of all other requests, which has the same origin."""
         return self.send_url(version)
 
     @property
     def messages(self) -> list[Received]:
-        """The kept messages, oldest first."""
+        """The stored messages, oldest first."""
         return self.store.messages
 
     @property
@@ -77,17 +78,17 @@ class State:
 
     @property
     def refused(self) -> list[Refused]:
-        """The kept sends that were not accepted, oldest first."""
+        """The stored sends that were not accepted, oldest first."""
         return self.store.refused
 
     @property
     def requests(self) -> list[RequestRecord]:
-        """Every kept API request, refused ones included, oldest first."""
+        """The stored API requests, including refused ones, oldest first."""
         return self.store.requests
 
     @property
     def total_accepted(self) -> int:
-        """How many messages were accepted, dropped ones included."""
+        """The number of accepted messages, including deleted ones."""
         return self.store.total_accepted
 
     def add_fault(
@@ -114,5 +115,5 @@ class State:
         return self.faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Forget all faults."""
+        """Delete all faults."""
         self.faults.clear()

@@ -1,4 +1,4 @@
-"""What the sandbox remembers, within bounds."""
+"""Stores messages and requests, up to a limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ReceivedHeaders(dict[str, str]):
-    """HTTP headers under lower-case names, looked up in any casing."""
+    """HTTP headers, whose names are not case-sensitive."""
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())
@@ -33,7 +33,7 @@ class ReceivedHeaders(dict[str, str]):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestRecord:
-    """One API request, answered or not; `status` is None when dropped."""
+    """One API request. `status`: None if it was not answered."""
 
     method: str
     path: str
@@ -53,8 +53,8 @@ class RequestRecord:
 class Refused:
     """One send that was not accepted, as far as it could be read.
 
-    ``status``: None where no answer left. ``reason``: the answer's words. ``fault``:
-    the kind of the fault that was ordered, "" for a refusal in earnest.
+    ``status``: None if there was no answer. ``reason``: the text of the answer.
+    ``fault``: the kind of the simulated fault, "" for an invalid request.
     """
 
     received_at: datetime
@@ -84,24 +84,24 @@ class Received:
 
     @cached_property
     def kept_bytes(self) -> int:
-        """What keeping it costs: the mail, what the pages read of it, the fields."""
+        """The memory it needs: the mail, the data for the pages, and the fields."""
         return 2 * len(self.raw) + measure(self.fields, self.recipients)
 
     @property
     def message(self) -> EmailMessage:
-        """The delivered message, parsed anew at each access."""
+        """The delivered message, parsed at each access."""
         return describe.parse(self.raw)
 
     @cached_property
     def details(self) -> describe.Details:
-        """What the pages show, read once."""
+        """The data for the pages, read once."""
         return describe.read_details(self.raw)
 
 
 def measure(*values: Any) -> int:
-    """Return the bytes of memory that values take, with all that they hold.
+    """Return the bytes of memory of values and all values in them.
 
-    Many small strings take ten times what they take in JSON.
+    Many small strings need ten times as much memory as in JSON.
     """
     total, left = 0, list(values)
     while left:
@@ -116,10 +116,10 @@ def measure(*values: Any) -> int:
 
 
 class Store:
-    """Accepted messages and the request log; the oldest go first.
+    """Accepted messages and the request log. The oldest are deleted first.
 
-    Of ``max_bytes`` the log of requests, whose headers a client chooses, takes at most
-    an eighth.
+    The log of requests, whose headers are chosen by clients, uses at most an eighth of
+    ``max_bytes``.
     """
 
     def __init__(self, *, max_messages: int, max_bytes: int, max_requests: int) -> None:
@@ -127,7 +127,7 @@ class Store:
         self._messages: deque[Received] = deque()
         self._by_mid: dict[str, Received] = {}
         self._requests: deque[RequestRecord] = deque()
-        # Short texts alone: no bytes of them are counted.
+        # They only have short texts, so their bytes are not counted.
         self._refused: deque[Refused] = deque(maxlen=max_messages)
         self._max_requests = max_requests
         self._request_bytes = 0
@@ -138,13 +138,13 @@ class Store:
         self.total_accepted = 0
 
     def next_mid(self) -> int:
-        """Return a unique, increasing 64-bit integer a float cannot hold."""
+        """Return a unique, increasing 64-bit integer that a float cannot represent."""
         with self._lock:
             self._last_mid = max(self._last_mid + 1, time.time_ns())
             return self._last_mid
 
     def add(self, received: Received) -> None:
-        """Keep a message, dropping the oldest beyond the bounds."""
+        """Store a message, and delete the oldest beyond the limits."""
         with self._lock:
             self.total_accepted += 1
             self._messages.append(received)
@@ -159,7 +159,7 @@ class Store:
                 del self._by_mid[oldest.mid]
 
     def record(self, record: RequestRecord) -> None:
-        """Keep a line of the request log."""
+        """Store a request."""
         with self._lock:
             self._requests.append(record)
             self._request_bytes += record.kept_bytes
@@ -171,34 +171,34 @@ class Store:
 
     @property
     def messages(self) -> list[Received]:
-        """The kept messages, oldest first."""
+        """The stored messages, oldest first."""
         with self._lock:
             return list(self._messages)
 
     @property
     def requests(self) -> list[RequestRecord]:
-        """The kept request log, oldest first."""
+        """The stored requests, oldest first."""
         with self._lock:
             return list(self._requests)
 
     def add_refused(self, refused: Refused) -> None:
-        """Keep a send that was not accepted, dropping the oldest beyond the bound."""
+        """Store a send that was not accepted; delete the oldest beyond the limit."""
         with self._lock:
             self._refused.append(refused)
 
     @property
     def refused(self) -> list[Refused]:
-        """The kept sends that were not accepted, oldest first."""
+        """The stored sends that were not accepted, oldest first."""
         with self._lock:
             return list(self._refused)
 
     def get(self, mid: str) -> Received | None:
-        """Return the message with these digits, if it is still kept."""
+        """Return the message with this id, if it is still stored."""
         with self._lock:
             return self._by_mid.get(mid)
 
     def clear(self, *, requests: bool = True) -> None:
-        """Forget messages and refusals and, unless told otherwise, the request log."""
+        """Delete messages and refusals and, if ``requests``, the request log."""
         with self._lock:
             self._messages.clear()
             self._refused.clear()

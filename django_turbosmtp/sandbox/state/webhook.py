@@ -1,4 +1,4 @@
-"""Events, posted to the project as turboSMTP posts them: in more than one shape."""
+"""Posts events to the project like turboSMTP, in different JSON forms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from django_turbosmtp.sandbox.state.store import Received
 
-#: What can be told, and how a button names it.
+#: The events that can be posted, and the labels of their buttons.
 WORDS = {
     "PROCESSED": "accepted for delivery",
     "DELIVERED": "delivered",
@@ -32,7 +32,7 @@ WORDS = {
     "REPORT": "reported as spam",
 }
 
-#: By the part before the @: what becomes of a message there. Others are delivered.
+#: The events of a message by the part before the @. Others are delivered.
 RULES: dict[str, tuple[str, ...]] = {
     "bounce": ("PROCESSED", "BOUNCED"),
     "full": ("PROCESSED", "DEFERRED", "BOUNCED"),
@@ -42,7 +42,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "click": ("PROCESSED", "DELIVERED", "OPENED", "CLICKED"),
     "spam": ("PROCESSED", "DELIVERED", "REPORT"),
     "unsubscribe": ("PROCESSED", "DELIVERED", "OPENED", "UNSUBSCRIBED"),
-    # Told the last first, and each twice.
+    # In reverse order, and each twice.
     "disorder": ("PROCESSED", "DELIVERED", "OPENED"),
     "silent": (),
 }
@@ -61,7 +61,7 @@ _KEPT = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """One event that was posted. ``answer``: the HTTP status, or what went wrong."""
+    """One event that was posted. ``answer``: the HTTP status, or the error."""
 
     mid: str
     status: str
@@ -70,10 +70,10 @@ class Told:
 
 
 class Webhook:
-    """Posts events to one address, one after the other, in a thread of its own."""
+    """Posts events to one URL, one after the other, in a separate thread."""
 
     def __init__(self, url: str | None) -> None:
-        """Take ``http://user:password@127.0.0.1:8000/path``; None posts nothing."""
+        """``url``: ``http://user:password@127.0.0.1:8000/path``; None to post nothing."""
         self.url = url
         self.told: deque[Told] = deque(maxlen=_KEPT)
         self._numbers = itertools.count(1)
@@ -85,12 +85,12 @@ class Webhook:
 
     @property
     def shown_url(self) -> str:
-        """The address without its password."""
+        """The URL without its password."""
         parts = urlsplit(self.url or "")
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def follow(self, received: Received) -> None:
-        """Tell what becomes of a message, by the addresses of its recipients."""
+        """Post the events of a message, depending on the recipients' addresses."""
         for _, address in received.recipients:
             name = address.partition("@")[0].partition("+")[0].lower()
             self.tell(
@@ -108,7 +108,7 @@ class Webhook:
         *,
         in_disorder: bool = False,
     ) -> None:
-        """Post an event of each word for one recipient, in order or in none."""
+        """Post events for one recipient, in order or not."""
         if self.url is None:
             return
         with self._lock:
@@ -126,12 +126,12 @@ class Webhook:
             self._queue.put((received.mid, word, address, event))
 
     def wait(self, seconds: float = _TIMEOUT) -> bool:
-        """Wait until all is posted; return whether it was in time."""
+        """Wait until all events are posted; return False after the time-out."""
         with self._posted:
             return self._posted.wait_for(lambda: not self._waiting, seconds)
 
     def stop(self) -> None:
-        """Post no more, and wait for the thread."""
+        """Stop posting, and wait for the thread."""
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -148,9 +148,9 @@ class Webhook:
                 self._posted.notify_all()
 
     def build_event(self, received: Received, word: str, address: str) -> Any:
-        """Return an event as turboSMTP writes it: not always in the same shape."""
+        """Return an event like turboSMTP's, which are not always in the same form."""
         number = next(self._numbers)
-        # Documents and live events differ in these; both have to be taken.
+        # The documentation and real events differ; both forms must be accepted.
         odd = number % 2
         event: dict[str, Any] = {
             "id": str(5_943_799_000 + number),
