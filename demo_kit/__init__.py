@@ -1,4 +1,4 @@
-"""The demo: it starts the sandbox and the example project, and checks what arrives.
+"""The demo starts the sandbox and the example project, and checks arrived messages.
 
-Only Python's own library. ``example_project/demo.py`` starts it.
+It only needs Python's standard library. ``example_project/demo.py`` runs it.
 """

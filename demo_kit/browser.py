@@ -1,4 +1,4 @@
-"""A browser, as far as the demo needs one."""
+"""A minimal browser for the demo."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from demo_kit.processes import Failed
 
 HTTP_SECONDS = 30
 
-# Without the proxies of this shell: all of it stays on this machine.
+# Without the shell's proxies, because all requests are to this machine.
 _NO_PROXY = urllib.request.ProxyHandler({})
 
 
 def fetch(url: str) -> bytes:
-    """Return what a URL of this machine answers."""
+    """Return the answer of a URL on this machine."""
     opener = urllib.request.build_opener(_NO_PROXY)
     with opener.open(url, timeout=HTTP_SECONDS) as answer:
         return answer.read()
@@ -35,13 +35,13 @@ class _FormToken(html.parser.HTMLParser):
 
 
 def send_form(site: str, path: str, fields: dict[str, str]) -> str:
-    """Open the page, fill in its form, send it, and return the page that follows."""
+    """Open a page, fill in and submit its form, and return the next page."""
     cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
     opener = urllib.request.build_opener(_NO_PROXY, cookies)
     with opener.open(f"{site}/", timeout=HTTP_SECONDS) as answer:
         reader = _FormToken()
         reader.feed(answer.read().decode())
-    # Browsers end the lines of a text area with CRLF.
+    # Browsers use CRLF as line ends of a text area.
     data = {name: value.replace("\n", "\r\n") for name, value in fields.items()}
     data["csrfmiddlewaretoken"] = reader.token
     request = urllib.request.Request(
@@ -61,13 +61,13 @@ def send_form(site: str, path: str, fields: dict[str, str]) -> str:
 
 
 def alert_of(page: str) -> str:
-    """Return what the page says went wrong."""
+    """Return the error on the page."""
     found = re.search(r'role="alert">(.*?)</p>', page, re.DOTALL)
     return html.unescape(found[1]) if found else "see its log"
 
 
 def answers(url: str) -> bool:
-    """Return whether a server answers a page here."""
+    """Return whether a server answers at this URL."""
     try:
         fetch(url)
     except OSError:

@@ -1,4 +1,4 @@
-"""``demo.py --check``: what arrives in the sandbox, byte for byte what was sent."""
+"""``demo.py --check``: compares arrived messages with the sent ones, byte by byte."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-#: The sandbox posts its events at once; a slow machine takes longer.
+#: Wait this long for events. The sandbox posts them at once, but a machine may be slow.
 WEBHOOK_SECONDS = 15
 
 
 def parse(raw: bytes):
-    """Return a message as Python's own parser reads it."""
+    """Return a message parsed by Python's library."""
     return email.message_from_bytes(raw, policy=email.policy.default)
 
 
 def expected_html(text: str) -> str:
-    """Return the HTML part the example project's template makes of ``text``."""
+    """Return the HTML that the example project's template renders for ``text``."""
     template = PROJECT / "example" / "templates" / "example" / "mail.html"
     source = template.read_text(encoding="utf-8")
     source = re.sub(r"{% (if picture_id|endif) %}", "", source)
@@ -38,7 +38,7 @@ def expected_html(text: str) -> str:
 
 
 def expected_message() -> dict:
-    """Return what has to arrive, byte for byte."""
+    """Return the expected message."""
     files = PROJECT / "example" / "files"
     return {
         "subject": MESSAGE["subject"],
@@ -52,7 +52,7 @@ def expected_message() -> dict:
 
 
 def compare(raw: bytes, expected: dict) -> list[tuple[str, bool, str]]:
-    """Return each check of a message that arrived: name, result, what was found."""
+    """Return the checks of an arrived message: name, result, and value found."""
     message = parse(raw)
     leaves = [part for part in message.walk() if not part.is_multipart()]
     texts = [p for p in leaves if p.get_content_type() == "text/plain"]
@@ -81,7 +81,7 @@ def compare(raw: bytes, expected: dict) -> list[tuple[str, bool, str]]:
     if "html" not in expected:
         check("nothing beside the text", len(leaves), 1)
         return checks
-    # The reference may be renamed on the way, if the picture is renamed with it.
+    # The reference may be renamed, if the picture's id is renamed, too.
     cids = [part["Content-ID"].strip().strip("<>") for part in inline]
     page = (content(pages) or [b""])[0]
     references = re.findall(rb'"cid:([^"]*)"', page)
@@ -98,7 +98,7 @@ def compare(raw: bytes, expected: dict) -> list[tuple[str, bool, str]]:
 
 
 def compare_row(rows: list[dict], newest: dict) -> list[tuple[str, bool, str]]:
-    """Return each check of the log's row against what the inbox says."""
+    """Return the checks that compare the log's row with the inbox."""
     if len(rows) != 1:
         return [("the log has one row of it", False, repr(rows))]
     [row] = rows
@@ -124,7 +124,7 @@ def compare_row(rows: list[dict], newest: dict) -> list[tuple[str, bool, str]]:
 
 
 def wait_for_delivery(database: Path, mid: str) -> list[dict]:
-    """Return the rows of a message once the webhook has told that it was delivered."""
+    """Return the rows of a message after its delivery event has arrived."""
     until = time.monotonic() + WEBHOOK_SECONDS
     while True:
         rows = find_rows(database, mid)
@@ -135,9 +135,9 @@ def wait_for_delivery(database: Path, mid: str) -> list[dict]:
 
 
 def check_delivery(sandbox: str, site: str, database: Path) -> bool:
-    """Send both messages of the example, print each check, and tell whether all held.
+    """Send both messages, print all checks, and return whether all were successful.
 
-    Everything is read from what the sandbox got, not from what was meant.
+    The checks use the message that arrived in the sandbox.
     """
     plain = {"subject": PLAIN["subject"], "from": SENDER, "to": PLAIN["to"]}
     plain["text"] = PLAIN["text"].encode()

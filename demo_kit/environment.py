@@ -1,4 +1,4 @@
-"""Where the demo runs: its virtual environment, its variables, its ports."""
+"""The demo's virtual environment, environment variables, and ports."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 STATE = ROOT / ".demo"
 
-#: Seconds that each step may take; pip may have to fetch over a slow line.
+#: Time limits of the steps in seconds. pip may need a slow connection.
 VENV_SECONDS = 180
 PIP_SECONDS = 600
 
-#: Variables that settings.py, or Python itself, would read from this shell.
+#: Variables of the shell that would change settings.py or Python.
 OWN_VARIABLES = re.compile(
     r"(DJANGO_|TURBOSMTP_|SANDBOX_URL|DATABASE_URL|PYTHON|TASKS_|REDIS_URL|CELERY_)"
 )
@@ -34,11 +34,11 @@ def venv_python(folder: Path) -> Path:
 
 
 def fingerprint() -> str:
-    """Return what changes when the environment has to be made anew."""
+    """Return a text that changes if the environment must be created again."""
     parts = [
         sys.version,
         sys.base_prefix,
-        # An editable installation points to the folder it was made from.
+        # An editable installation contains the path of its folder.
         str(ROOT),
         (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
     ]
@@ -46,7 +46,7 @@ def fingerprint() -> str:
 
 
 def prepare_venv() -> Path:
-    """Return the interpreter that has the package and its example extra."""
+    """Return the interpreter of an environment with the package and its extra."""
     folder, stamp = STATE / "venv", STATE / "venv.stamp"
     python, wanted = venv_python(folder), fingerprint()
     if python.exists() and stamp.is_file() and stamp.read_text() == wanted:
@@ -87,13 +87,13 @@ def prepare_venv() -> Path:
 
 
 def child_environment(**variables: str) -> dict[str, str]:
-    """Return this shell's environment without what would change the demo."""
+    """Return the shell's environment without variables that would change the demo."""
     env = {
         name: value
         for name, value in os.environ.items()
         if not OWN_VARIABLES.match(name) and name != "DEFAULT_FROM_EMAIL"
     }
-    # A proxy knows nothing of this machine's own ports.
+    # A proxy cannot connect to the ports of this machine.
     bypass = ",".join(filter(None, [os.environ.get("no_proxy"), "127.0.0.1,localhost"]))
     env |= {"NO_PROXY": bypass, "no_proxy": bypass, "PYTHONUNBUFFERED": "1"}
     return env | variables
@@ -103,7 +103,7 @@ def is_free(port: int) -> bool:
     """Return whether a server could listen on this port now."""
     with socket.socket() as probe:
         if not WINDOWS:
-            # As servers do: connections that have ended do not block the port.
+            # As servers do, so that closed connections do not block the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -113,7 +113,7 @@ def is_free(port: int) -> bool:
 
 
 def choose_port(wanted: int, what: str) -> int:
-    """Return ``wanted``, or a free port where it is taken or 0."""
+    """Return ``wanted``, or a free port if it is in use or 0."""
     if wanted and is_free(wanted):
         return wanted
     with socket.socket() as probe:
@@ -125,7 +125,7 @@ def choose_port(wanted: int, what: str) -> int:
 
 
 def admin_password(database: Path) -> str:
-    """Return the demo admin's password: the environment's, or this database's own."""
+    """Return the password of the demo's admin: from the environment, or generated."""
     if given := os.environ.get("DEMO_ADMIN_PASSWORD"):
         return given
     kept = database.with_name("admin-password")
@@ -133,7 +133,7 @@ def admin_password(database: Path) -> str:
         return kept.read_text().strip()
     password = secrets.token_urlsafe(9)
     kept.unlink(missing_ok=True)
-    # Readable for this user alone from its first byte on.
+    # From its creation on, only this user can read it.
     handle = os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(password)

@@ -1,4 +1,4 @@
-"""The log's row of a message, read as the database has it, not as Django shows it."""
+"""Reads the log's rows with SQL, independently of Django."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def find_rows(database: Path, mid: str) -> list[dict]:
 
 
 def count_statuses(database: Path) -> dict[str, int]:
-    """Return how many messages of the log have each status."""
+    """Return the number of messages with each status."""
     query = "SELECT status, COUNT(*) FROM turbosmtp_message GROUP BY status"
     with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
         return dict(connection.execute(query))
 
 
 def build_admin_url(site: str, row: dict) -> str:
-    """Return the address of the row's page in the admin."""
+    """Return the URL of the row's page in the admin."""
     digits = row["id"]
     ends = (8, 12, 16, 20, 32)
     parts = [digits[a:b] for a, b in zip((0, *ends), ends, strict=False)]

@@ -3,8 +3,8 @@
     python3 example_project/demo.py            a form and an inbox, until Ctrl-C
     python3 example_project/demo.py --check    send, compare every byte, and end
 
-The sandbox, ``python -m django_turbosmtp.sandbox``, stands in for turboSMTP. A virtual
-environment is made in ``.demo/`` and used again the next time.
+The sandbox (``python -m django_turbosmtp.sandbox``) replaces turboSMTP. A virtual
+environment is created in ``.demo/`` and reused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Demo:
-    """What runs: the processes, their addresses, the admin's login, the database.
+    """The running demo: processes, URLs, the admin's login, the database.
 
     ``start_worker``: starts the worker of the queue.
     """
@@ -60,7 +60,7 @@ class Demo:
 
 
 def show(ports: tuple[int, int]) -> int:
-    """Send a message, say where to look, and run until Ctrl-C."""
+    """Send a message, print the URLs, and run until Ctrl-C."""
     STATE.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         demo = start(stack, ports=ports, folder=STATE, queue="tasks")
@@ -75,7 +75,7 @@ def show(ports: tuple[int, int]) -> int:
 
 
 def send_through_queue(demo: Demo) -> dict:
-    """Send a message, show it waiting, start the worker; return what arrived."""
+    """Queue a message, show that it waits, start the worker; return the message."""
     send_form(demo.site, "/send/", MESSAGE | {"with_files": "on"})
     waiting = count_statuses(demo.database).get("queued", 0)
     say(f"Waiting in the queue: {waiting} message. Starting a worker ...")
@@ -90,7 +90,7 @@ def send_through_queue(demo: Demo) -> dict:
 
 
 def describe(demo: Demo, newest: dict, admin_url: str) -> str:
-    """Return what the demo says of the message that arrived, and where to look."""
+    """Return the text about the arrived message, with the URLs."""
     files = [f"{file['name']} ({file['size']} bytes)" for file in newest["attachments"]]
     return f"""
 The worker sent it, and this arrived:
@@ -113,9 +113,9 @@ Nothing leaves this machine. Ctrl-C ends it."""
 
 
 def check() -> int:
-    """Send, compare every byte on a database of its own, and return the exit code."""
+    """Send and compare with a new database, and return the exit code."""
     with contextlib.ExitStack() as stack:
-        # Where a process still holds a file as the folder goes, the folder stays.
+        # The folder cannot be removed if a process still uses a file in it.
         folder = stack.enter_context(
             tempfile.TemporaryDirectory(
                 prefix="turbosmtp-demo-", ignore_cleanup_errors=True
@@ -174,7 +174,7 @@ def start(
         admin_password(database),
     )
     env |= {
-        # The demo is the same whatever a .env file says.
+        # So that a .env file does not change the demo.
         "ENV_FILE": "",
         "DATABASE_URL": f"sqlite:///{urllib.parse.quote(database.as_posix())}",
         "SANDBOX_URL": sandbox_url,
@@ -195,7 +195,7 @@ def start(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the arguments, run, and return the exit code."""
+    """Parse the arguments, run, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--check", action="store_true", help="send, compare every byte, and end")
@@ -210,5 +210,5 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except Stopped:
         say("\nStopped.")
-        # Unattended, an interruption is no success.
+        # In CI, an interruption is a failure.
         return 1 if options.check else 0

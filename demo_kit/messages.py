@@ -1,12 +1,12 @@
-"""The two messages that the demo sends, and what of them has to arrive."""
+"""The two messages of the demo, and their expected contents."""
 
 from __future__ import annotations
 
 MESSAGE = {
     "to": "you@example.com",
     "subject": "Your parcel: café & crème ✓",
-    # What mail programs like to damage: a lone full stop, "From ", tabs, spaces at
-    # the end of a line, a very long line, characters beyond ASCII.
+    # Text that mail programs may damage: a single full stop, "From ", tabs, spaces at
+    # the end of a line, a very long line, characters that are not ASCII.
     "text": "Hello,\n\n.\nFrom our shop: 50 % off, “quoted” & <tagged>, 'single'.\n"
     "\ttab, and spaces at the end   \n" + "long " * 300 + "\n日本語 🚚\n",
 }

@@ -1,4 +1,4 @@
-"""Processes that end with the demo, however it ends."""
+"""Child processes, which are stopped when the demo ends for any reason."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "example_project"
 WINDOWS = os.name == "nt"
 
-#: Wait this many seconds for a server to answer, and for a process to end.
+#: Wait this many seconds until a server answers, and until a process ends.
 READY_SECONDS = 60
 STOP_SECONDS = 5
 
 
 class Failed(Exception):  # noqa: N818 - says it better than DemoError
-    """The demo cannot go on; the text says why, and what to do."""
+    """The demo cannot continue. The text has the reason and advice."""
 
 
 class Stopped(BaseException):
-    """A signal asked for the end. Nothing that catches errors catches it."""
+    """A signal to stop. A BaseException, so that ``except Exception`` ignores it."""
 
 
 class Signals:
-    """Turns Ctrl-C and SIGTERM into `Stopped`, but not while they are held."""
+    """Raises `Stopped` on Ctrl-C and SIGTERM, except while they are held."""
 
     def __init__(self) -> None:
         self._held = 0
         self._came = False
 
     def install(self) -> None:
-        """Take over the signals that mean the end."""
+        """Handle the signals that stop the demo."""
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), self._handle)
@@ -47,7 +47,7 @@ class Signals:
 
     @contextlib.contextmanager
     def held(self):
-        """Let no signal in between; one that came is raised at the end."""
+        """Delay signals until the end of the block."""
         self._held += 1
         try:
             yield
@@ -61,13 +61,13 @@ SIGNALS = Signals()
 
 
 class Child:
-    """A process of ours, ended by its own handle; its output goes to a file."""
+    """A child process. Its output is written to a file."""
 
     def __init__(self, name, arguments, *, log, env):
         self.name = name
         self.log = log
-        # Its own group: Ctrl-C in a terminal would reach it before us, and what it
-        # starts itself (pip does) ends with it.
+        # Its own group, so that Ctrl-C in a terminal does not stop it before us, and
+        # its children (those of pip) are stopped with it.
         group = (
             {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
             if WINDOWS
@@ -85,16 +85,16 @@ class Child:
             )
 
     def ended(self) -> bool:
-        """Return whether the process is gone."""
+        """Return whether the process has ended."""
         return self.process.poll() is not None
 
     def output(self) -> str:
-        """Return the last lines it wrote."""
+        """Return the last lines of its output."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.rstrip().splitlines()[-25:])
 
     def stop(self) -> None:
-        """End it: politely, then not; harmless when it is gone."""
+        """Stop it with SIGTERM, then SIGKILL. May be called after it has ended."""
         for end in (self._terminate, self._kill):
             if self.ended():
                 return
@@ -106,8 +106,8 @@ class Child:
         if WINDOWS:
             self.process.terminate()
         else:
-            # The group's number is the process's, which is ours until it is waited
-            # for; it has not been, or ended() had said so.
+            # The number of the group is that of the process, which is valid until the
+            # process is waited for: ended() would have returned True.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGTERM)
 
@@ -123,7 +123,7 @@ class Child:
 def child(name, arguments, *, log, env):
     """Run a process for as long as the block lasts."""
     with contextlib.ExitStack() as stack:
-        # No signal between the start and the promise to end it.
+        # No signal between the start and the ``try`` that stops it.
         with SIGNALS.held():
             process = Child(name, arguments, log=log, env=env)
             stack.callback(_stop, process)
@@ -136,7 +136,7 @@ def _stop(process: Child) -> None:
 
 
 def run(name, arguments, *, log, env, seconds):
-    """Run a process to its end, and raise `Failed` if that is not a good one."""
+    """Run a process until it ends, and raise `Failed` if it fails."""
     with child(name, arguments, log=log, env=env) as process:
         try:
             code = process.process.wait(seconds)
@@ -158,11 +158,11 @@ def wait_until(ready, process: Child) -> None:
             raise Failed(f"{text}\n{process.output()}")
         time.sleep(0.05)
     if process.ended():
-        # Somebody else's server answered on the port that ours could not have.
+        # Another server answered on the port, so this one could not start.
         raise Failed(f"{process.name} ended by itself:\n{process.output()}")
 
 
 def say(text: str) -> None:
-    """Print at once, in whatever characters the terminal has."""
+    """Print at once, with the characters that the terminal supports."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), flush=True)

@@ -1,4 +1,4 @@
-"""What the demo runs: the sandbox, the example project, and a worker of its queue."""
+"""Starts the sandbox, the example project, and a worker of its queue."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from demo_kit.processes import PROJECT, child, run, wait_until
 
 MIGRATE_SECONDS = 120
 
-#: Makes the admin user, or gives it the password of this start. From the environment:
-#: every process on the machine can read arguments.
+#: Creates the admin user, or sets its password. The password is in the environment,
+#: because all processes of the machine can read arguments.
 ADMIN = """
 import os
 from django.contrib.auth.models import User
@@ -23,7 +23,7 @@ if not user.check_password(os.environ["DEMO_ADMIN_PASSWORD"]):
 
 
 def start_sandbox(stack, python, *, port, logs, env, webhook):
-    """Start the sandbox, and return its address. ``webhook``: where it tells events."""
+    """Start the sandbox, and return its URL. ``webhook``: the URL for events."""
     port_file = logs / "sandbox.port"
     port_file.unlink(missing_ok=True)
     sandbox = stack.enter_context(
@@ -45,7 +45,7 @@ def start_sandbox(stack, python, *, port, logs, env, webhook):
 
 
 def prepare_database(python, *, logs, env):
-    """Migrate the example project's database, and make the admin user."""
+    """Migrate the example project's database, and create the admin user."""
     manage = [str(python), str(PROJECT / "manage.py")]
     for name, command in (
         ("Making the database", ["migrate", "--verbosity", "0"]),
@@ -61,7 +61,7 @@ def prepare_database(python, *, logs, env):
 
 
 def start_site(stack, python, *, port, logs, env):
-    """Start the example project, and return its address."""
+    """Start the example project, and return its URL."""
     manage = [str(python), str(PROJECT / "manage.py")]
     site = stack.enter_context(
         child(

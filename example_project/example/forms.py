@@ -1,4 +1,4 @@
-"""The one form of the example."""
+"""The form of the example."""
 
 from django import forms
 
@@ -8,12 +8,12 @@ class MailForm(forms.Form):
 
     to = forms.EmailField(label="To")
     subject = forms.CharField(max_length=700)
-    # Kept as typed: white space at the ends is part of what was written.
+    # Not stripped: white space at the ends is part of the text.
     text = forms.CharField(widget=forms.Textarea(attrs={"rows": 7}), strip=False)
     with_files = forms.BooleanField(
         label="With a picture and an attachment", required=False
     )
 
     def clean_text(self) -> str:
-        """Return the text with the line ends of Python; browsers post CRLF."""
+        """Return the text with Python's line ends, because browsers post CRLF."""
         return self.cleaned_data["text"].replace("\r\n", "\n")

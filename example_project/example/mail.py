@@ -1,4 +1,4 @@
-"""How the example writes its mail: plain Django, and two attributes."""
+"""Composes the example's mail: plain Django, and two attributes."""
 
 from email.message import MIMEPart
 from email.mime.image import MIMEImage
@@ -12,7 +12,7 @@ FILES = Path(__file__).resolve().parent / "files"
 PICTURE = FILES / "parcel.png"
 PICTURE_ID = "parcel"
 ATTACHMENT = FILES / "prices.pdf"
-# Shown to the reader; no file system has to agree with it.
+# Shown to the recipient; it does not need to be valid in a file system.
 ATTACHMENT_NAME = "Prices (café).pdf"
 
 
@@ -21,8 +21,8 @@ def compose(
 ) -> EmailMultiAlternatives:
     """Return a message with a text and an HTML body, about a parcel."""
     message = EmailMultiAlternatives(subject=subject, body=text, to=[to])
-    # Named as in django-anymail. The first tag is turboSMTP's campaign; metadata is
-    # stored in the log and returned with each event, and never sent.
+    # The names are those of django-anymail. The first tag is turboSMTP's campaign.
+    # Metadata is stored in the log and returned with each event, but not sent.
     message.tags = ["parcel"]
     if parcel is not None:
         message.metadata = {"parcel": parcel}
@@ -36,9 +36,9 @@ def compose(
 
 
 def inline_picture(path: Path, content_id: str) -> MIMEPart | MIMEImage:
-    """Return a PNG that the HTML shows by ``<img src="cid:content_id">``."""
+    """Return a PNG that the HTML shows with ``<img src="cid:content_id">``."""
     content = path.read_bytes()
-    # Django 6.0 takes Python's MIMEPart and deprecates MIMEImage; 5.2 takes only it.
+    # Django 6.0 deprecates MIMEImage for MIMEPart, which 5.2 does not support.
     if django.VERSION >= (6, 0):
         part = MIMEPart()
         part.set_content(

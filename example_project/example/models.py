@@ -1,4 +1,4 @@
-"""What the example stores: the parcels whose customers get a message."""
+"""Parcels, whose customers get a message."""
 
 from django.db import models
 
@@ -7,7 +7,7 @@ class Parcel(models.Model):
     """A parcel on its way."""
 
     email = models.EmailField()
-    #: The last that turboSMTP reported about the message, in django-anymail's words.
+    #: The last event that turboSMTP reported, in django-anymail's words.
     news = models.CharField(max_length=16, blank=True)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What happens to a message after turboSMTP accepted it."""
+"""Receives the events of messages."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from example.models import Parcel
 
 @receiver(tracking)
 def note_event(event: Any, **kwargs: Any) -> None:
-    """Store the news on the parcel that the message was about.
+    """Store the last event of a message on its parcel.
 
-    ``event.metadata`` is what ``mail.compose()`` set on the message. The webhook calls
-    this once for each new event; events may arrive in any order.
+    ``event.metadata`` was set by ``mail.compose()``. The webhook calls this once for
+    each new event. Events may arrive in any order.
     """
     if "parcel" in event.metadata:
         parcels = Parcel.objects.filter(pk=event.metadata["parcel"])

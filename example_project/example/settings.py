@@ -1,7 +1,7 @@
 """Settings of the example project, read from the environment and a ``.env`` file.
 
-``.env.example`` lists every variable. With none set it needs no account, no network
-and no service: SQLite, and the sandbox in the place of turboSMTP.
+``.env.example`` lists all variables. Without any of them, the project needs no account,
+network or service: it uses SQLite, and the sandbox instead of turboSMTP.
 """
 
 from pathlib import Path
@@ -13,13 +13,13 @@ import environ
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
-# What the environment says wins over the file; an empty ENV_FILE reads none.
+# Variables of the environment have precedence. An empty ENV_FILE means no file.
 env_file = env.str("ENV_FILE", default=str(BASE_DIR / ".env"))
 if env_file and Path(env_file).is_file():
     env.read_env(env_file)
 
 DEBUG = env.bool("DJANGO_DEBUG", default=True)
-# With DEBUG off a secret key of your own is a must: there is no default then.
+# With DEBUG off, you must set a secret key: there is no default.
 SECRET_KEY = (
     env.str("DJANGO_SECRET_KEY", default="insecure: for the example only")
     if DEBUG
@@ -63,7 +63,7 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "static/"
-# Quoted, for a folder's name may hold what has a meaning in a URL.
+# Quoted, because the name of a folder may contain special characters of URLs.
 SQLITE_URL = f"sqlite:///{quote((BASE_DIR / 'db.sqlite3').as_posix())}"
 DATABASES = {"default": env.db("DATABASE_URL", default=SQLITE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -73,7 +73,7 @@ LOGIN_URL = "admin:login"
 
 # --- Mail. This is the part to copy. ---
 
-# On Django 6.1 and later MAILERS says what EMAIL_BACKEND says on 5.2 and 6.0.
+# Django 6.1 and later use MAILERS instead of EMAIL_BACKEND.
 if django.VERSION >= (6, 1):
     MAILERS = {"default": {"BACKEND": "django_turbosmtp.backends.EmailBackend"}}
 else:
@@ -83,8 +83,8 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str(
     "DEFAULT_FROM_EMAIL", default="Example Shop <shop@example.com>"
 )
 
-# The rule: mail goes out for real when TURBOSMTP_CONSUMER_KEY is set and SANDBOX_URL
-# is not. In every other case it goes to the sandbox.
+# Mail is sent through turboSMTP if TURBOSMTP_CONSUMER_KEY is set and SANDBOX_URL is
+# not. Otherwise, it is sent to the sandbox.
 SANDBOX_URL = env.str("SANDBOX_URL", default="").rstrip("/")
 SENDS_FOR_REAL = bool(env.str("TURBOSMTP_CONSUMER_KEY", default="")) and not SANDBOX_URL
 
@@ -99,12 +99,12 @@ if SENDS_FOR_REAL:
 else:
     SANDBOX_URL = SANDBOX_URL or "http://127.0.0.1:8025"
     TURBOSMTP = {
-        # The sandbox's own, which are no secret.
+        # The sandbox's credentials, which are not secret.
         "CONSUMER_KEY": "sandbox-key",
         "CONSUMER_SECRET": "sandbox-secret",
         "SEND_URL": f"{SANDBOX_URL}/api/v2",
         "API_URL": f"{SANDBOX_URL}/api/v2",
-        # For python -m django_turbosmtp.sandbox --webhook, as the demo starts it.
+        # For python -m django_turbosmtp.sandbox --webhook (see the demo).
         "WEBHOOK_SECRET": "sandbox:webhook",
     }
 if guard := env.list("TURBOSMTP_RECIPIENT_GUARD", default=[]):
@@ -116,7 +116,7 @@ if queue := env.str("TURBOSMTP_QUEUE", default=""):
     TURBOSMTP["QUEUE"] = queue
 
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
-# Read by example/celery.py.
+# For example/celery.py.
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL)
 
 TASKS_BACKEND = env.str("TASKS_BACKEND", default="django_tasks_db.DatabaseBackend")
@@ -133,7 +133,7 @@ LOGGING = {
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "loggers": {
-        # DEBUG tells of each accepted message, WARNING and above of all others.
+        # DEBUG logs accepted messages, WARNING and above log all others.
         "django_turbosmtp": {
             "handlers": ["console"],
             "level": env.str("TURBOSMTP_LOG_LEVEL", default="DEBUG"),

@@ -10,19 +10,19 @@ MAIL = {"to": "jane@example.com", "subject": "Your parcel", "text": "It is small
 
 
 class SendTests(OutboxMixin, TransactionTestCase):
-    """The outbox has every message that was accepted; nothing leaves.
+    """Accepted messages are in the outbox, and are not sent.
 
     A TransactionTestCase, because the view sends after its commit.
     """
 
     def test_a_message_has_tags_and_metadata(self):
-        """The tag is found in the admin, the metadata in events."""
+        """You can filter by the tag in the admin, and events have the metadata."""
         self.client.post("/send/", MAIL)
         message = self.outbox.assert_sent(to="jane@example.com", tag="parcel")
         self.assertEqual(message.metadata, {"parcel": Parcel.objects.get().pk})
 
     def test_a_refused_message_leaves_its_parcel(self):
-        """Mail is sent after the commit, so an error of it undoes nothing."""
+        """Mail is sent after the commit, so its errors do not cause a rollback."""
         self.outbox.fail_next(ConnectionFailed("no network"))
         self.client.post("/send/", MAIL)
         self.assertEqual(self.outbox.messages, [])

@@ -1,4 +1,4 @@
-"""Addresses of the example project."""
+"""URLs of the example project."""
 
 from django.conf import settings
 from django.contrib import admin
@@ -13,5 +13,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 if settings.TURBOSMTP.get("WEBHOOK_SECRET"):
-    # Here turboSMTP tells what became of a message.
+    # turboSMTP posts events here.
     urlpatterns.append(path("turbosmtp/", include("django_turbosmtp.urls")))

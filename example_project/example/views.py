@@ -1,4 +1,4 @@
-"""A form, and the two ways to send what it says."""
+"""A form, and two ways to send its message."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -37,7 +37,7 @@ EXAMPLE_MAIL = {
 
 
 def staff_if_real(view: View) -> View:
-    """Ask for a staff login where mail goes out for real, to anybody one types in."""
+    """Require a staff login if mail is really sent: the form accepts any address."""
 
     @wraps(view)
     def wrapper(request: HttpRequest) -> HttpResponse:
@@ -64,7 +64,7 @@ def send(request: HttpRequest) -> HttpResponse:
         with transaction.atomic():
             parcel = Parcel.objects.create(email=form.cleaned_data["to"])
             message = mail.compose(**form.cleaned_data, parcel=parcel.pk)
-            # After the commit: no mail about a parcel that was rolled back.
+            # After the commit: a rollback removes the parcel, but not a sent mail.
             transaction.on_commit(message.send)
         status = message.turbosmtp_status
         if status.outcome == "queued":
@@ -72,7 +72,7 @@ def send(request: HttpRequest) -> HttpResponse:
             messages.success(request, said + _inbox_link("/"))
             return
         if status.outcome != "accepted":
-            # Without an error: nobody was left to send to, or it was cancelled.
+            # No exception: all recipients were left out, or it was cancelled.
             messages.warning(request, f"Not sent. Outcome: {status.outcome}.")
             return
         said = format_html(
@@ -86,7 +86,7 @@ def send(request: HttpRequest) -> HttpResponse:
 @require_POST
 @staff_if_real
 def send_plain(request: HttpRequest) -> HttpResponse:
-    """Send text alone through Django's send_mail(), which returns only a count."""
+    """Send only a text with Django's send_mail(), which returns a count."""
 
     def with_count(form: MailForm) -> None:
         data = form.cleaned_data
@@ -104,7 +104,7 @@ def _send(request: HttpRequest, transmit: Callable[[MailForm], Any]) -> HttpResp
     try:
         transmit(form)
     except OutcomeUnknown as error:
-        # Not shown again with its button: one more click could send a second copy.
+        # Do not show the form again: another click could send a second copy.
         said = format_html(
             "Nobody knows whether this message was accepted: look before you send it"
             " again. {}",
@@ -114,7 +114,7 @@ def _send(request: HttpRequest, transmit: Callable[[MailForm], Any]) -> HttpResp
     except TurboSMTPError as error:
         status = 400 if isinstance(error, MessageError) else 502
         return _show(request, form, status=status, problem=_in_words(error))
-    # A redirect, so that reloading the page does not send again.
+    # Redirect, so that reloading the page does not send it again.
     return redirect("page")
 
 

@@ -73,7 +73,7 @@ class Webhook:
     """Posts events to one URL, one after the other, in a separate thread."""
 
     def __init__(self, url: str | None) -> None:
-        """``url``: ``http://user:password@127.0.0.1:8000/path``; None to post nothing."""
+        """``url``: ``http://user:password@127.0.0.1:8000/path``, or None."""
         self.url = url
         self.told: deque[Told] = deque(maxlen=_KEPT)
         self._numbers = itertools.count(1)
