@@ -366,7 +366,7 @@ def test_the_snippets_about_tests_are_tests_that_pass(turbosmtp_outbox):
     unittest.defaultTestLoader.loadTestsFromTestCase(names["OrderTests"]).run(result)
     assert (result.testsRun, result.failures, result.errors) == (2, [], [])
     exec(find_block(path, "(turbosmtp_outbox)"), names)
-    names["test_the_customer_is_told"](turbosmtp_outbox)
+    names["test_the_customer_gets_a_message"](turbosmtp_outbox)
     exec(find_block(path, "def test_order_mail"), names)
     names["test_order_mail"]()
     assert find_block(path, "pytest_plugins").split('"')[1] == fixtures.__name__
