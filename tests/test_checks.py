@@ -348,7 +348,7 @@ if HAS_MAILERS:
         assert found().keys() == {"W007"}
         texts = [f"{m.msg} {m.hint}" for m in run_checks(tags=["turbosmtp"])]
         assert len(texts) == 2
-        assert "'CONSUMER_KEY'. Put it into OPTIONS, as 'consumer_key'." in texts[0]
+        assert "'CONSUMER_KEY'. Move it to OPTIONS, as 'consumer_key'." in texts[0]
         assert "MAILERS['news']" in texts[1]
         assert "hunter2" not in "".join(texts)
 

@@ -250,7 +250,7 @@ def test_other_persons_stay(form: str) -> None:
     make_row(Message, "subject", text)
     make_row(Event, "raw", text)
     before = dump()
-    assert "0 messages were deleted; 0 that" in run(
+    assert "0 messages were deleted; 0 with other" in run(
         "turbosmtp_erase", ADDRESS, no_input=True
     )
     lines = [line for line in dump().splitlines() if "HashedAddress" not in line]
