@@ -223,6 +223,11 @@ def build_payload(job: Job) -> PayloadToStore | None:
         body = Body(job.requests[0].fields)
     except MessageError:  # it was refused for this reason
         return None
+    return wrap_body(job, body)
+
+
+def wrap_body(job: Job, body: Body) -> PayloadToStore:
+    """Return the stored form of a request's body."""
     ignores = bool(getattr(job.message, "ignore_suppressions", False))
     return PayloadToStore(fields=body, ignore_suppressions=ignores)
 

@@ -28,7 +28,8 @@ class Schedule:
     priority: int = 0
 
 
-_NOW: Final = Schedule()
+#: Shared by all messages without these attributes, which are most.
+_UNSCHEDULED: Final = Schedule()
 
 
 def read_schedule(message: Any, now: datetime) -> Schedule:
@@ -38,7 +39,7 @@ def read_schedule(message: Any, now: datetime) -> Schedule:
     message that would expire before it may be sent.
     """
     if all(getattr(message, name, None) is None for name in QUEUE_ATTRIBUTES):
-        return _NOW
+        return _UNSCHEDULED
     send_at = _read_time(message, "send_at")
     expires_at = _read_time(message, "expires_at")
     if expires_at is not None and expires_at <= max(now, send_at or now):

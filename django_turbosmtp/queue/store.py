@@ -21,7 +21,7 @@ from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp.api.body import Body
 from django_turbosmtp.conf.log import choose_log_database
-from django_turbosmtp.delivery.record import Recorder
+from django_turbosmtp.delivery.record import Recorder, wrap_body
 from django_turbosmtp.delivery.windows import Delivery, draw
 from django_turbosmtp.exceptions import MessageError
 from django_turbosmtp.log.connection import is_manual
@@ -29,7 +29,6 @@ from django_turbosmtp.log.inserts import insert_values
 from django_turbosmtp.log.statements import insert_payloads
 from django_turbosmtp.log.writer import stores_body
 from django_turbosmtp.models import QueuedMessage
-from django_turbosmtp.payload.stored import PayloadToStore
 from django_turbosmtp.queue import engines
 from django_turbosmtp.queue.claim import TASK_LIFETIME
 from django_turbosmtp.queue.schedule import Schedule, read_schedule
@@ -37,7 +36,6 @@ from django_turbosmtp.statuses import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from uuid import UUID
 
     from django_turbosmtp.conf.accounts import Account
     from django_turbosmtp.conf.settings import Settings
@@ -175,7 +173,8 @@ class QueueStore:
         def also(alias: str) -> None:
             rows = [self._build_row(one, now) for one in prepared]
             insert_values(QueuedMessage, rows, alias)
-            insert_payloads(map(_build_payload, prepared), alias)
+            payloads = ((p.job.id, wrap_body(p.job, p.body)) for p in prepared)
+            insert_payloads(payloads, alias)
             if manual:
                 # Django does not know when the caller commits: `run_due` enqueues them.
                 return
@@ -255,12 +254,6 @@ def _read(job: Job, now: datetime) -> _Prepared | None:
         logger.warning("A message could not be sent: %s", error)
         return None
     return _Prepared(job=job, schedule=schedule, body=body)
-
-
-def _build_payload(one: _Prepared) -> tuple[UUID, PayloadToStore]:
-    ignores = bool(getattr(one.job.message, "ignore_suppressions", False))
-    payload = PayloadToStore(fields=one.body, ignore_suppressions=ignores)
-    return one.job.id, payload
 
 
 def _set(
