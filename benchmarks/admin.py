@@ -210,7 +210,7 @@ def list_pages(total: int) -> Iterator[tuple[str, str]]:
     yield "list, last page", f"{base}?p={last}"
     yield "list, middle page", f"{base}?p={last // 2}"
     yield "list, oldest first", f"{base}?o=3"
-    for name in ("group=accepted", "group=delivered", "group=failed", "attention=yes"):
+    for name in ("group=sent", "group=delivered", "group=failed", "attention=yes"):
         yield f"list, {name}", f"{base}?{name}"
     yield "list, period=day", f"{base}?period=day"
     for name in ("period=month", "tag=order", "tag=shop", "tag=rare"):

@@ -10,7 +10,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import DatabaseError
 from django.utils.module_loading import import_string
-from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.interrupts import raise_as_it_was
 from django_turbosmtp._lib.secrets import hide
@@ -219,7 +218,7 @@ def find_backend(alias: str) -> EmailBackend:
         found = (import_our_backend(path) or EmailBackend)()
     if not isinstance(found, EmailBackend):
         raise ImproperlyConfigured(
-            _("The settings have no turboSMTP mailer “%s”.") % alias
+            f"The settings have no mailer {alias!r} that uses this backend."
         )
     return found
 

@@ -113,8 +113,8 @@ class Message(models.Model):
         blank=True,
         db_index=True,
         help_text=_(
-            "turboSMTP's own id. If a message has only Bcc recipients, each of them has"
-            " a different one."
+            "turboSMTP's own id. A message with only Bcc recipients has a separate"
+            " one for each recipient."
         ),
     )
     mailer = ExactCharField(_("mailer"), max_length=100, blank=True)
@@ -141,7 +141,7 @@ class Message(models.Model):
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     headers = models.JSONField(_("headers"), default=dict, blank=True)
     why_mime = models.TextField(
-        _("why MIME"),
+        _("reason for MIME"),
         blank=True,
         help_text=_("Why it was sent as a MIME message; blank if it was not."),
     )
@@ -356,7 +356,7 @@ class Event(models.Model):
     answer = models.TextField(_("answer"), blank=True)
     user_agent = models.TextField(_("program"), blank=True)
     click_url = models.TextField(_("link"), blank=True)
-    is_machine = models.BooleanField(_("likely a machine"), default=False)
+    is_machine = models.BooleanField(_("probably a machine"), default=False)
     raw = models.JSONField(_("raw event"), default=dict)
 
     class Meta:

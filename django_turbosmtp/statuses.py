@@ -57,14 +57,14 @@ class Group(_Word):
     Each status belongs to one group. The order is that of the filter in the list.
     """
 
-    ACCEPTED = "accepted", pgettext_lazy("messages", "Accepted")
+    SENT = "sent", pgettext_lazy("messages", "Sent")
     DELIVERED = "delivered", pgettext_lazy("messages", "Delivered")
     OPENED = "opened", pgettext_lazy("messages", "Opened")
     BOUNCED = "bounced", pgettext_lazy("messages", "Bounced")
-    COMPLAINED = "complained", pgettext_lazy("messages", "Reported as spam")
+    COMPLAINED = "complained", pgettext_lazy("messages", "Complained")
     FAILED = "failed", pgettext_lazy("messages", "Failed")
     UNKNOWN = "unknown", pgettext_lazy("messages", "Unknown")
-    WAITING = "waiting", pgettext_lazy("messages", "On its way")
+    PENDING = "pending", pgettext_lazy("messages", "Pending")
     CANCELLED = "cancelled", pgettext_lazy("messages", "Cancelled")
 
     @property
@@ -80,11 +80,11 @@ class Stage(_Word):
     OPENED = "opened", _("Opened")
     OPENED_WITH_MACHINES = (
         "opened_with_machines",
-        _("Opened, likely machines included"),
+        _("Opened, including by machines"),
     )
-    CLICKED = "clicked", _("A link was followed")
+    CLICKED = "clicked", _("Clicked")
     UNSUBSCRIBED = "unsubscribed", _("Unsubscribed")
-    COMPLAINED = "complained", _("Reported as spam")
+    COMPLAINED = "complained", _("Complained")
     BOUNCED = "bounced", _("Bounced")
 
     @property
@@ -136,8 +136,8 @@ class Status(_Word):
     # fmt: off
     UNKNOWN = "unknown", _Row(
         _("unknown"), Group.UNKNOWN, "?", "doubt",
-        _("Nobody knows whether turboSMTP accepted it: it may have arrived. Ask the"
-          " recipient before it is sent again."),
+        _("It is unknown whether turboSMTP accepted it, so it may have arrived. Ask the"
+          " recipient before you send it again."),
         is_problem=True)
     FAILED = "failed", _Row(
         _("failed"), Group.FAILED, "✕", "bad",
@@ -145,7 +145,7 @@ class Status(_Word):
         is_problem=True)
     INVALID = "invalid", _Row(
         _("invalid"), Group.FAILED, "✕", "bad",
-        _("It was not sent: an address is wrong."),
+        _("It was not sent: an address is invalid."),
         is_problem=True, is_final=True)
     BOUNCED = "bounced", _Row(
         _("bounced"), Group.BOUNCED, "↩", "bad",
@@ -159,34 +159,34 @@ class Status(_Word):
         events=("DROPPED",), event_type="rejected", rank=4,
         is_problem=True)
     SENDING = "sending", _Row(
-        _("sending"), Group.WAITING, "…", "plain",
+        _("sending"), Group.PENDING, "…", "plain",
         _("It is being sent."))
     QUEUED = "queued", _Row(
-        _("queued"), Group.WAITING, "…", "plain",
-        _("It waits to be sent."))
+        _("queued"), Group.PENDING, "…", "plain",
+        _("It is queued and has not been sent yet."))
     CANCELLED = "cancelled", _Row(
         _("cancelled"), Group.CANCELLED, "⊖", "plain",
         _("It was cancelled before it was sent."),
         is_final=True)
     SENT = "sent", _Row(
-        _("sent"), Group.ACCEPTED, "✓", "good",
-        _("turboSMTP accepted it."),
+        _("sent"), Group.SENT, "✓", "good",
+        _("It was sent: turboSMTP accepted it."),
         events=("PROCESSED",), event_type="queued", rank=0,
         is_at_turbosmtp=True)
     DEFERRED = "deferred", _Row(
-        _("deferred"), Group.ACCEPTED, "↻", "doubt",
-        _("The recipient's server asked to wait; turboSMTP goes on trying."),
+        _("deferred"), Group.SENT, "↻", "doubt",
+        _("The recipient's server has not accepted it yet; turboSMTP will try again."),
         events=("DEFERRED",), event_type="deferred", rank=1,
         is_at_turbosmtp=True)
     DELIVERED = "delivered", _Row(
         _("delivered"), Group.DELIVERED, "✓", "good",
-        _("The recipient's server took it."),
+        _("The recipient's server accepted it."),
         events=("DELIVERED",), event_type="delivered", rank=2,
         is_at_turbosmtp=True, stages=(Stage.DELIVERED,))
     # An open or a click that a program probably made. turboSMTP has no such event.
     SCANNED = "scanned", _Row(
         _("scanned"), Group.DELIVERED, "✓", "good",
-        _("It arrived, and was opened by a program, likely by no person."),
+        _("It arrived, and was probably opened by a machine, not by a person."),
         rank=3,
         is_at_turbosmtp=True, stages=(Stage.DELIVERED, Stage.OPENED_WITH_MACHINES))
     OPENED = "opened", _Row(
@@ -196,12 +196,12 @@ class Status(_Word):
         is_at_turbosmtp=True, stages=_SEEN)
     CLICKED = "clicked", _Row(
         _("clicked"), Group.OPENED, "➚", "good",
-        _("A link in it was followed."),
+        _("A link in it was clicked."),
         events=("CLICKED",), event_type="clicked", rank=7,
         is_at_turbosmtp=True, stages=(*_SEEN, Stage.CLICKED))
     UNSUBSCRIBED = "unsubscribed", _Row(
         _("unsubscribed"), Group.OPENED, "⊖", "doubt",
-        _("The recipient does not want such mail."),
+        _("The recipient unsubscribed."),
         events=("UNSUBSCRIBED",), event_type="unsubscribed", rank=8,
         is_at_turbosmtp=True, stages=(*_SEEN, Stage.UNSUBSCRIBED))
     # Two words: one of turboSMTP's documentation, one of its SDK.
@@ -268,11 +268,11 @@ class Reason(_Word):
 
     # fmt: off
     BOUNCED = "bounced", _("the mailbox does not exist"), _(
-        "This recipient was left out: there is no such mailbox.")
-    COMPLAINED = "complained", _("reported as spam"), _(
-        "This recipient was left out, having reported a message as spam.")
+        "This recipient was left out: the mailbox does not exist.")
+    COMPLAINED = "complained", _("complained"), _(
+        "This recipient was left out: they reported a message as spam.")
     UNSUBSCRIBED = "unsubscribed", _("unsubscribed"), _(
-        "This recipient was left out, having unsubscribed.")
+        "This recipient was left out: they unsubscribed.")
     MANUAL = "manual", _("entered by hand"), _(
         "This recipient was left out: the address is suppressed.")
     # fmt: on

@@ -148,4 +148,7 @@ def test_the_admin_speaks_it(
         text = admin_client.get(url, headers={"Accept-Language": language}).text
         assert entries["Dashboard"] in text
         assert entries["Needs attention"] in text
-        assert translation.gettext("turboSMTP refused it.") != "turboSMTP refused it."
+        assert (
+            translation.gettext("It was not sent: turboSMTP refused the message.")
+            != "It was not sent: turboSMTP refused the message."
+        )

@@ -158,7 +158,7 @@ def _count(messages: QuerySet[Message], intervals: list[Interval]) -> dict[str, 
 def _choose_groups(counts: Iterable[Counts]) -> list[Group]:
     """Return the status groups to show: the main ones, and others that occur."""
     found = {group for one in counts for group in one}
-    main = {Group.ACCEPTED, Group.FAILED, Group.UNKNOWN}
+    main = {Group.SENT, Group.FAILED, Group.UNKNOWN}
     return [group for group in Group if group in main or group in found]
 
 

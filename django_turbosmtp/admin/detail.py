@@ -94,14 +94,15 @@ def describe_history(message: Message, *, may_read: bool) -> list[dict[str, Any]
         {
             "words": describe_attempt(row),
             "when": show_time(row.began_at),
-            # Name the recipients only if the message took several requests.
-            "said": ": ".join(filter(None, (row.recipients, row.error))),
+            # Stored only if the message took several requests.
+            "recipients": row.recipients,
+            "error": row.error,
             # A server may repeat the message.
             "answer": row.answer if may_read else "",
         }
         for row in rows
     ]
-    return found or [{"words": describe_attempts(message), "said": message.error}]
+    return found or [{"words": describe_attempts(message)}]
 
 
 def describe_content(
@@ -112,7 +113,7 @@ def describe_content(
         "html": _("HTML"),
         "text": _("Text"),
         "headers": _("Headers"),
-        "wire": _("Wire JSON"),
+        "wire": _("Request (JSON)"),
     }
     contents = Content.objects.using(message._state.db).filter(pk=message.pk)
     # The text tab is the first if there is no HTML. The frame loads the whole HTML.
@@ -143,7 +144,8 @@ def describe_content(
         ),
         "may_read": reader.may_read,
         "not_kept": _(
-            "Not kept: LOG_BODY was off, or it is older than BODY_RETENTION_DAYS."
+            "The text of this message is not stored: this site does not store it,"
+            " or it was deleted because of its age."
         ),
         "preview_url": reader.build_url(
             "preview", message.pk, query={"pictures": "1"} if pictures else {}

@@ -71,9 +71,9 @@ def build_eml(message: Message) -> bytes | None:
         for attachment in read_related(message.attachments).select_related("stored")
         if not _attach(built, attachment)
     ]
-    note = _("Built from the log; not byte for byte what was sent.")
+    note = _("Rebuilt from the log: not byte for byte what was sent.")
     if missing:
-        lost = _("Attachments not kept: %s") % ", ".join(missing)
+        lost = _("Attachments not stored: %s") % ", ".join(missing)
         note = f"{note} {lost}"
     _set_header(built, "X-Turbosmtp-Log", note)
     return built.as_bytes()

@@ -57,7 +57,7 @@ class QueueFilter(admin.SimpleListFilter):
     parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[Any]:
-        return [("waiting", _("Waiting to be sent"))]
+        return [(Status.QUEUED, _("Queued"))]
 
     def has_output(self) -> bool:
         return uses_queue() or self.value() is not None
@@ -65,7 +65,7 @@ class QueueFilter(admin.SimpleListFilter):
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[Message]
     ) -> QuerySet[Message]:
-        if self.value() != "waiting":
+        if self.value() != Status.QUEUED:
             return queryset
         return queryset.filter(status=Status.QUEUED)
 

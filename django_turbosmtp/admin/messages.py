@@ -82,7 +82,8 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
     # Shows the search field. Its help text and get_search_results() list the columns.
     search_fields = ("reference_id",)
     search_help_text = _(
-        "A whole address, a message id, a reference id, or the beginning of a subject."
+        "Enter a complete address, a message id, a reference id, or the beginning"
+        " of a subject."
     )
     list_per_page = 50
     show_full_result_count = False
@@ -90,7 +91,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
     paginator = LogPaginator
     fieldsets: ClassVar = [
         (
-            _("Details"),
+            _("Technical details"),
             {
                 "fields": (
                     "id",

@@ -35,6 +35,7 @@ from django_turbosmtp.conf.settings import uses_queue
 from django_turbosmtp.log.person_export import write_export
 from django_turbosmtp.log.querysets import add_relations, lacks_events, read_related
 from django_turbosmtp.models import Content, Message
+from django_turbosmtp.statuses import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,14 +91,16 @@ class ReadingPages(_Base):
         attachments = read_related(message.attachments).select_related("stored")
         attachment = get_object_or_404(attachments, position=position)
         if attachment.stored is None:
-            raise Http404(_("The bytes of this attachment were not kept."))
+            raise Http404(_("The content of this attachment is not stored."))
         try:
             file = attachment.stored.file.open("rb")
         except Exception as error:
             # A storage may raise any exception: that of S3, for example, has its own.
             raise_interrupt(error)
             logger.exception("An attachment of %s could not be read.", message.pk)
-            raise Http404(_("The file of this attachment is gone.")) from None
+            raise Http404(
+                _("The stored file of this attachment cannot be read.")
+            ) from None
         name = attachment.name or "attachment"
         response = FileResponse(file, as_attachment=True, filename=name)
         response["Content-Type"] = "application/octet-stream"
@@ -155,7 +158,7 @@ class ReadingPages(_Base):
             "title": _("Dashboard"),
             "lacks_events": is_open() and lacks_events(messages.db),
             "queue": describe_queue(messages) if uses_queue() else None,
-            "queue_url": self._build_url("changelist", query={"queue": "waiting"}),
+            "queue_url": self._build_url("changelist", query={"queue": Status.QUEUED}),
             **describe_period(name, messages, self._build_url),
         }
         return self._render(request, "dashboard", context)
@@ -174,7 +177,7 @@ class ReadingPages(_Base):
         message = self._find(request, pk, "view_message_body")
         content = build_eml(message)
         if content is None:
-            raise Http404(_("The body of this message was not kept."))
+            raise Http404(_("The text of this message is not stored."))
         response = HttpResponse(content, content_type="message/rfc822")
         response["Content-Disposition"] = f'attachment; filename="{message.pk}.eml"'
         response["X-Content-Type-Options"] = "nosniff"
@@ -197,7 +200,10 @@ class ReadingPages(_Base):
         except (Message.DoesNotExist, ValidationError):
             if not allowed:
                 raise PermissionDenied from None
-            text = _("There is no such message. It may have been pruned.")
+            text = _(
+                "This message is not in the log. It may have been deleted because"
+                " of its age."
+            )
             raise Http404(text) from None
         if not self.has_view_permission(request, message):
             raise PermissionDenied

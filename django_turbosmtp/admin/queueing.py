@@ -43,7 +43,7 @@ class QueuePages(SendingPages):
 
     @admin.action(
         permissions=["cancel"],
-        description=gettext_lazy("Cancel the selected messages that wait"),
+        description=gettext_lazy("Cancel selected queued messages"),
     )
     def cancel_queued(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
         """Cancel those of the selected messages that wait in the queue."""
@@ -71,7 +71,7 @@ class QueuePages(SendingPages):
 
     def _report_cancelled(self, request: HttpRequest, count: int) -> None:
         if not count:
-            text = _("Nothing was cancelled: it does not wait in the queue any more.")
+            text = _("Nothing was cancelled: only queued messages can be cancelled.")
             self.message_user(request, text, messages.WARNING)
             return
         text = ngettext(

@@ -10,10 +10,15 @@ from django.http import HttpResponseRedirect
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 
+from django_turbosmtp._lib.loggers import get_logger
 from django_turbosmtp.admin.pages import ReadingPages
-from django_turbosmtp.admin.sentences import describe_fate
+from django_turbosmtp.admin.sentences import describe_fate, describe_refusal
 from django_turbosmtp.admin.show import show_status, show_time
-from django_turbosmtp.admin.testmail import TestMailForm, build_test_mail
+from django_turbosmtp.admin.testmail import (
+    TestMailForm,
+    build_test_mail,
+    list_our_mailers,
+)
 from django_turbosmtp.backends import find_backend
 from django_turbosmtp.delivery.decision import (
     NotSentAgain,
@@ -23,6 +28,7 @@ from django_turbosmtp.delivery.decision import (
 from django_turbosmtp.delivery.resend import describe_other_account, resend
 from django_turbosmtp.exceptions import TurboSMTPError
 from django_turbosmtp.log.connection import exempt_from_atomic_requests
+from django_turbosmtp.log.rows import name_class
 from django_turbosmtp.models import Message
 from django_turbosmtp.statuses import Outcome
 
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
     from django_turbosmtp.delivery.engine import Engine
+
+logger = get_logger("django_turbosmtp.admin")
 
 
 class SendingPages(ReadingPages):
@@ -70,6 +78,7 @@ class SendingPages(ReadingPages):
             "account": engine.account.fingerprint,
             "asked_before": request.method == "POST",
             "status": show_status(message.status),
+            "fate": describe_fate(message),
             "time": show_time(message.created_at),
             "title": _("Send again?"),
         }
@@ -83,7 +92,9 @@ class SendingPages(ReadingPages):
         try:
             return find_backend(message.mailer).build_engine()
         except ImproperlyConfigured as error:
-            raise NotSentAgain(str(error)) from None
+            # The text of the exception is for developers.
+            logger.error("Messages cannot be sent: %s", error)  # noqa: TRY400
+            raise NotSentAgain(_explain_settings(message.mailer)) from None
 
     def _send_again(
         self,
@@ -107,7 +118,7 @@ class SendingPages(ReadingPages):
             level = messages.SUCCESS
         elif job.status.outcome == Outcome.UNKNOWN:
             level = messages.WARNING
-        text = _("Sent again: %s") % describe_fate(sent)
+        text = _("Result of sending again: %s") % describe_fate(sent)
         self.message_user(request, text, level)
         return self._build_url("change", job.id)
 
@@ -127,15 +138,23 @@ class SendingPages(ReadingPages):
     def _send_test(self, request: HttpRequest, data: dict[str, str]) -> str:
         """Send a test mail, show the result, and return the URL of its page."""
         message = build_test_mail(data["to"], request.get_host())
+        mailer = data.get("mailer", "")
         try:
-            find_backend(data.get("mailer", "")).send_messages([message])
+            find_backend(mailer).send_messages([message])
         except (ImproperlyConfigured, TurboSMTPError) as error:
-            text = _("The test mail: %s") % error
+            # If the log is off, this is the only record of the technical reason.
+            logger.error("The test mail was not sent: %s", error)  # noqa: TRY400
+            reason = (
+                describe_refusal(name_class(error))
+                if isinstance(error, TurboSMTPError)
+                else _explain_settings(mailer)
+            )
+            text = _("Result of the test mail: %s") % reason
             self.message_user(request, text, messages.ERROR)
         else:
-            text = _("The test mail: turboSMTP accepted it.")
-            if find_backend(data.get("mailer", "")).settings.queue:
-                text = _("The test mail waits in the queue.")
+            text = _("The test mail was sent: turboSMTP accepted it.")
+            if find_backend(mailer).settings.queue:
+                text = _("The test mail is queued.")
             self.message_user(request, text, messages.SUCCESS)
         status = getattr(message, "turbosmtp_status", None)
         key = getattr(status, "reference_id", None)
@@ -154,8 +173,10 @@ class SendingPages(ReadingPages):
             try:
                 backend = find_backend(message.mailer)
                 require_resendable(message, backend.settings, backend.guard)
-            except (NotSentAgain, ImproperlyConfigured) as reason:
+            except NotSentAgain as reason:
                 no_resend = str(reason)
+            except ImproperlyConfigured:
+                no_resend = _explain_settings(message.mailer)
             else:
                 url = self._build_url("resend", message.pk)
                 tools.append({"label": _("Send again…"), "url": url})
@@ -163,3 +184,12 @@ class SendingPages(ReadingPages):
             url = self._build_url("eml", message.pk)
             tools.append({"label": _("Save as .eml"), "url": url})
         return tools, no_resend
+
+
+def _explain_settings(mailer: str) -> str:
+    """Return why nothing can be sent through a mailer, without names of settings."""
+    if mailer and mailer not in list_our_mailers():
+        return _("This site no longer has the mailer “%s”.") % mailer
+    return _(
+        "The mail settings of this site are invalid. Its error log has the details."
+    )

@@ -21,43 +21,52 @@ if TYPE_CHECKING:
 _REFUSALS = {
     "InvalidAddress": Status.INVALID.sentence,
     "UnsupportedFeature": gettext_lazy(
-        "It was not sent: it asks for something that turboSMTP cannot do."
+        "It was not sent: it uses a feature that turboSMTP does not support."
     ),
     "MessageTooLarge": gettext_lazy("It was not sent: it is too large for turboSMTP."),
-    "MessageError": gettext_lazy("It was not sent: it cannot be sent as it is."),
+    "MessageError": gettext_lazy("It was not sent: the message is invalid."),
     "AuthenticationError": gettext_lazy(
-        "turboSMTP does not know the account, or it is not active: check the"
-        " credentials."
+        "turboSMTP did not accept the credentials of this site, or the account is"
+        " not active. Check both."
     ),
     "NoCredit": gettext_lazy("The turboSMTP account has no credit left."),
-    "Forbidden": gettext_lazy("The plan of the turboSMTP account does not allow it."),
+    "Forbidden": gettext_lazy("The plan of the turboSMTP account does not allow this."),
     "RateLimited": gettext_lazy(
-        "turboSMTP asked to send more slowly, and longer than the sender waits."
+        "turboSMTP asked this site to send more slowly. Try again later."
     ),
-    "ServerError": gettext_lazy("turboSMTP was not available."),
+    "ServerError": gettext_lazy("turboSMTP was not available. Try again later."),
     "ConnectionFailed": gettext_lazy(
-        "turboSMTP was not reached, or it was not tried: it has certainly not arrived."
+        "It was certainly not sent: turboSMTP could not be reached, or sending had"
+        " already stopped because of another error."
     ),
-    "BadRequest": gettext_lazy("turboSMTP refused it."),
+    "BadRequest": gettext_lazy("It was not sent: turboSMTP refused the message."),
+    "RecipientsRefused": gettext_lazy(
+        "It was not sent: all of its recipients are suppressed or not allowed."
+    ),
+    "OutcomeUnknown": Status.UNKNOWN.sentence,
 }
 
 
 #: A second sentence about a bounce, by its kind. "": the event is no bounce.
 _BOUNCES = {
-    "no_mailbox": gettext_lazy("There is no such mailbox."),
-    "no_domain": gettext_lazy("There is no such domain."),
+    "no_mailbox": gettext_lazy("The mailbox does not exist."),
+    "no_domain": gettext_lazy("The domain does not exist."),
     "full": gettext_lazy("The mailbox is full."),
-    "blocked": gettext_lazy("The recipient's server does not take mail from here."),
-    "spam": gettext_lazy("The recipient's server took it for spam."),
+    "blocked": gettext_lazy(
+        "The recipient's server does not accept mail from this sender."
+    ),
+    "spam": gettext_lazy("The recipient's server classified it as spam."),
     "too_large": gettext_lazy("It is too large for the recipient's server."),
-    "slow": gettext_lazy("The recipient's server was not reached in time."),
+    "slow": gettext_lazy("The recipient's server could not be reached in time."),
     "other": "",
     "": "",
 }
 
-_UNKNOWN_EVENT = gettext_lazy("turboSMTP told something that is not known here.")
+_UNKNOWN_EVENT = gettext_lazy("turboSMTP reported an event of an unknown type.")
 
-_LEFT_OUT_BY_GUARD = gettext_lazy("This recipient was left out: RECIPIENT_GUARD.")
+_LEFT_OUT_BY_GUARD = gettext_lazy(
+    "This recipient was left out: this site sends only to certain addresses."
+)
 
 
 def describe_event(event: Event) -> str:
@@ -76,11 +85,13 @@ def describe_fate(message: Message) -> str:
         case Outcome.ACCEPTED if status.rank and message.recipient_count == 1:
             return str(status.sentence)
         case Outcome.ACCEPTED if message.error:
-            return _("turboSMTP accepted it for some recipients, not for all.")
+            return _(
+                "turboSMTP accepted it for some of its recipients, but not for all."
+            )
         case Outcome.SUPPRESSED:
-            return _("It was not sent: no recipient of it may be written to.")
+            return str(_REFUSALS["RecipientsRefused"])
         case Outcome.REFUSED:
-            return str(_REFUSALS.get(message.error_class, Status.FAILED.sentence))
+            return describe_refusal(message.error_class)
         case "":
             return str(status.sentence)
         case outcome:
@@ -88,8 +99,14 @@ def describe_fate(message: Message) -> str:
 
 
 def describe_refusal(error_class: str) -> str:
-    """Return the meaning of an error by the name of its class, "" if unknown."""
-    return str(_REFUSALS.get(error_class, ""))
+    """Return the meaning of an error by the name of its class."""
+    return str(_REFUSALS.get(error_class, Status.FAILED.sentence))
+
+
+def describe_problem(message: Message) -> str:
+    """Return the reason for a problem of a message in the list, "" if there is none."""
+    is_left_out = message.outcome in {Outcome.SUPPRESSED, Outcome.CANCELLED}
+    return describe_fate(message) if message.error or is_left_out else ""
 
 
 def describe_left_out(why: str) -> str:
@@ -115,16 +132,16 @@ def describe_fate_for(recipient: Recipient, message: Message) -> str:
 def _describe_sending(message: Message) -> str:
     if measure_age(message.created_at) < STUCK.total_seconds() or is_queued(message):
         return str(Status.SENDING.sentence)
-    stuck = _("The process that sent it ended before it wrote what became of it.")
+    stuck = _("The process that was sending it ended before it recorded the result.")
     return f"{stuck} {Status.UNKNOWN.sentence}"
 
 
 def describe_attempt(attempt: Attempt) -> str:
     """Return a sentence about the result of one attempt."""
     if not attempt.error:
-        return _("Accepted")
+        return _("Sent")
     if attempt.error_class == "OutcomeUnknown":
-        return _("Unknown: it may have been accepted")
+        return _("Unknown: it may have been sent")
     if attempt.status_code:
         return _("Refused (HTTP %(code)d)") % {"code": attempt.status_code}
     return _("Not sent")
@@ -134,10 +151,10 @@ def describe_attempts(message: Message) -> str:
     """Return a sentence about the attempts of a message that are not stored."""
     count = message.attempts
     if not count:
-        return _("No request was made.")
+        return _("No attempt was made.")
     if message.outcome == Outcome.ACCEPTED and not message.error and count == 1:
-        return _("Accepted at the first request.")
-    return ngettext("%d request.", "%d requests.", count) % count
+        return _("Sent on the first attempt.")
+    return ngettext("%d attempt.", "%d attempts.", count) % count
 
 
 def describe_duration(seconds: float) -> str:

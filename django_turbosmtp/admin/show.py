@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING
 from django.utils import formats, timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 from django.utils.translation import ngettext_lazy
 
 from django_turbosmtp._lib.times import make_aware, measure_age
-from django_turbosmtp.admin.sentences import describe_fate
-from django_turbosmtp.statuses import Outcome, Status
+from django_turbosmtp.admin.sentences import describe_problem
+from django_turbosmtp.statuses import Status
 
 if TYPE_CHECKING:
     import datetime
 
     from django_turbosmtp.models import Message
-
-_MAX_ERROR = 120
 
 #: Seconds of a unit, and a phrase. Whole phrases, because languages inflect them.
 _AGES = (
@@ -83,13 +80,8 @@ def show_labels(message: Message) -> str:
 
 
 def show_error(message: Message) -> SafeString:
-    """Return the error in short, or the reason why it was not sent."""
-    text = message.error
-    if not text and message.outcome in {Outcome.SUPPRESSED, Outcome.CANCELLED}:
-        text = describe_fate(message)
+    """Return why a message has a problem, in the user's language."""
+    text = describe_problem(message)
     if not text:
         return SafeString()
-    return format_html(
-        '<span class="turbosmtp-error"><bdi>{}</bdi></span>',
-        Truncator(text).chars(_MAX_ERROR),
-    )
+    return format_html('<span class="turbosmtp-error">{}</span>', text)

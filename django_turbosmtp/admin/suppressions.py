@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.core.validators import EmailValidator
 from django.utils.translation import gettext_lazy as _
 
 from django_turbosmtp._lib.hashes import list_hashes, show_address
@@ -37,8 +38,9 @@ class SuppressionForm(_ModelForm):
         """Return the address in lower case, its domain in IDNA."""
         try:
             mailbox = parse(self.cleaned_data["address"], "address")
-        except InvalidAddress as error:
-            raise forms.ValidationError(str(error)) from None
+        except InvalidAddress:
+            # Django's sentence, because ours is in English and for developers.
+            raise forms.ValidationError(EmailValidator.message) from None
         address = mailbox.addr_spec.lower()
         # Django's check would use the database from which the router reads.
         rows = Suppression.objects.using(choose_log_database())
@@ -58,7 +60,7 @@ class SuppressionAdmin(_ModelAdmin):
     list_display = ("shown_address", "reason", "source", "since", "short_note")
     list_filter = ("reason",)
     search_fields = ("address__exact",)
-    search_help_text = _("A whole address.")
+    search_help_text = _("Enter a complete address.")
     ordering = ("-since", "-pk")
     show_full_result_count = False
 

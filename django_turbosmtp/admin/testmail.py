@@ -47,7 +47,7 @@ def list_our_mailers() -> list[str]:
 
 def build_test_mail(to: str, host: str) -> EmailMultiAlternatives:
     """Return the test mail of the site at ``host``, from DEFAULT_FROM_EMAIL."""
-    text = _("This is a test mail of %s. It came through turboSMTP.") % host
+    text = _("This is a test mail from %s, sent through turboSMTP.") % host
     message = EmailMultiAlternatives(_("Test mail"), text, to=[to])
     message.attach_alternative(format_html("<p>{}</p>", text), "text/html")
     message.tags = [CAMPAIGN]  # type: ignore[attr-defined]

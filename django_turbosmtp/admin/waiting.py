@@ -40,14 +40,14 @@ def describe_queue(messages: QuerySet[Message]) -> dict[str, Any]:
     oldest = waiting.order_by("created_at").values_list("created_at", flat=True).first()
     pause = find_latest_pause(messages.db)
     return {
-        "waiting": _describe_count(count),
+        "count": _describe_count(count),
         "oldest": show_time(oldest) if oldest else "",
         "paused_until": show_moment(pause) if pause else "",
         "stopped": [
             {
                 "mailer": row.mailer,
                 "since": show_time(row.stopped_at) if row.stopped_at else "",
-                "reason": describe_refusal(row.error_class) or row.error,
+                "reason": describe_refusal(row.error_class),
             }
             for row in find_stopped(messages.db)
         ],
@@ -68,9 +68,9 @@ def describe_wait(message: Message) -> list[tuple[str, str]]:
         return []
     facts = [(_("Next attempt"), _describe_next(row, alias))]
     if row.tries:
-        facts.append((_("Refused so far"), formats.number_format(row.tries)))
+        facts.append((_("Refused attempts"), formats.number_format(row.tries)))
     if row.expires_at is not None:
-        facts.append((_("Not sent after"), show_moment(row.expires_at)))
+        facts.append((_("Expires"), show_moment(row.expires_at)))
     if row.priority:
         facts.append((_("Priority"), _describe_priority(row.priority)))
     return facts
@@ -79,7 +79,7 @@ def describe_wait(message: Message) -> list[tuple[str, str]]:
 def _describe_next(row: QueuedMessage, alias: str) -> str:
     brakes = read_brakes(row.account, alias)
     if brakes.is_stopped:
-        return _("When the queue goes on: it has stopped.")
+        return _("When the queue continues. It has stopped.")
     earliest = max(row.not_before, brakes.wait_until or row.not_before)
     if earliest > read_now(alias):
         return show_moment(earliest)
@@ -93,6 +93,6 @@ def _describe_priority(priority: int) -> str:
 
 def _describe_count(count: int) -> str:
     if count > _MOST:
-        return _("More than %s messages wait.") % formats.number_format(_MOST)
-    text = ngettext("%s message waits.", "%s messages wait.", count)
+        return _("More than %s messages are queued.") % formats.number_format(_MOST)
+    text = ngettext("%s message is queued.", "%s messages are queued.", count)
     return text % formats.number_format(count)

@@ -48,10 +48,13 @@ def require_resendable(row: Message, settings: Settings, guard: Guard | None) ->
     if _is_under_way(row):
         raise NotSentAgain(str(Status.SENDING.sentence))
     if not settings.log:
-        raise NotSentAgain(_("LOG is off: nothing would tell what became of it."))
+        raise NotSentAgain(_("The log is off, so the result would not be recorded."))
     if settings.api_version != row.api_version:
         raise NotSentAgain(
-            _("It was written for API version %d, which is not the one in use now.")
+            _(
+                "The message was prepared for version %d of the turboSMTP API,"
+                " but this site now uses another version."
+            )
             % row.api_version
         )
     if guard is not None:
@@ -73,7 +76,7 @@ def plan_resend(row: Message, engine: Engine) -> Plan:
             _("The suppressed addresses could not be read. Try again in a minute.")
         )
     if suppressed:
-        raise NotSentAgain(_("A recipient of it is suppressed by now."))
+        raise NotSentAgain(_("A recipient has since been suppressed."))
     return Plan(
         recipients=waiting,
         may_have_arrived=any(
@@ -95,12 +98,19 @@ def _list_waiting(row: Message, guard: Guard | None) -> list[Recipient]:
     recipients: list[Recipient] = list(rows)
     waiting = [r for r in recipients if not Status(r.status).is_at_turbosmtp]
     if not waiting:
-        raise NotSentAgain(_("None of its recipients waits for it."))
+        raise NotSentAgain(_("All recipients already have it."))
     if len(waiting) < len(recipients) and not are_blind_copies(recipients):
-        raise NotSentAgain(_("Some of its recipients got it, and would get it twice."))
+        raise NotSentAgain(
+            _("Some recipients already have it and would receive it twice.")
+        )
     mailboxes = [read_mailbox(recipient) for recipient in waiting]
     if guard and any(guard(mailbox) != mailbox for mailbox in mailboxes):
-        raise NotSentAgain(_("RECIPIENT_GUARD does not let it go to its recipients."))
+        raise NotSentAgain(
+            _(
+                "This site sends only to certain addresses, and a recipient is not"
+                " one of them."
+            )
+        )
     return waiting
 
 
@@ -124,23 +134,26 @@ def _is_under_way(row: Message) -> bool:
 
 def _explain_no_payload(message: Message) -> str:
     if message.status == Status.QUEUED:
-        return _("Not possible: it still waits to be sent.")
+        return _("Not possible: the message is queued and has not been sent yet.")
     if message.outcome == Outcome.ACCEPTED and not message.error:
         return _(
-            "Not possible: turboSMTP accepted it. The whole of a message is kept only"
-            " where that is not so."
+            "Not possible: turboSMTP accepted this message. The log stores the full"
+            " message only until then."
         )
     if read_related(message.resends).order_by().exists():
-        return _("It has been sent again already.")
+        return _("It has already been sent again.")
     if message.outcome in {Outcome.CANCELLED, Outcome.SUPPRESSED}:
-        return _("Not possible: there was nothing to send.")
+        return _(
+            "Not possible: the message was cancelled, or all of its recipients"
+            " were left out."
+        )
     if message.status == Status.SENDING:
         return _(
-            "Not possible: the log has not got the whole of it, which is written with"
-            " what became of it."
+            "Not possible: the process that was sending the message ended before"
+            " the log stored the full message."
         )
     return _(
-        "Not possible: the log has not got the whole of it. It never had, where the"
-        " message could not be sent as it was, or LOG_BODY or LOG_REDACT kept it out;"
-        " or it was pruned after BODY_RETENTION_DAYS."
+        "Not possible: the log does not contain the full message. The message was"
+        " invalid, or this site does not store message texts, or the text was"
+        " deleted because of its age."
     )

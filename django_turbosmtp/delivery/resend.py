@@ -48,7 +48,7 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
             raise NotSentAgain(describe_other_account(found))
         payload = read_payload(found)
         if not payload:
-            raise NotSentAgain(_("It has been sent again already."))
+            raise NotSentAgain(_("It has already been sent again."))
         try:
             job = build_job(found, payload, plan.recipients)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -61,7 +61,7 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
         Resend.objects.using(alias).create(message_id=job.id, original=found)
         pieces = Payload.objects.using(alias).filter(message=row.pk)
         if not pieces.update(message=job.id):
-            raise NotSentAgain(_("It has been sent again already."))
+            raise NotSentAgain(_("It has already been sent again."))
     engine.run([job], are_written=True)
     return job
 
@@ -70,11 +70,11 @@ def describe_other_account(row: Message) -> str:
     """Return why the user must confirm the account before a message is sent again."""
     if not row.mailer:
         return _(
-            "It was sent through a turboSMTP account that the site does not use now, or"
-            " with a key that it no longer uses."
+            "It was sent through a turboSMTP account, or with a key, that this site"
+            " no longer uses."
         )
     text = _(
-        "It was sent through a turboSMTP account that the mailer “%s” does not use now,"
-        " or with a key that it no longer uses."
+        "It was sent through a turboSMTP account, or with a key, that the mailer"
+        " “%s” no longer uses."
     )
     return text % row.mailer

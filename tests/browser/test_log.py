@@ -52,7 +52,12 @@ def test_did_the_customer_get_it(site, site_sandbox, page, size, scheme):
     page.get_by_text("Jane Doe <jane@example.org>").first.wait_for()
     text = page.locator("#content").inner_text()
     mid = site_sandbox.messages[0].mid
-    for found in (mid, "turboSMTP accepted it", "rejected", "Prices (café).pdf"):
+    for found in (
+        mid,
+        "It was sent: turboSMTP accepted it",
+        "rejected",
+        "Prices (café).pdf",
+    ):
         assert found in text
     wait_for_frame(page)
     take_shot(page, size, scheme, "log-message")
@@ -115,7 +120,7 @@ def test_a_person(site, page, size, scheme):
     take_shot(page, size, scheme, "log-person")
     assert page.complaints == []
     follow(page, page.get_by_role("link", name="Your order is on its way").click)
-    page.get_by_text("turboSMTP accepted it.", exact=True).wait_for()
+    page.get_by_text("It was sent: turboSMTP accepted it.", exact=True).wait_for()
 
 
 def test_sending_again_by_keyboard_alone(own_site, sandbox, page, size, scheme):
@@ -129,7 +134,9 @@ def test_sending_again_by_keyboard_alone(own_site, sandbox, page, size, scheme):
     take_shot(page, size, scheme, "log-resend")
     before = len(sandbox.messages)
     press(page, "Send again")
-    page.locator(".messagelist", has_text="turboSMTP accepted it.").wait_for()
+    page.locator(
+        ".messagelist", has_text="It was sent: turboSMTP accepted it."
+    ).wait_for()
     assert len(sandbox.messages) == before + 1
     assert page.locator(".turbosmtp-fate").inner_text().strip() == "✓ sent"
     take_shot(page, size, scheme, "log-resent")
@@ -147,11 +154,11 @@ def test_the_queue(queue_site, sandbox, page, size, scheme):
     log_in(page, queue_site, "dashboard/")
     page.get_by_text("2 messages wait.").wait_for()
     check_page(page, size, scheme, "queue-dashboard")
-    page.goto(f"{queue_site}/admin/turbosmtp/message/?queue=waiting")
+    page.goto(f"{queue_site}/admin/turbosmtp/message/?queue=queued")
     press(page, "See you tomorrow")
-    page.get_by_text("It waits to be sent.").wait_for()
+    page.get_by_text("It is queued and has not been sent yet.").wait_for()
     facts = page.locator(".turbosmtp-facts").first.inner_text()
-    for label in ("Stored", "Next attempt", "Not sent after", "Priority\nhigh"):
+    for label in ("Stored", "Next attempt", "Expires", "Priority\nhigh"):
         assert label in facts
     check_page(page, size, scheme, "queue-message")
     press(page, "Cancel…")

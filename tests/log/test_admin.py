@@ -77,7 +77,7 @@ def test_a_body_that_is_not_kept_is_said_so(row: Message, user: Any) -> None:
     row.content.delete()
     client = user("view_message", "view_message_body")
     html = client.get(page_of(row), {"tab": "text"}).content.decode()
-    assert "Not kept: LOG_BODY was off" in html
+    assert "The text of this message is not stored" in html
 
 
 @pytest.mark.parametrize("permissions", [[], ["view_message_body"]])

@@ -50,22 +50,31 @@ def read(client: Client, row: Message, **query: str) -> str:
 
 
 FATES = {
-    "accepted": ({}, "✓ sent turboSMTP accepted it."),
+    "accepted": ({}, "✓ sent It was sent: turboSMTP accepted it."),
     "an address is wrong": (
         {"to": ["nobody"]},
-        "It was not sent: an address is wrong.",
+        "It was not sent: an address is invalid.",
     ),
     "500": (
         {"to": ["500@example.org"]},
         "it may have arrived. Ask the recipient before",
     ),
-    "400": ({"to": ["400@example.org"]}, "turboSMTP refused it."),
+    "400": (
+        {"to": ["400@example.org"]},
+        "It was not sent: turboSMTP refused the message.",
+    ),
     "nocredit": (
         {"to": ["nocredit@example.org"]},
         "The turboSMTP account has no credit left.",
     ),
-    "429": ({"to": ["429@example.org"]}, "turboSMTP asked to send more slowly"),
-    "guard": ({"to": ["a@outside.org"]}, "no recipient of it may be written to."),
+    "429": (
+        {"to": ["429@example.org"]},
+        "turboSMTP asked this site to send more slowly",
+    ),
+    "guard": (
+        {"to": ["a@outside.org"]},
+        "all of its recipients are suppressed or not allowed.",
+    ),
 }
 
 
@@ -85,7 +94,9 @@ def test_one_that_is_stuck(admin_client: Client) -> None:
     assert "It is being sent." in read(admin_client, row)
     Message.objects.update(created_at=timezone.now() - timedelta(hours=1))
     text = read(admin_client, row)
-    assert "The process that sent it ended before it wrote what became of it." in text
+    assert (
+        "The process that was sending it ended before it recorded the result." in text
+    )
     assert "it may have arrived" in text
 
 
@@ -100,7 +111,7 @@ def test_attempts(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
     assert first.began_at < second.began_at
     assert row.mid in second.answer
     text = read(admin_client, row)
-    assert re.search(r"Refused \(HTTP 429\).*The answer as it came.*Accepted", text)
+    assert re.search(r"Refused \(HTTP 429\).*Technical details.*Sent", text)
 
 
 def test_attempts_of_several_requests(
@@ -113,9 +124,9 @@ def test_attempts_of_several_requests(
         ("b@example.org", 400),
     ]
     text = read(admin_client, row)
-    assert "turboSMTP accepted it for some recipients, not for all." in text
+    assert "turboSMTP accepted it for some of its recipients, but not for all." in text
     assert "Refused (HTTP 400)" in text
-    assert "b@example.org: turboSMTP answered 400" in text
+    assert "b@example.org Technical details turboSMTP answered 400" in text
 
 
 def test_accepted_at_once_there_is_no_row_of_it(
@@ -123,7 +134,7 @@ def test_accepted_at_once_there_is_no_row_of_it(
 ) -> None:
     row = send(new())
     assert not Attempt.objects.exists()
-    assert "Accepted at the first request." in read(admin_client, row)
+    assert "Sent on the first attempt." in read(admin_client, row)
 
 
 @pytest.mark.parametrize("log_body", [True, False])
@@ -143,8 +154,8 @@ def test_the_answer_is_part_of_the_body(
     assert ("hunter2" in read(may, row)) is log_body
     text = read(user("view_message"), row)
     assert "Refused (HTTP 400)" in text
-    # One request: nobody is named before what was answered.
-    assert ": turboSMTP answered 400" not in text
+    # The message took one request, so the attempt does not name its recipients.
+    assert "(HTTP 400) Technical details" not in text
     assert "hunter2" not in text
 
 
@@ -201,7 +212,7 @@ def test_without_html_the_text_is_first(
     row = send(new(body="The text"))
     assert "The text" in read(user("view_message", "view_message_body"), row)
     text = read(user("view_message"), row)
-    assert "You may not read the body of messages" in text
+    assert "To read the text of messages, you need the permission" in text
     assert "The text" not in text
 
 
@@ -338,7 +349,10 @@ def test_a_person(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
     assert "Refused" in text
     assert "Other" not in text
     html = admin_client.get(PERSON, {"address": "a@outside.org"}).content.decode()
-    assert "This recipient was left out: RECIPIENT_GUARD." in html
+    assert (
+        "This recipient was left out: this site sends only to certain addresses."
+        in html
+    )
     for address in ("", " ", "nobody@x.org", "<script>", "\0"):
         answer = admin_client.get(PERSON, {"address": address})
         assert answer.status_code == 200

@@ -84,9 +84,9 @@ def test_the_dashboard(admin_client: Client) -> None:
 
 def test_how_far_they_came(admin_client: Client) -> None:
     url = f"{LIST}dashboard/"
-    assert "How far they came" not in admin_client.get(url).content.decode()
+    assert "Status reached" not in admin_client.get(url).content.decode()
     add("a", status="sent")
-    assert "How far they came" not in admin_client.get(url).content.decode()
+    assert "Status reached" not in admin_client.get(url).content.decode()
     reached = ("delivered", "scanned", "opened", "clicked", "bounced", "complained")
     for status in (*reached, "unsubscribed"):
         add("a", status=status)
@@ -99,10 +99,10 @@ def test_how_far_they_came(admin_client: Client) -> None:
     assert found == [
         ("Delivered", "6", "75.0"),
         ("Opened", "3", "37.5"),
-        ("Opened, likely machines included", "4", "50.0"),
-        ("A link was followed", "1", "12.5"),
+        ("Opened, including by machines", "4", "50.0"),
+        ("Clicked", "1", "12.5"),
         ("Unsubscribed", "1", "12.5"),
-        ("Reported as spam", "1", "12.5"),
+        ("Complained", "1", "12.5"),
         ("Bounced", "1", "12.5"),
     ]
 
@@ -463,7 +463,7 @@ def test_a_storage_that_fails_is_explained(
     assert admin_client.get(f"{LIST}{row.pk}/attachments/0/").status_code == 404
     answer = admin_client.get(f"{LIST}{row.pk}/eml/")
     assert answer.status_code == 200
-    assert b"Attachments not kept: a.bin" in answer.content
+    assert b"Attachments not stored: a.bin" in answer.content
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b'{"mime_raw": 5}', b"null"])

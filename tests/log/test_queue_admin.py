@@ -40,7 +40,7 @@ def test_a_message_that_waits_is_cancelled_after_a_question(
     send(new(subject="Order"))
     row = Message.objects.get()
     page = admin_client.get(build_url(row, "change")).text
-    assert "It waits to be sent." in page
+    assert "It is queued and has not been sent yet." in page
     assert build_url(row) in page
     question = admin_client.get(build_url(row)).text
     assert "Cancel this message?" in question
@@ -50,7 +50,7 @@ def test_a_message_that_waits_is_cancelled_after_a_question(
     assert "It was cancelled before it was sent." in answer.text
     assert build_url(row) not in answer.text
     again = admin_client.post(build_url(row), follow=True)
-    assert "does not wait in the queue any more" in again.text
+    assert "only queued messages can be cancelled" in again.text
     work_off()
     assert not sandbox.messages
     assert LogEntry.objects.get().change_message == "Cancelled"
@@ -109,30 +109,30 @@ def test_the_list_shows_what_waits(
     send(new(subject="First"))
     work_off()
     send(new(subject="Second"))
-    page = admin_client.get(LIST, {"queue": "waiting"}).text
-    assert "Waiting to be sent" in page
+    page = admin_client.get(LIST, {"queue": "queued"}).text
+    assert "Queued" in page
     assert "Second" in page
     assert "First" not in page
     queued.TURBOSMTP |= {"QUEUE": False}
-    assert "Waiting to be sent" not in admin_client.get(LIST).text
+    assert "Queued" not in admin_client.get(LIST).text
 
 
 def test_the_dashboard_shows_the_queue(
     queued: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
-    assert "0 messages wait." in admin_client.get(DASHBOARD).text
+    assert "0 messages are queued." in admin_client.get(DASHBOARD).text
     send(*(new(to=[f"a{n}@x.org"]) for n in range(12)))
     page = admin_client.get(DASHBOARD).text
-    assert "12 messages wait." in page
-    assert "The oldest was stored:" in page
-    assert f"{LIST}?queue=waiting" in page
+    assert "12 messages are queued." in page
+    assert "Oldest message:" in page
+    assert f"{LIST}?queue=queued" in page
     assert "stopped" not in page
     sandbox.add_fault("nocredit", times=None)
     work_off()
     page = admin_client.get(DASHBOARD).text
     assert "has stopped." in page
     assert "The turboSMTP account has no credit left." in page
-    assert "12 messages wait." in page
+    assert "12 messages are queued." in page
 
 
 def test_a_site_without_a_queue_sees_none(
@@ -170,7 +170,7 @@ def test_the_page_says_when_a_message_is_sent(
     assert "<dt>Stored</dt>" in page
     assert "<dt>Sent</dt>" not in page
     assert f"<dt>Next attempt</dt><dd>{show_moment(row.not_before)}</dd>" in page
-    assert f"<dt>Not sent after</dt><dd>{show_moment(row.expires_at)}</dd>" in page
+    assert f"<dt>Expires</dt><dd>{show_moment(row.expires_at)}</dd>" in page
     assert "<dt>Priority</dt><dd>high</dd>" in page
     page = admin_client.get(build_url(soon, "change")).text
     assert "<dt>Next attempt</dt><dd>As soon as a worker is free.</dd>" in page
@@ -190,11 +190,11 @@ def test_the_page_says_why_a_message_still_waits(
     work_off()
     row = Message.objects.get()
     page = admin_client.get(build_url(row, "change")).text
-    assert "<dt>Refused so far</dt><dd>1</dd>" in page
+    assert "<dt>Refused attempts</dt><dd>1</dd>" in page
     assert "try again" in page
     server.answer = say(400, {"message": "error", "errors": ["nocredit"]})
     pass_time(hours=1)
     work_off()
     page = admin_client.get(build_url(row, "change")).text
-    assert "When the queue goes on: it has stopped." in page
+    assert "When the queue continues. It has stopped." in page
     assert "nocredit" in page

@@ -68,14 +68,19 @@ def test_the_whole_way(wire: Any, admin_client: Client) -> None:
     page = reverse("admin:turbosmtp_message_change", args=[row.pk])
     assert build_url(row) in admin_client.get(page).content.decode()
     asked = admin_client.get(build_url(row)).content.decode()
-    for text in ("jane@example.org", "c@example.org", "b@example.org", "not today"):
+    for text in (
+        "jane@example.org",
+        "c@example.org",
+        "b@example.org",
+        "refused the message",
+    ):
         assert text in asked
     assert "may have arrived" not in asked
     assert len(wire.seen) == 1
 
     wire.answer = ACCEPT
     again, said = resend(admin_client, row)
-    assert said == "Sent again: turboSMTP accepted it."
+    assert said == "Result of sending again: It was sent: turboSMTP accepted it."
     (_, _, first), (_, _, second) = wire.seen
     assert json.loads(first) | {"reference_id": str(again.pk)} == json.loads(second)
     assert (again.resend_of.original, again.outcome, again.mid) == (
@@ -98,7 +103,7 @@ def test_the_whole_way(wire: Any, admin_client: Client) -> None:
     row.refresh_from_db()
     assert (row.outcome, row.status) == ("refused", "failed")
     assert not Payload.objects.exists()
-    assert "It has been sent again already." in read(admin_client, row)
+    assert "It has already been sent again." in read(admin_client, row)
     assert str(again.pk) in read(admin_client, row)
     assert str(row.pk) in read(admin_client, again)
     entry = LogEntry.objects.get()
@@ -158,7 +163,7 @@ def test_of_blind_copies_only_those_who_did_not_get_it(
     ]
     assert len({fields["mime_raw"] for fields in sent}) == 1
     assert again.recipient_count == 2
-    assert said == "Sent again: turboSMTP accepted it."
+    assert said == "Result of sending again: It was sent: turboSMTP accepted it."
     assert str(row.pk) not in admin_client.get(attention).text
 
 
@@ -167,7 +172,10 @@ def test_refused_again_it_can_be_sent_once_more(
 ) -> None:
     row = send(new())
     second, said = resend(admin_client, row)
-    assert said == "Sent again: turboSMTP refused it."
+    assert (
+        said
+        == "Result of sending again: It was not sent: turboSMTP refused the message."
+    )
     assert (second.outcome, second.resend_of.original) == ("refused", row)
     attention = reverse("admin:turbosmtp_message_changelist") + "?attention=yes"
     shown = admin_client.get(attention).context["cl"].result_list
@@ -186,10 +194,10 @@ def test_who_got_it_does_not_get_it_twice(wire: Any, admin_client: Client) -> No
     row = send(new(to=["a@example.org"], cc=["c@example.org"], bcc=["b@example.org"]))
     row.recipients.filter(address="a@example.org").update(status="sent")
     _, said = resend(admin_client, row)
-    assert said == "Some of its recipients got it, and would get it twice."
+    assert said == "Some recipients already have it and would receive it twice."
     row.recipients.update(status="sent")
     _, said = resend(admin_client, row)
-    assert said == "None of its recipients waits for it."
+    assert said == "All recipients already have it."
     assert len(wire.seen) == 1
     assert row.payload.count() == 1
 
@@ -223,7 +231,7 @@ def test_pressed_twice_it_is_sent_once(wire: Any, admin_client: Client) -> None:
     wire.answer = ACCEPT
     resend(admin_client, row)
     _, said = resend(admin_client, row)
-    assert said == "It has been sent again already."
+    assert said == "It has already been sent again."
     assert len(wire.seen) == 2
     assert Message.objects.count() == 2
 
@@ -327,15 +335,15 @@ def test_without_a_row_nothing_is_sent(
 
 
 WHY_NOT = {
-    "accepted": "turboSMTP accepted it.",
-    "pruned": "the log has not got the whole of it.",
-    "guard": "RECIPIENT_GUARD does not let it go",
-    "redirect": "RECIPIENT_GUARD does not let it go",
-    "version": "It was written for API version 1",
-    "log": "LOG is off",
-    "sending": "the log has not got the whole of it, which is written with",
-    "cancelled": "there was nothing to send",
-    "queued": "it still waits to be sent",
+    "accepted": "turboSMTP accepted this message. The log stores the full message",
+    "pruned": "the log does not contain the full message.",
+    "guard": "This site sends only to certain addresses",
+    "redirect": "This site sends only to certain addresses",
+    "version": "The message was prepared for version 1",
+    "log": "The log is off",
+    "sending": "the process that was sending the message ended before",
+    "cancelled": "the message was cancelled, or all of its recipients",
+    "queued": "the message is queued and has not been sent yet",
 }
 
 
@@ -444,11 +452,14 @@ class TestTheAccount:
     def test_it_asks_first(self, wire: Any, admin_client: Client) -> None:
         row = send(new(), **self.OTHER)
         asked = admin_client.get(build_url(row))
-        assert "turboSMTP account that the site does not use now" in asked.text
+        assert (
+            "turboSMTP account, or with a key, that this site no longer uses"
+            in asked.text
+        )
         wire.answer = ACCEPT
         answer = admin_client.post(build_url(row))
         assert answer.status_code == 200
-        assert "Nothing was sent: please tick the box first." in answer.text
+        assert "Nothing was sent. Tick the box to confirm." in answer.text
         assert len(wire.seen) == 1
         wrong = admin_client.post(build_url(row), {"account": "something else"})
         assert wrong.status_code == 200
@@ -471,7 +482,8 @@ class TestTheAccount:
             "CONSUMER_SECRET": "new-secret",
         }
         assert (
-            "with a key that it no longer uses" in admin_client.get(build_url(row)).text
+            "or with a key, that this site no longer uses"
+            in admin_client.get(build_url(row)).text
         )
 
     def test_a_rotated_secret_key_is_no_other_account(
@@ -483,7 +495,7 @@ class TestTheAccount:
         admin_client.force_login(User.objects.get())
         wire.answer = ACCEPT
         _, said = resend(admin_client, row)
-        assert said == "Sent again: turboSMTP accepted it."
+        assert said == "Result of sending again: It was sent: turboSMTP accepted it."
         wire.answer = REFUSE
         row = send(new())
         settings.SECRET_KEY = "a secret key that nobody has used before, fifty letters"
@@ -506,7 +518,9 @@ class TestTheAccount:
 
     def test_code_that_does_not_ask_does_not_send(self, wire: Any) -> None:
         row = send(new(), **self.OTHER)
-        with pytest.raises(NotSentAgain, match="account that the site does not use"):
+        with pytest.raises(
+            NotSentAgain, match="or with a key, that this site no longer uses"
+        ):
             resend_row(row, EmailBackend().build_engine())
         assert len(wire.seen) == 1
         assert row.payload.count() == 1

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 
 class TestSilence:
-    TEXT = "turboSMTP told nothing of it"
+    TEXT = "turboSMTP has reported no events"
 
     def ask(self, client: Client) -> tuple[bool, bool]:
         """Return whether the dashboard and the checks say that no events come."""

@@ -329,7 +329,7 @@ class TestAdmin:
         again = client.post(f"{ADMIN}add/", data | {"address": row.address.upper()})
         assert "already exists" in again.text
         bad = client.post(f"{ADMIN}add/", data | {"address": "nobody"})
-        assert re.search("not an address|has no", bad.text)
+        assert re.search("Enter a valid email address", bad.text)
         assert (
             client.post(f"{ADMIN}{row.pk}/delete/", {"post": "yes"}).status_code == 302
         )
@@ -350,10 +350,10 @@ class TestAdmin:
         send(new(to=["a@x.org", "gone@x.org"]))
         row = Message.objects.get()
         url = f"/admin/turbosmtp/message/{row.pk}/change/"
-        assert "having reported a message as spam" in admin_client.get(url).text
+        assert "they reported a message as spam" in admin_client.get(url).text
         person = "/admin/turbosmtp/message/person/"
         text = admin_client.get(person, {"address": "gone@x.org"}).text
-        assert "having reported a message as spam" in text
+        assert "they reported a message as spam" in text
 
 
 def test_an_erased_person_is_not_written_to_again(
@@ -455,7 +455,7 @@ def test_nobody_suppressed_is_sent_to_again(
     suppress("jane@x.org")
     url = f"/admin/turbosmtp/message/{row.pk}/resend/"
     answer = admin_client.post(url, follow=True)
-    assert "A recipient of it is suppressed by now." in answer.text
+    assert "A recipient has since been suppressed." in answer.text
     assert sandbox.messages == []
     assert Message.objects.count() == 1
 

@@ -39,8 +39,8 @@ class TestPages:
         text = client.get(url).text
         # In order of time, in words, with what the server said.
         places = [
-            text.index("asked to wait; turboSMTP goes on trying"),
-            text.index("It was opened.", text.index("After that")),
+            text.index("has not accepted it yet; turboSMTP will try again"),
+            text.index("It was opened.", text.index("Delivery events")),
             text.index("refused it: it did not arrive. The mailbox is full."),
         ]
         assert places == sorted(places)
@@ -48,9 +48,9 @@ class TestPages:
         assert "452 4.2.2 &lt;b&gt;mailbox full" in text
         assert "Mozilla/5.0 (iPhone)" in text
         # As it came, it has the subject, which may be a part of the body's secret.
-        assert "As turboSMTP told it" not in text
+        assert "Raw event" not in text
         full = user("view_message", "view_message_body")
-        assert "As turboSMTP told it" in full.get(url).text
+        assert "Raw event" in full.get(url).text
 
     @pytest.mark.parametrize("api_version", [2])
     def test_of_several_recipients_the_story_of_one(
@@ -68,10 +68,10 @@ class TestPages:
         assert 'href="?r=1&amp;of=bob%40x.org#turbosmtp-events"' in text
         hers = admin_client.get(f"{url}?r=1&of=BOB@x.org").text
         assert "550 5.1.1 nobody" in hers
-        assert "What happened to bob@x.org alone." in hers
+        assert "Only the events of bob@x.org." in hers
         assert "It was opened." not in hers
         nobody = admin_client.get(f"{url}?of=<b>%00").text
-        assert "turboSMTP has told nothing yet." in nobody
+        assert "turboSMTP has not reported any events yet." in nobody
         assert "<b>" not in nobody
 
     @pytest.mark.parametrize("api_version", [2])
@@ -82,7 +82,7 @@ class TestPages:
         urls = [f"https://x.org/{number}." for number in range(203)]
         tell(*(build("CLICKED", row, url=url) for url in urls))
         text = admin_client.get(f"/admin/turbosmtp/message/{row.pk}/change/").text
-        assert "Only the last 200 are shown." in text
+        assert "Only the latest 200 events are shown." in text
         shown = [url for url in urls if f'<bdi dir="ltr">{url}</bdi>' in text]
         assert shown == urls[3:]
 
@@ -116,7 +116,7 @@ class TestPages:
         for group, row in {
             "delivered": first,
             "bounced": second,
-            "accepted": third,
+            "sent": third,
         }.items():
             text = admin_client.get(url, {"group": group}).text
             shown = [r.pk for r in (first, second, third) if str(r.pk) in text]
@@ -133,7 +133,7 @@ class TestPages:
         )
         url = "/admin/turbosmtp/message/person/"
         text = admin_client.get(url, {"address": "jane@example.org"}).text
-        assert "A link in it was followed." in text
+        assert "A link in it was clicked." in text
         text = admin_client.get(url, {"address": "joe@example.org"}).text
         assert "turboSMTP did not send it." in text
 

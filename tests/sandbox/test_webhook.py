@@ -128,7 +128,7 @@ def test_without_an_address_nothing_is_told(sandbox, client):
     client.send()
     assert sandbox.webhook.wait()
     assert not sandbox.webhook.told
-    assert "What became of it" not in client.get(f"/messages/{sandbox.latest.mid}").text
+    assert "Result" not in client.get(f"/messages/{sandbox.latest.mid}").text
 
 
 @pytest.mark.parametrize(

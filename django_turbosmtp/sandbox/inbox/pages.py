@@ -27,7 +27,7 @@ _TABS = (
     ("text", "Text"),
     ("headers", "Headers"),
     ("source", "Source"),
-    ("json", "Wire JSON"),
+    ("json", "Request (JSON)"),
     ("attachments", "Attachments"),
 )
 _WIDTHS = (

@@ -29,7 +29,7 @@ WORDS = {
     "OPENED": "opened",
     "CLICKED": "clicked",
     "UNSUBSCRIBED": "unsubscribed",
-    "REPORT": "reported as spam",
+    "REPORT": "complained",
 }
 
 #: The events of a message by the part before the @. Others are delivered.
