@@ -62,7 +62,7 @@ def test_a_site_loads_no_sandbox():
 
 def test_the_map_has_the_order_of_the_contract():
     text = (ROOT / "docs" / "contributing.rst").read_text()
-    table = text.split("The map of the code")[1].split("Translations\n")[0]
+    table = text.split("Structure of the code")[1].split("Translations\n")[0]
     shown = [
         line.split("``")[1]
         for line in table.splitlines()
