@@ -76,17 +76,17 @@ def compare(raw: bytes, expected: dict) -> list[tuple[str, bool, str]]:
     check("the subject", header("Subject"), [expected["subject"]])
     check("the sender", header("From"), [expected["from"]])
     check("the recipient", header("To"), [expected["to"]])
-    check("no copies to anyone else", header("Cc") + header("Bcc"), [])
+    check("no other recipients", header("Cc") + header("Bcc"), [])
     check("the text", content(texts), [expected["text"]])
     if "html" not in expected:
-        check("nothing beside the text", len(leaves), 1)
+        check("no parts except the text", len(leaves), 1)
         return checks
     # The reference may be renamed, if the picture's id is renamed, too.
     cids = [part["Content-ID"].strip().strip("<>") for part in inline]
     page = (content(pages) or [b""])[0]
     references = re.findall(rb'"cid:([^"]*)"', page)
     resolved = [reference.decode() in cids for reference in references]
-    check("the HTML shows one picture, and it is there", resolved, [True])
+    check("the HTML refers to one picture, which is attached", resolved, [True])
     written = [re.sub(rb'"cid:[^"]*"', b'"cid:parcel"', p) for p in content(pages)]
     check("the HTML", written, [expected["html"]])
     check("the picture, its name and bytes", files(inline), [expected["picture"]])
@@ -100,11 +100,11 @@ def compare(raw: bytes, expected: dict) -> list[tuple[str, bool, str]]:
 def compare_row(rows: list[dict], newest: dict) -> list[tuple[str, bool, str]]:
     """Return the checks that compare the log's row with the inbox."""
     if len(rows) != 1:
-        return [("the log has one row of it", False, repr(rows))]
+        return [("the log has one row for it", False, repr(rows))]
     [row] = rows
     pairs = {
         "outcome": (row["outcome"], "accepted"),
-        "what the webhook told": (row["status"], "delivered"),
+        "the event of the webhook": (row["status"], "delivered"),
         "subject": (row["subject"], newest["subject"]),
         "reference id": (row["reference_id"], newest["reference_id"]),
         "text": (row["text"], newest["text"]),
@@ -128,8 +128,8 @@ def wait_for_delivery(database: Path, mid: str) -> list[dict]:
     until = time.monotonic() + WEBHOOK_SECONDS
     while True:
         rows = find_rows(database, mid)
-        told = [row["status"] for row in rows] == ["delivered"]
-        if told or time.monotonic() > until:
+        is_delivered = [row["status"] for row in rows] == ["delivered"]
+        if is_delivered or time.monotonic() > until:
             return rows
         time.sleep(0.05)
 
@@ -162,8 +162,8 @@ def check_delivery(sandbox: str, site: str, database: Path) -> bool:
             rows = wait_for_delivery(database, newest["mid"])
             checks += compare_row(rows, newest)
             if path == "/send/":
-                told = newest["mid"] in page
-                checks.append(("the page tells its message id", told, newest["mid"]))
+                is_shown = newest["mid"] in page
+                checks.append(("the page shows its mid", is_shown, newest["mid"]))
         for label, held, found in checks:
             detail = "" if held else f"; found: {found[:300]}"
             say(f"  {'ok    ' if held else 'FAILED'}  {label}{detail}")

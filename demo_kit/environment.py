@@ -61,7 +61,7 @@ def prepare_venv() -> Path:
     stamp.unlink(missing_ok=True)
     env = child_environment()
     run(
-        "Making the virtual environment",
+        "Creating the virtual environment",
         [sys.executable, "-m", "venv", "--clear", str(folder)],
         log=STATE / "venv.log",
         env=env,
@@ -79,8 +79,8 @@ def prepare_venv() -> Path:
     except Failed as error:
         raise Failed(
             f"Django and the other requirements could not be installed. {error}\n"
-            "The first start needs a way to a package index (PyPI, or what pip's own"
-            " configuration names). Then start the demo again."
+            "The first start needs access to a package index (PyPI, or the one in pip's"
+            " configuration). Then start the demo again."
         ) from None
     stamp.write_text(wanted)
     return python
@@ -120,7 +120,7 @@ def choose_port(wanted: int, what: str) -> int:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     if wanted:
-        say(f"Port {wanted} is taken; {what} takes {port}.")
+        say(f"Port {wanted} is in use; {what} uses {port} instead.")
     return port
 
 

@@ -1,7 +1,7 @@
 """Show django-turbosmtp at work on this machine: no account, no network mail.
 
     python3 example_project/demo.py            a form and an inbox, until Ctrl-C
-    python3 example_project/demo.py --check    send, compare every byte, and end
+    python3 example_project/demo.py --check    send, compare every byte, and exit
 
 The sandbox (``python -m django_turbosmtp.sandbox``) replaces turboSMTP. A virtual
 environment is created in ``.demo/`` and reused.
@@ -78,7 +78,7 @@ def send_through_queue(demo: Demo) -> dict:
     """Queue a message, show that it waits, start the worker; return the message."""
     send_form(demo.site, "/send/", MESSAGE | {"with_files": "on"})
     waiting = count_statuses(demo.database).get("queued", 0)
-    say(f"Waiting in the queue: {waiting} message. Starting a worker ...")
+    say(f"Queued: {waiting} message. Starting a worker ...")
     worker = demo.start_worker()
     demo.processes.append(worker)
 
@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse the arguments, run, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--check", action="store_true", help="send, compare every byte, and end")
+    add("--check", action="store_true", help="send, compare every byte, and exit")
     add("--port", type=int, default=8000, help="of the example project (%(default)s)")
     add("--sandbox-port", type=int, default=8025, help="of the inbox (%(default)s)")
     options = parser.parse_args(arguments)

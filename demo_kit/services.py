@@ -48,8 +48,8 @@ def prepare_database(python, *, logs, env):
     """Migrate the example project's database, and create the admin user."""
     manage = [str(python), str(PROJECT / "manage.py")]
     for name, command in (
-        ("Making the database", ["migrate", "--verbosity", "0"]),
-        ("Making the admin user", ["shell", "--command", ADMIN]),
+        ("Creating the database", ["migrate", "--verbosity", "0"]),
+        ("Creating the admin user", ["shell", "--command", ADMIN]),
     ):
         run(
             name,

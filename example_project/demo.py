@@ -2,7 +2,7 @@
 """Start the example project and the sandbox: no account, no network mail.
 
     python3 example_project/demo.py            a form and an inbox, until Ctrl-C
-    python3 example_project/demo.py --check    send, compare every byte, and end
+    python3 example_project/demo.py --check    send, compare every byte, and exit
 
 How the mail is sent: ``example/mail.py`` composes it, ``example/views.py`` sends it,
 and ``example/receivers.py`` receives its events. ``example/settings.py`` configures the

@@ -12,7 +12,7 @@ from django_turbosmtp.admin.changelist import NOT_LISTED
 from django_turbosmtp.admin.paginator import LogPaginator, build_page_links
 from django_turbosmtp.admin.sentences import describe_fate, describe_fate_for
 from django_turbosmtp.admin.show import show_status, show_time
-from django_turbosmtp.admin.story import tell_stories
+from django_turbosmtp.admin.story import describe_stories
 from django_turbosmtp.log.querysets import filter_address
 from django_turbosmtp.models import Message, Recipient
 from django_turbosmtp.payload.addresses import normalize_address
@@ -51,7 +51,7 @@ def describe_person(
     recipients = plain.filter(_address=address)
     for row in recipients.filter(message__in=[message.pk for message in shown]):
         by_message.setdefault(row.message_id, []).append(row)
-    stories = tell_stories(address, by_message, queryset.db)
+    stories = describe_stories(address, by_message, queryset.db)
     return {
         "address": address,
         "total": paginator.count,

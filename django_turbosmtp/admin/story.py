@@ -70,7 +70,7 @@ def _show_address(row: Event) -> str:
     return ERASED if is_hash(row.address) else row.address
 
 
-def tell_stories(
+def describe_stories(
     address: str, by_message: Mapping[UUID, Sequence[Recipient]], alias: str
 ) -> dict[UUID, list[dict[str, Any]]]:
     """Return the events of messages to one address, in order of time.

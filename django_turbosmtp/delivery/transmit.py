@@ -350,5 +350,5 @@ def _read_answer(request: SendRequest) -> str:
     if request.result is not None:
         return request.result.response.text
     error = request.error
-    told = error.__cause__ if isinstance(error, OutcomeUnknown) else error
-    return told.answer if isinstance(told, APIError) else ""
+    source = error.__cause__ if isinstance(error, OutcomeUnknown) else error
+    return source.answer if isinstance(source, APIError) else ""

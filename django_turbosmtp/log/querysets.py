@@ -107,8 +107,8 @@ def lacks_events(alias: str, now: datetime.datetime | None = None) -> bool:
         created_at__gte=now - SILENCE,
         created_at__lt=now - EXPECTED,
     )
-    told = Event.objects.using(alias).filter(pk__gte=floor)
-    return sent.order_by().filter(~Exists(told)).exists()
+    events = Event.objects.using(alias).filter(pk__gte=floor)
+    return sent.order_by().filter(~Exists(events)).exists()
 
 
 def filter_tag(queryset: QuerySet[Message], name: str) -> QuerySet[Message]:

@@ -119,8 +119,8 @@ def stop(account: str, mailer: str, error: Exception, alias: str) -> None:
     if not is_new:
         return
     logger.error(
-        "The queue of %s has stopped: %s Messages wait, and one is sent every %d"
-        " minutes to find out whether it can go on.",
+        "The queue of %s has stopped: %s Messages stay queued, and one is tried every"
+        " %d minutes. If turboSMTP accepts it, the queue continues.",
         name_mailer(mailer),
         error,
         PROBE_INTERVAL.total_seconds() // 60,
@@ -138,7 +138,7 @@ def release(account: str, alias: str) -> bool:
     )
     rows.update(pauses=0)
     if was_stopped:
-        logger.info("A message was accepted again: the queue goes on.")
+        logger.info("A message was accepted again: the queue continues.")
     return bool(was_stopped)
 
 

@@ -158,7 +158,7 @@ def _start(
     try:
         stored = read_payload(payload)
     except NewerPayloadError as error:
-        logger.warning("%s waits for a newer worker: %s", row.pk, error)
+        logger.warning("%s stays queued for a newer worker: %s", row.pk, error)
         queued.is_newer = True
     except Exception as error:  # noqa: BLE001 - other messages are still sent
         raise_interrupt(error)
@@ -214,7 +214,8 @@ def _reject(queued: QueuedJob, alias: str) -> None:
     for reason, positions in by_reason.items():
         rows.filter(position__in=positions).update(status=Status.REJECTED, why=reason)
     logger.warning(
-        "%s: %s recipient(s) left out, suppressed or guarded since it was queued.",
+        "%s: %s recipient(s) have been suppressed or excluded by RECIPIENT_GUARD since"
+        " the message was queued.",
         queued.message.reference_id,
         len(queued.left_out),
     )
@@ -225,7 +226,10 @@ def _build(queued: QueuedJob, settings: Settings) -> None:
     waiting = queued.waiting
     if not waiting:
         reasons = ", ".join(sorted(set(queued.left_out.values())))
-        text = f"All recipients have been suppressed since it was queued ({reasons})."
+        text = (
+            "All recipients have been suppressed since the message was queued"
+            f" ({reasons})."
+        )
         queued.fail(Outcome.SUPPRESSED, RecipientsRefused(text))
         return
     try:

@@ -16,7 +16,7 @@ from django_turbosmtp.sandbox.server import CONSUMER_KEYS, USERS, Sandbox
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-DESCRIPTION = "Run a stand-in turboSMTP on this machine, with an inbox in the browser."
+DESCRIPTION = "Run a simulated turboSMTP on this machine, with an inbox in the browser."
 _SETTINGS = """\
 Settings to paste:
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     [(user, password)] = USERS.items()
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="a loopback address (%(default)s)")
-    add("--port", type=int, default=8025, help="0 takes a free one (%(default)s)")
+    add("--port", type=int, default=8025, help="0 chooses a free one (%(default)s)")
     add("--consumer-key", default=key, help="accepted by API v2 (%(default)s)")
     add("--consumer-secret", default=secret, help="its secret (%(default)s)")
     add("--authuser", default=user, help="accepted by API v1 (%(default)s)")
@@ -46,12 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY:SECRET",
-        help="accepted too, by API v1 if KEY is an e-mail address; repeatable",
+        help="another account, for API v1 if KEY is an e-mail address; repeatable",
     )
     add(
         "--webhook",
         metavar="URL",
-        help="post events there: http://user:password@127.0.0.1:8000/turbosmtp/webhook/",
+        help="post events to http://user:password@127.0.0.1:8000/turbosmtp/webhook/",
     )
     add(
         "--latency",
@@ -65,9 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_parse_count,
         default=500,
         metavar="N",
-        help="messages kept; the oldest go first (%(default)s)",
+        help="keep this many messages, the latest ones (%(default)s)",
     )
-    add("--quiet", action="store_true", help="no line per message")
+    add("--quiet", action="store_true", help="do not print a line for each message")
     add("--port-file", type=Path, metavar="PATH", help="write the port to this file")
 
 
@@ -135,7 +135,7 @@ def _announce(
     # Do not print a secret from the options: terminals may be recorded.
     standard = options["consumer_secret"] in CONSUMER_KEYS.values()
     secret = options["consumer_secret"] if standard else "..."
-    write(f"turboSMTP sandbox: open {sandbox.url} for the inbox, Ctrl-C ends it.\n")
+    write(f"turboSMTP sandbox: the inbox is at {sandbox.url}. Press Ctrl-C to stop.\n")
     write(
         _SETTINGS.format(
             key=json.dumps(options["consumer_key"]),
@@ -147,7 +147,7 @@ def _announce(
         write(f"Events go to {sandbox.webhook.shown_url}\n")
     if options["account"]:
         names = ", ".join(mask_account(user) for user, _ in options["account"])
-        write(f"Accepted too: {names}, each with its own secret.\n")
+        write(f"Additional accounts: {names}, each with its own secret.\n")
     if options["port_file"] is not None:
         port = sandbox.url.rpartition(":")[2]
         # In one step, so that other processes never read a part of the number.

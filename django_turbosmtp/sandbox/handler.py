@@ -161,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body_length(self) -> int:
         if "Transfer-Encoding" in self.headers:
-            answer = refuse("a Content-Length is needed", status=411).response
+            answer = refuse("Content-Length is required", status=411).response
             raise _UnreadBody(answer)
         values = set(self.headers.get_all("Content-Length") or ["0"])
         value = values.pop()

@@ -40,7 +40,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _explain(error: ValueError) -> str:
@@ -55,7 +55,7 @@ def _check_surrogates(value: Any, where: str = "body") -> None:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise refuse(f"{where} holds a lone surrogate") from None
+            raise refuse(f"{where} contains a lone surrogate") from None
     elif isinstance(value, dict):
         for name, item in value.items():
             _check_surrogates(name, "a field name")

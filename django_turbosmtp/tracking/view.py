@@ -114,7 +114,7 @@ def _read(request: HttpRequest) -> bytes:
         body = _read_stream(request)
     except OSError as error:
         raise_interrupt(error)
-        raise _Answer(400, "The body broke off.") from None
+        raise _Answer(400, "The body is incomplete.") from None
     # For middleware that reads request.body after this view. Django would refuse that,
     # and the 500 would make turboSMTP post the stored events again.
     request._body = body
@@ -156,7 +156,7 @@ def _decompress(body: bytes) -> bytes:
     except (gzip.BadGzipFile, zlib.error):
         raise _Answer(400, "The body is not gzip.") from None
     except EOFError:
-        raise _Answer(400, "The body broke off.") from None
+        raise _Answer(400, "The body is incomplete.") from None
     if len(plain) > MAX_BODY_BYTES:
         raise _Answer(413, "The body is too large.")
     return plain

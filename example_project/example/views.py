@@ -106,8 +106,8 @@ def _send(request: HttpRequest, transmit: Callable[[MailForm], Any]) -> HttpResp
     except OutcomeUnknown as error:
         # Do not show the form again: another click could send a second copy.
         said = format_html(
-            "Nobody knows whether this message was accepted: look before you send it"
-            " again. {}",
+            "It is unknown whether turboSMTP accepted this message. Check before you"
+            " send it again. {}",
             str(error),
         )
         messages.warning(request, said + _inbox_link("/"))

@@ -155,7 +155,7 @@ def test_telling_events(outside, page, size, scheme):
         page.get_by_label("that it was").select_option("BOUNCED")
         follow(page, page.get_by_role("button", name="Tell").click)
         page.get_by_text("BOUNCED jane@example.org").wait_for()
-        assert page.locator(".told li").count() == 3
+        assert page.locator(".events li").count() == 3
         take_shot(page, size, scheme, "inbox-told")
         assert page.complaints == []
 

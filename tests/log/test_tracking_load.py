@@ -147,6 +147,6 @@ def test_the_sandbox_tells_it(
         }
         [row] = send(new(to=[f"{name}@example.org"]))
         assert sandbox.webhook.wait()
-        assert {told.answer for told in sandbox.webhook.told} <= {"200"}
+        assert {told.answer for told in sandbox.webhook.posted} <= {"200"}
     row.refresh_from_db()
     assert (row.status, statuses(row)) == (status, [status])

@@ -82,7 +82,7 @@ def test_serves_until_told_to_end(tmp_path, module, number):
         out, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (0, "")
     url = f"http://127.0.0.1:{port}"
-    assert f"open {url} " in out
+    assert f"the inbox is at {url}. " in out
     assert f'"SEND_URL": "{url}/api/v2"' in out
     assert '"CONSUMER_KEY": "sandbox-key"' in out
     assert " 200 'hi' to 'b@x.com'" in out
@@ -115,7 +115,7 @@ def test_several_accounts(tmp_path):
         process.terminate()
         out, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (0, "")
-    assert "Accepted too: news…, me@x.com, each with its own secret." in out
+    assert "Additional accounts: news…, me@x.com, each with its own secret." in out
     assert "hunter2" not in out
     assert "news:secret" not in out
 

@@ -89,12 +89,15 @@ def test_mids_are_unique_and_increase(sandbox, client):
         ({"subject": 1}, "subject must be a string"),
         ({"custom_headers": []}, "custom_headers must be an object"),
         ({"custom_headers": {"X-A": 1}}, "custom_headers 'X-A' must be a string"),
-        ({"custom_headers": {"X A": "1"}}, "custom_headers 'X A' is no header name"),
-        ({"custom_headers": {"": "1"}}, "custom_headers '' is no header name"),
-        ({"custom_headers": {"X-A:": "1"}}, "custom_headers 'X-A:' is no header name"),
+        ({"custom_headers": {"X A": "1"}}, "custom_headers 'X A' is not a header name"),
+        ({"custom_headers": {"": "1"}}, "custom_headers '' is not a header name"),
+        (
+            {"custom_headers": {"X-A:": "1"}},
+            "custom_headers 'X-A:' is not a header name",
+        ),
         (
             {"custom_headers": {"X-\n": "1"}},
-            "custom_headers 'X-\\n' is no header name",
+            "custom_headers 'X-\\n' is not a header name",
         ),
         (
             {"custom_headers": {"X-A": "a\nb"}},
@@ -145,11 +148,11 @@ def test_mids_are_unique_and_increase(sandbox, client):
         ),
         (
             {"attachments": [PICTURE | {"type": "png"}]},
-            "attachments[0] type is no media type",
+            "attachments[0] type is not a media type",
         ),
         (
             {"attachments": [PICTURE | {"type": "image/png\r\nX: y"}]},
-            "attachments[0] type is no media type",
+            "attachments[0] type is not a media type",
         ),
         (
             {"attachments": [PICTURE | {"type": "multipart/mixed"}]},
@@ -240,14 +243,14 @@ def test_version_2_takes_no_credentials_in_the_body(client, name):
             b'{"custom_headers": {"a": "1", "a": "2"}}',
             "body is not valid JSON: duplicate key 'a'",
         ),
-        (b'{"to": NaN}', "body is not valid JSON: NaN is no JSON"),
-        (b'{"to": -Infinity}', "body is not valid JSON: -Infinity is no JSON"),
-        (b'{"subject": "\\ud800"}', "subject holds a lone surrogate"),
+        (b'{"to": NaN}', "body is not valid JSON: NaN is not JSON"),
+        (b'{"to": -Infinity}', "body is not valid JSON: -Infinity is not JSON"),
+        (b'{"subject": "\\ud800"}', "subject contains a lone surrogate"),
         (
             b'{"attachments": [{"name": "\\udc00"}]}',
-            "name holds a lone surrogate",
+            "name contains a lone surrogate",
         ),
-        (b'{"\\ud800": 1}', "a field name holds a lone surrogate"),
+        (b'{"\\ud800": 1}', "a field name contains a lone surrogate"),
         (b"[" * 100_000, "body is not valid JSON: nested too deep"),
     ],
 )

@@ -102,14 +102,14 @@ def test_by_a_button(word, telling):
     page = f"/messages/{sandbox.latest.mid}"
     token = re.search(r'name="token" value="([^"]+)"', client.get(page).text)[1]
     body = f"token={token}&status={word}&address=silent%40example.org"
-    assert client.form(f"{page}/tell", body).status == 303
+    assert client.form(f"{page}/events", body).status == 303
     assert sandbox.webhook.wait()
     [event] = flatten(seen)
     assert event["status"] in {word, "SPAM"}
     # Not in somebody else's name, and nothing that is not known.
     for bad in ("&status=X&address=silent%40example.org", "&status=OPENED&address=a@b"):
-        assert client.form(f"{page}/tell", f"token={token}{bad}").status == 303
-    assert client.form(f"{page}/tell", body.replace(token, "x")).status == 403
+        assert client.form(f"{page}/events", f"token={token}{bad}").status == 303
+    assert client.form(f"{page}/events", body.replace(token, "x")).status == 403
     assert sandbox.webhook.wait()
     assert len(seen) == 1
 
@@ -119,7 +119,7 @@ def test_a_project_that_is_not_there(telling):
     sandbox.webhook.url = "http://127.0.0.1:9/"
     assert client.send().status == 200
     assert sandbox.webhook.wait()
-    assert [told.answer for told in sandbox.webhook.told] == [
+    assert [told.answer for told in sandbox.webhook.posted] == [
         "ConnectionRefusedError"
     ] * 2
 
@@ -127,7 +127,7 @@ def test_a_project_that_is_not_there(telling):
 def test_without_an_address_nothing_is_told(sandbox, client):
     client.send()
     assert sandbox.webhook.wait()
-    assert not sandbox.webhook.told
+    assert not sandbox.webhook.posted
     assert "Result" not in client.get(f"/messages/{sandbox.latest.mid}").text
 
 

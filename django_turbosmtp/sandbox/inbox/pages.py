@@ -51,8 +51,9 @@ def route(state: State, request: Request) -> Reply:
             return render.redirect("/")
         case ["GET", "messages", mid]:
             return _show_message(state, _find(state, mid), request)
-        case ["POST", "messages", mid, "tell"]:
-            return _tell(state, _find(state, mid), render.read_form(state, request))
+        case ["POST", "messages", mid, "events"]:
+            form = render.read_form(state, request)
+            return _post_event(state, _find(state, mid), form)
         case ["GET", "messages", mid, "preview"]:
             remote = request.query.get("remote") == "1"
             return preview.show_document(_find(state, mid), remote=remote)
@@ -163,10 +164,10 @@ def _describe_row(received: Received) -> dict[str, Any]:
 def _describe_refused(refused: Refused) -> dict[str, Any]:
     status = f"answered {refused.status}" if refused.status else "not answered"
     reason = refused.reason or (
-        "no answer left" if refused.status is None else "an answer nobody can read"
+        "no answer was sent" if refused.status is None else "an unreadable answer"
     )
     if refused.fault:
-        reason += f": the fault {refused.fault} was ordered"
+        reason += f" (fault {refused.fault})"
     return {
         "refused": status,
         "reason": reason,
@@ -178,18 +179,18 @@ def _describe_refused(refused: Refused) -> dict[str, Any]:
     }
 
 
-def _tell(state: State, received: Received, form: dict[str, str]) -> Reply:
+def _post_event(state: State, received: Received, form: dict[str, str]) -> Reply:
     """Post the event of a button for the message."""
     word, address = form.get("status", ""), form.get("address", "")
     known = [recipient for _, recipient in received.recipients]
     if word in WORDS and address in known:
-        state.webhook.tell(received, [word], address)
+        state.webhook.post(received, [word], address)
         # So that the next page shows the answer.
         state.webhook.wait(2)
     return render.redirect(f"/messages/{received.mid}")
 
 
-def _describe_told(state: State, received: Received) -> dict[str, Any]:
+def _describe_events(state: State, received: Received) -> dict[str, Any]:
     """Return the events of a message that were posted, and that can be posted."""
     if state.webhook.url is None:
         return {"webhook": ""}
@@ -198,7 +199,7 @@ def _describe_told(state: State, received: Received) -> dict[str, Any]:
         "token": state.form_token,
         "words": list(WORDS.items()),
         "addresses": list(dict.fromkeys(a for _, a in received.recipients))[:100],
-        "told": [one for one in state.webhook.told if one.mid == received.mid],
+        "events": [e for e in state.webhook.posted if e.mid == received.mid],
     }
 
 
@@ -241,7 +242,7 @@ def _show_message(state: State, received: Received, request: Request) -> Reply:
             "headers": details.headers,
         }
         | _describe_panel(received, tab)
-        | _describe_told(state, received)
+        | _describe_events(state, received)
     )
     return render.render_page("message.html", context)
 

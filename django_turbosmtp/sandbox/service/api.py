@@ -129,14 +129,14 @@ def _identify_v2(state: State, request: Request) -> str:
     if "Authorization" in request.headers:
         raise refuse_credentials(
             "Invalid authorization token",
-            details="Sending takes consumerKey and consumerSecret only",
+            details="Sending accepts only consumerKey and consumerSecret",
         )
     keys = request.headers.get_all("consumerKey") or []
     secrets = request.headers.get_all("consumerSecret") or []
     if len(keys) != 1 or len(secrets) != 1:
         raise refuse_credentials(
             "Wrong credentials specified",
-            details="The headers consumerKey and consumerSecret are needed, once each",
+            details="The headers consumerKey and consumerSecret are required once each",
         )
     if not _is_same(state.accounts.consumer_keys.get(keys[0]), secrets[0]):
         raise refuse_credentials(
@@ -155,7 +155,7 @@ def _identify_v1(state: State, fields: dict[str, Any]) -> str:
     if not isinstance(user, str) or not isinstance(password, str):
         raise refuse_credentials(
             "Wrong credentials specified",
-            details="authuser and authpass are needed in the body",
+            details="authuser and authpass are required in the body",
             code=1,
         )
     if not _is_same(state.accounts.users.get(user), password):

@@ -134,7 +134,7 @@ def _find_header_errors(headers: dict[str, str]) -> list[str]:
     for name, value in headers.items():
         lower = name.lower()
         if not _FIELD_NAME.fullmatch(name):
-            errors.append(f"custom_headers {name!a} is no header name")
+            errors.append(f"custom_headers {name!a} is not a header name")
         if LINE_BREAK.search(value) or "\0" in value:
             errors.append(f"custom_headers {name!a} contains a line break")
         if lower in _STRUCTURAL or lower.startswith("content-"):
@@ -188,7 +188,7 @@ def _find_attachment_problem(item: Any) -> str:
     if not item["name"] or re.search(r"[\r\n\0]", item["name"]):
         return "name is empty or contains a line break"
     if not _MEDIA_TYPE.fullmatch(item["type"]):
-        return "type is no media type"
+        return "type is not a media type"
     if item["type"].lower().startswith("multipart/"):
         return "type may not be multipart"
     if "content_id" in item and not _CONTENT_ID.fullmatch(item["content_id"]):
@@ -211,9 +211,9 @@ def find_mime_problem(raw: bytes) -> str:
     """Return why `raw` is not a valid MIME message, or ""."""
     head = re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0]
     if not head.isascii():
-        return "the header block holds raw non-ASCII characters"
+        return "the header block contains raw non-ASCII characters"
     if b"\0" in head:
-        return "the header block holds a NUL"
+        return "the header block contains a NUL"
     message: EmailMessage = BytesParser(policy=policy.default).parsebytes(raw)
     senders = sum(name.lower() == "from" for name in message.keys())  # noqa: SIM118
     if senders != 1:

@@ -60,7 +60,7 @@ _KEPT = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class PostedEvent:
     """One event that was posted. ``answer``: the HTTP status, or the error."""
 
     mid: str
@@ -75,12 +75,12 @@ class Webhook:
     def __init__(self, url: str | None) -> None:
         """``url``: ``http://user:password@127.0.0.1:8000/path``, or None."""
         self.url = url
-        self.told: deque[Told] = deque(maxlen=_KEPT)
+        self.posted: deque[PostedEvent] = deque(maxlen=_KEPT)
         self._numbers = itertools.count(1)
         self._queue: SimpleQueue[tuple[str, str, str, Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._posted = threading.Condition()
+        self._done = threading.Condition()
         self._waiting = 0
 
     @property
@@ -93,14 +93,14 @@ class Webhook:
         """Post the events of a message, depending on the recipients' addresses."""
         for _, address in received.recipients:
             name = address.partition("@")[0].partition("+")[0].lower()
-            self.tell(
+            self.post(
                 received,
                 RULES.get(name, _OTHERS),
                 address,
                 in_disorder=name == "disorder",
             )
 
-    def tell(
+    def post(
         self,
         received: Received,
         words: Iterable[str],
@@ -121,14 +121,14 @@ class Webhook:
         if in_disorder:
             events = [event for event in reversed(events) for _ in range(2)]
         for word, event in events:
-            with self._posted:
+            with self._done:
                 self._waiting += 1
             self._queue.put((received.mid, word, address, event))
 
     def wait(self, seconds: float = _TIMEOUT) -> bool:
         """Wait until all events are posted; return False after the time-out."""
-        with self._posted:
-            return self._posted.wait_for(lambda: not self._waiting, seconds)
+        with self._done:
+            return self._done.wait_for(lambda: not self._waiting, seconds)
 
     def stop(self) -> None:
         """Stop posting, and wait for the thread."""
@@ -142,10 +142,12 @@ class Webhook:
         while (item := self._queue.get()) is not None:
             mid, word, address, event = item
             answer = self._post(event)
-            self.told.append(Told(mid=mid, status=word, address=address, answer=answer))
-            with self._posted:
+            self.posted.append(
+                PostedEvent(mid=mid, status=word, address=address, answer=answer)
+            )
+            with self._done:
                 self._waiting -= 1
-                self._posted.notify_all()
+                self._done.notify_all()
 
     def build_event(self, received: Received, word: str, address: str) -> Any:
         """Return an event like turboSMTP's, which are not always in the same form."""
