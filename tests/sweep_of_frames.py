@@ -26,7 +26,7 @@ class Stop(BaseException):
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("way", ["v2", "v1", "login of v2", "login of v1", "proxy"])
-def test_in_no_frame_wherever_it_stops(
+def test_not_in_frames_at_any_line(
     way: str, server: Any, settings: Any, proxy: Any
 ) -> None:
     """An exception at one line after the other, those of libraries too."""

@@ -158,7 +158,7 @@ def test_unreadable_is_unknown(answer: Answer, server: Any) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_an_interim_answer_is_nobody_s(server: Any) -> None:
+def test_an_interim_answer_is_not_used(server: Any) -> None:
     def hint(handler: BaseHTTPRequestHandler, body: bytes) -> None:
         handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
         handler.wfile.flush()
@@ -175,7 +175,7 @@ def test_an_interim_answer_is_nobody_s(server: Any) -> None:
         assert status.outcome == "unknown" or status.message_id == str(number)
 
 
-def test_a_server_that_closes_silently_is_not_trusted_again(server: Any) -> None:
+def test_a_connection_that_closes_silently_is_not_reused(server: Any) -> None:
     send(server)
     with pytest.raises(OutcomeUnknown):
         send(server, hang_up)
@@ -187,7 +187,7 @@ def test_a_server_that_closes_silently_is_not_trusted_again(server: Any) -> None
 @pytest.mark.parametrize(
     "data", [{"message": "bad", "error": True}, {"message": "bad", "error": 3}]
 )
-def test_error_is_a_code_in_a_401_only(data: Any, server: Any) -> None:
+def test_error_is_only_a_code_in_a_401(data: Any, server: Any) -> None:
     with pytest.raises(BadRequest) as caught:
         send(server, say(400, data))
     assert type(caught.value) is BadRequest
@@ -321,28 +321,28 @@ class TestConnections:
             send(proxy)
         assert asked == ["api.example.invalid:443"]
 
-    def test_plain_http_goes_through_a_proxy_on_this_machine(
+    def test_plain_http_uses_a_proxy_on_this_machine(
         self, proxy: Any, settings: Any
     ) -> None:
         settings.TURBOSMTP |= {"SEND_URL": "http://127.7.7.7:9/api"}
         send(proxy)
         assert proxy.seen[0][0] == "http://127.7.7.7:9/api/mail/send"
 
-    def test_plain_http_through_no_other_proxy(
+    def test_plain_http_uses_no_other_proxy(
         self, project: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("http_proxy", "http://proxy.example.invalid:3128")
         EmailBackend().send_messages([new()])
         assert len(sandbox.messages) == 1
 
-    def test_one_by_one_reuse_a_connection(
+    def test_sends_one_by_one_reuse_a_connection(
         self, project: Any, sandbox: Sandbox
     ) -> None:
         for _ in range(20):
             EmailBackend().send_messages([new()])
         assert sandbox.connections == 1
 
-    def test_an_old_connection_is_not_trusted(
+    def test_an_idle_connection_is_not_reused(
         self, project: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with EmailBackend() as backend:
@@ -353,7 +353,7 @@ class TestConnections:
             backend.send_messages([new()])
         assert sandbox.connections == 2
 
-    def test_after_a_broken_connection_none_is_used_twice(
+    def test_after_a_broken_connection_others_are_not_reused(
         self, server: Any, settings: Any
     ) -> None:
         settings.TURBOSMTP |= {"MAX_RETRIES": 0}
@@ -384,7 +384,7 @@ class TestConnections:
             ("nonsense", True),
         ],
     )
-    def test_the_server_s_own_time_is_honoured(
+    def test_the_server_s_keep_alive_time_is_honoured(
         self, header: str, reused: bool, server: Any
     ) -> None:
         used = []
@@ -498,7 +498,7 @@ class TestConnections:
 
 class TestTransmission:
     @pytest.mark.parametrize("size", [0, 1, 3 * 2**14, 3 * 2**14 + 1, 200_000])
-    def test_complete_is_said_before_the_last_byte(self, size: int) -> None:
+    def test_complete_is_set_before_the_last_byte(self, size: int) -> None:
         body = Body({"mime_raw": "x" * size})
         transmission = Transmission(body)
         sent = b""
@@ -510,7 +510,7 @@ class TestTransmission:
         assert sent == b"".join(body)
         assert len(sent) == len(transmission)
 
-    def test_an_interruption_at_any_piece_never_denies_a_delivery(self) -> None:
+    def test_an_interruption_at_any_part_is_never_certainly_not_accepted(self) -> None:
         body = Body({"mime_raw": "x" * 200_000})
         for stop in range(1, 10):
             transmission = Transmission(body)
@@ -521,7 +521,7 @@ class TestTransmission:
 
 
 @pytest.mark.parametrize("part", ["mime_raw", "attachment"])
-def test_a_slow_line_has_the_time_of_the_answer(
+def test_a_slow_upload_may_use_the_read_timeout(
     part: str, settings: Any, sandbox: Sandbox
 ) -> None:
     settings.TURBOSMTP = {
@@ -576,7 +576,7 @@ def test_a_slow_line_has_the_time_of_the_answer(
 
 
 class TestBody:
-    def test_is_json_of_the_length_it_says(self) -> None:
+    def test_is_json_of_the_declared_length(self) -> None:
         parts = [
             WireAttachment(
                 name="a\"'ü.bin", type="x/y", content=bytes(range(256)) * size

@@ -59,7 +59,7 @@ def arrived(received: list[Received]) -> tuple[list[str], bytes]:
 
 @pytest.mark.parametrize("api_version", [2, 1])
 @pytest.mark.parametrize("name", MESSAGES)
-def test_arrives_as_by_smtp(
+def test_arrives_as_with_smtp(
     name: str, api_version: int, project: Any, sandbox: Sandbox
 ) -> None:
     message = MESSAGES[name]()
@@ -80,7 +80,7 @@ def test_arrives_as_by_smtp(
     assert message.turbosmtp_status.outcome == "accepted"
 
 
-def test_fields_wherever_they_are_exact(project: Any, sandbox: Sandbox) -> None:
+def test_fields_are_used_if_they_are_exact(project: Any, sandbox: Sandbox) -> None:
     went_as_mime = set()
     for name, build in MESSAGES.items():
         EmailBackend().send_messages([build()])

@@ -171,7 +171,7 @@ def test_credentials_may_be_callables(project: Any, sandbox: Sandbox) -> None:
     assert len(sandbox.messages) == 3
 
 
-def test_callable_that_gives_nothing(project: Any, sandbox: Sandbox) -> None:
+def test_callable_that_returns_none(project: Any, sandbox: Sandbox) -> None:
     backend = EmailBackend(
         fail_silently=True, consumer_key=lambda: None, consumer_secret=lambda: "x"
     )
@@ -211,7 +211,7 @@ def test_any_iterable(of: Any, project: Any, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("nothing", [[], (), None, iter(())])
-def test_nothing(nothing: Any, project: Any, sandbox: Sandbox) -> None:
+def test_no_messages(nothing: Any, project: Any, sandbox: Sandbox) -> None:
     assert EmailBackend().send_messages(nothing) == 0
     assert sandbox.requests == []
 
@@ -225,7 +225,7 @@ def test_settings_are_read_late(project: Any, sandbox: Sandbox, settings: Any) -
 
 
 class TestAttributes:
-    def test_on_the_wire_and_in_the_status(
+    def test_attributes_are_sent_and_in_the_status(
         self, project: Any, sandbox: Sandbox
     ) -> None:
         project.TURBOSMTP |= {
@@ -271,7 +271,9 @@ class TestAttributes:
         message.send()
         assert sandbox.messages[0].campaign == "spring"
 
-    def test_reply_to_of_the_message_wins(self, project: Any, sandbox: Sandbox) -> None:
+    def test_reply_to_of_the_message_has_priority(
+        self, project: Any, sandbox: Sandbox
+    ) -> None:
         defaults = {"headers": {"reply-to": "default@example.com"}}
         project.TURBOSMTP |= {"SEND_DEFAULTS": defaults}
         new().send()
@@ -285,7 +287,7 @@ class TestAttributes:
             "extra@example.com",
         ]
 
-    def test_headers_of_defaults_go_into_mime(
+    def test_default_headers_are_added_to_mime(
         self, project: Any, sandbox: Sandbox
     ) -> None:
         project.TURBOSMTP |= {"SEND_DEFAULTS": {"headers": {"X-Default": "1"}}}
@@ -342,11 +344,11 @@ class TestRecipientGuard:
         assert received.message["To"] == "dev@example.com"
         assert b"to@example.org" not in received.raw
 
-    def test_domain_beyond_ascii(self, project: Any, sandbox: Sandbox) -> None:
+    def test_non_ascii_domain(self, project: Any, sandbox: Sandbox) -> None:
         self.guarded(["münchen.de"]).send_messages([new(to=["a@münchen.de"])])
         assert len(sandbox.messages) == 1
 
-    def test_nobody_left(self, project: Any, sandbox: Sandbox) -> None:
+    def test_all_recipients_left_out(self, project: Any, sandbox: Sandbox) -> None:
         message = new()
         assert self.guarded([]).send_messages([message]) == 0
         assert message.turbosmtp_status.outcome == "suppressed"

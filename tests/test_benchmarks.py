@@ -83,7 +83,7 @@ def test_the_readme_names_every_benchmark(report):
     assert [name for name in report.BENCHMARKS if f"``{name}``" not in text] == []
 
 
-def test_the_command_explains_itself():
+def test_the_command_has_a_help_text():
     done = run(HERE / "run.py", "--help")
     assert done.returncode == 0
     assert all(word in done.stdout for word in ("--only", "--json", "--check"))

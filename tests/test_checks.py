@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 }
 
 
-def test_the_log_of_one_mailer_cannot_be_elsewhere(sending: Any) -> None:
+def test_one_mailer_cannot_have_its_log_in_another_database(sending: Any) -> None:
     """The webhook, the admin and the commands would not find it (turbosmtp.E035)."""
     sending.TURBOSMTP = GOOD
     with pytest.raises(ImproperlyConfigured, match=r"log_using.*turbosmtp\.E035"):
@@ -179,7 +179,7 @@ def test_every_id_has_a_test() -> None:
     assert [check for check in sorted(ids) if check not in here] == []
 
 
-def test_all_is_well(sending: Any) -> None:
+def test_valid_settings_have_no_problems(sending: Any) -> None:
     sending.TURBOSMTP = GOOD
     assert found() == {}
     assert found(include_deployment_checks=True) == {}
@@ -193,12 +193,12 @@ def test_all_is_well(sending: Any) -> None:
         {"headers": {"X": "a\nb"}},
     ],
 )
-def test_defaults_that_would_fail_for_all(defaults: Any, sending: Any) -> None:
+def test_invalid_send_defaults(defaults: Any, sending: Any) -> None:
     sending.TURBOSMTP = {**GOOD, "SEND_DEFAULTS": defaults}
     assert found().keys() == {"E021"}
 
 
-def test_several_at_once(sending: Any) -> None:
+def test_several_problems_at_once(sending: Any) -> None:
     sending.TURBOSMTP = {"TIME_OUT": 1, "REGION": "us", "CONSUMER_KEY": "x"}
     assert found().keys() == {"E002", "E015", "E004"}
 
@@ -210,7 +210,7 @@ def test_wired_into_manage_py_check(sending: Any) -> None:
         call_command("check", stdout=StringIO(), stderr=StringIO())
 
 
-def test_missing_credentials_matter_to_senders_only(settings: Any) -> None:
+def test_only_senders_need_credentials(settings: Any) -> None:
     settings.TURBOSMTP = {"REGION": "eu"}
     assert found() == {}
     settings.TURBOSMTP = {"REGION": "us"}
@@ -231,7 +231,7 @@ def test_sender(name: str, address: str, sending: Any) -> None:
     assert name in found()["W002"]
 
 
-def test_server_email_matters_to_those_with_admins(sending: Any) -> None:
+def test_server_email_is_checked_if_there_are_admins(sending: Any) -> None:
     sending.TURBOSMTP = GOOD
     sending.SERVER_EMAIL = "root@localhost"
     assert found() == {}
@@ -253,7 +253,7 @@ def test_deployment_without_our_backend(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("secret", [None, [], ...])
-def test_a_webhook_that_is_closed(sending: Any, secret: Any) -> None:
+def test_a_webhook_without_a_secret(sending: Any, secret: Any) -> None:
     sending.TURBOSMTP = GOOD if secret is ... else {**GOOD, "WEBHOOK_SECRET": secret}
     assert found() == {}
     sending.ROOT_URLCONF = "tests.urls"
@@ -286,7 +286,7 @@ def test_a_webhook_that_is_closed(sending: Any, secret: Any) -> None:
         (5, False),
     ],
 )
-def test_no_credential_is_shown_that_stands_for_a_key(
+def test_a_credential_in_place_of_a_key_is_not_shown(
     sending: Any, key: Any, shown: bool
 ) -> None:
     sending.TURBOSMTP = {**GOOD, key: "value-of-it"}
@@ -298,7 +298,7 @@ def test_no_credential_is_shown_that_stands_for_a_key(
         assert (str(key) in str(caught.value)) == shown
 
 
-def test_a_forgotten_backend(settings: Any) -> None:
+def test_no_mailer_uses_the_backend(settings: Any) -> None:
     """Where nothing says how mail is sent, as after half of the README's steps."""
     if HAS_MAILERS:
         settings.MAILERS = {}
@@ -327,7 +327,7 @@ def test_a_send_url_without_a_path(sending: Any, path: str) -> None:
 
 if not HAS_MAILERS:
 
-    def test_mailers_that_this_django_does_not_know(sending: Any) -> None:
+    def test_mailers_are_ignored_before_django_6_1(sending: Any) -> None:
         sending.TURBOSMTP = GOOD
         sending.MAILERS = {"default": {"BACKEND": BACKEND}}
         assert "EMAIL_BACKEND" in found()["W008"]
@@ -385,13 +385,13 @@ class TestLoad:
         assert load().send_url == "https://api.turbo-smtp.com/api"
         assert load().api_url == "https://dashboard.serversmtp.com/api"
 
-    def test_options_win(self, settings: Any) -> None:
+    def test_options_override_the_setting(self, settings: Any) -> None:
         settings.TURBOSMTP = {**GOOD, "TIMEOUT": 3, "RETENTION_DAYS": 5}
         loaded = load({"timeout": [1, 2], "retention_days": None})
         assert loaded.timeout == (1.0, 2.0)
         assert loaded.retention_days is None
 
-    def test_half_a_pair_is_not_completed_from_another_account(
+    def test_a_key_is_not_combined_with_the_secret_of_another_account(
         self, settings: Any
     ) -> None:
         settings.TURBOSMTP = GOOD
@@ -414,7 +414,7 @@ class TestLoad:
 
 
 @pytest.mark.django_db
-def test_tables_are_looked_for_in_the_databases_that_are_asked_for() -> None:
+def test_tables_are_checked_in_the_requested_databases() -> None:
     # That the warning comes where they are missing: tests/log, "W006". And that of
     # silence, "W010": tests/log/test_silence.py. Of the queue, "W011" and "W012":
     # tests/log/test_queue_care.py.

@@ -74,7 +74,9 @@ UNREADABLE: dict[str, tuple[Callable[[], EmailMessage], str]] = {
 
 
 @pytest.mark.parametrize("label", UNREADABLE)
-def test_what_nobody_could_read(label: str, project: Any, sandbox: Sandbox) -> None:
+def test_unreadable_content_is_refused(
+    label: str, project: Any, sandbox: Sandbox
+) -> None:
     build, text = UNREADABLE[label]
     with pytest.raises(MessageError, match=text):
         EmailBackend().send_messages([build()])
@@ -226,9 +228,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
     return lambda name, function: monkeypatch.setattr(EmailMessage, name, function)
 
 
-def test_message_of_django_s_class(
-    replaced: Any, project: Any, sandbox: Sandbox
-) -> None:
+def test_replaced_message_method(replaced: Any, project: Any, sandbox: Sandbox) -> None:
     EmailBackend().send_messages([new()])  # nothing is kept of how it was
     original = EmailMessage.message
 
@@ -296,7 +296,7 @@ def changing_list() -> EmailMessage:
 @pytest.mark.parametrize(
     "build", [lambda: Changing("S", "B", "a@x.org"), changing_items, changing_list]
 )
-def test_what_changes_between_two_readings(
+def test_values_that_change_between_two_readings(
     build: Callable[[], EmailMessage], as_mime: bool, project: Any, sandbox: Sandbox
 ) -> None:
     message = build()

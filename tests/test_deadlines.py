@@ -200,9 +200,7 @@ def test_sending(dripping: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         assert message.turbosmtp_status.outcome == "refused"
 
 
-def test_clock_that_stands_still(
-    dripping: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frozen_clock(dripping: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(connection: socket.socket) -> None:
         read_request(connection)
         drip(connection, HEAD)

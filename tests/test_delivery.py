@@ -109,7 +109,7 @@ def test_retried_until_accepted(project: Any, sandbox: Sandbox) -> None:
     assert len(sandbox.messages) == 1
 
 
-def test_no_retries_when_told_so(project: Any, sandbox: Sandbox) -> None:
+def test_max_retries_zero(project: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("429", times=1)
 
     with pytest.raises(RateLimited):
@@ -118,7 +118,7 @@ def test_no_retries_when_told_so(project: Any, sandbox: Sandbox) -> None:
     assert len(sandbox.requests) == 1
 
 
-def test_retry_after_is_waited_for(project: Any, sandbox: Sandbox) -> None:
+def test_retry_after_is_honoured(project: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("429", times=1, retry_after=1)
 
     EmailBackend().send_messages([new()])
@@ -127,7 +127,7 @@ def test_retry_after_is_waited_for(project: Any, sandbox: Sandbox) -> None:
     assert second.at - first.at >= 1
 
 
-def test_retry_after_beyond_the_bound_is_not(project: Any, sandbox: Sandbox) -> None:
+def test_a_long_retry_after_is_not_waited_for(project: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("429", times=None, retry_after=3600)
     messages = [new(), new(), new()]
 
@@ -139,9 +139,7 @@ def test_retry_after_beyond_the_bound_is_not(project: Any, sandbox: Sandbox) -> 
     assert [m.turbosmtp_status.attempts for m in messages] == [1, 0, 0]
 
 
-def test_retry_after_beyond_the_bound_stops_a_batch_that_got_on(
-    project: Any, sandbox: Sandbox
-) -> None:
+def test_a_long_retry_after_stops_a_batch(project: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("429", times=1, skip=3, retry_after=60)
     messages = [new() for _ in range(20)]
 
@@ -167,7 +165,7 @@ def test_429_slows_the_whole_batch(project: Any, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("fault", ["401", "nocredit", "inactive"])
-def test_what_fails_for_all_stops_early(
+def test_an_error_that_affects_all_stops_the_batch(
     fault: str, project: Any, sandbox: Sandbox
 ) -> None:
     sandbox.add_fault(fault, times=None)
@@ -206,9 +204,7 @@ def test_unknown_host(project: Any) -> None:
         backend.send_messages([new()])
 
 
-def test_many_unknown_in_a_row_keep_the_rest_back(
-    project: Any, sandbox: Sandbox
-) -> None:
+def test_many_unknown_outcomes_stop_the_batch(project: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("502", times=None)
     messages = [new() for _ in range(40)]
 
@@ -225,7 +221,7 @@ def test_many_unknown_in_a_row_keep_the_rest_back(
             assert message.turbosmtp_status.error.retryable
 
 
-def test_not_a_whole_request_is_certainly_not_accepted(
+def test_an_incomplete_request_is_certainly_not_accepted(
     project: Any, sandbox: Sandbox
 ) -> None:
     sandbox.add_fault("reset_before_body", times=1)
@@ -237,9 +233,7 @@ def test_not_a_whole_request_is_certainly_not_accepted(
     assert len(sandbox.messages) == 1
 
 
-def test_batch_uses_so_many_connections_and_no_more(
-    project: Any, sandbox: Sandbox
-) -> None:
+def test_a_batch_uses_max_connections(project: Any, sandbox: Sandbox) -> None:
     sandbox.latency = 0.02
     messages = [new() for _ in range(100)]
 
@@ -252,7 +246,7 @@ def test_batch_uses_so_many_connections_and_no_more(
     }
 
 
-def test_one_connection_keeps_order(project: Any, sandbox: Sandbox) -> None:
+def test_one_connection_keeps_the_order(project: Any, sandbox: Sandbox) -> None:
     messages = [new(subject=str(n)) for n in range(30)]
 
     EmailBackend(max_connections=1).send_messages(iter(messages))
@@ -366,7 +360,9 @@ def test_a_message_that_is_reset_does_not_stop_the_others(
     assert caught.value.sent_count == 5
 
 
-def test_blind_copies_alone_go_one_by_one(project: Any, sandbox: Sandbox) -> None:
+def test_a_message_with_only_bcc_is_sent_one_by_one(
+    project: Any, sandbox: Sandbox
+) -> None:
     blind = [f"b{n}@example.org" for n in range(3)]
     message = new(to=[], bcc=blind)
 
@@ -383,7 +379,9 @@ def test_blind_copies_alone_go_one_by_one(project: Any, sandbox: Sandbox) -> Non
     assert set(status.recipients) == set(blind)
 
 
-def test_accepted_for_some_raises_nothing(project: Any, sandbox: Sandbox) -> None:
+def test_no_error_if_some_recipients_are_accepted(
+    project: Any, sandbox: Sandbox
+) -> None:
     sandbox.add_fault("400", times=None, match="b1@")
     sandbox.add_fault("500", times=None, match="b2@")
     message = new(to=[], bcc=[f"b{n}@example.org" for n in range(3)])
@@ -442,7 +440,7 @@ class TestSignals:
         assert messages[1].turbosmtp_status.outcome == "cancelled"
         assert len(sandbox.requests) == 1
 
-    def test_error_in_pre_send_is_its_message_s(
+    def test_an_error_in_pre_send_affects_only_its_message(
         self, project: Any, sandbox: Sandbox
     ) -> None:
         def fail(message: EmailMessage, **kwargs: Any) -> None:
@@ -455,7 +453,7 @@ class TestSignals:
 
         assert len(sandbox.messages) == 1
 
-    def test_post_send_tells_all_that_was_tried(
+    def test_post_send_is_sent_for_every_tried_message(
         self, project: Any, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
     ) -> None:
         seen = []
@@ -485,7 +483,7 @@ def test_closed_keep_alive_connection_is_survived(
     assert sandbox.total_accepted == 5
 
 
-def test_waits_grow_and_are_bounded() -> None:
+def test_waits_increase_up_to_a_limit() -> None:
     error = ConnectionFailed("x")
     waits = [pace.choose_wait(attempt, error) or 0 for attempt in range(1, 12)]
     assert waits[0] < waits[2] < waits[4]
@@ -526,9 +524,7 @@ def send():
 
 
 @pytest.mark.parametrize("way", NO_THREADS)
-def test_without_threads_the_caller_s_own_does_the_work(
-    way: str, sandbox: Sandbox
-) -> None:
+def test_without_threads_the_caller_s_thread_sends(way: str, sandbox: Sandbox) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SEND + NO_THREADS[way], sandbox.send_url()],
         capture_output=True,
@@ -541,7 +537,7 @@ def test_without_threads_the_caller_s_own_does_the_work(
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("count", [1, 6])
-def test_frozen_time_makes_no_wait_endless(
+def test_frozen_time_does_not_make_waits_endless(
     count: int, status: int, server: Any, settings: Any
 ) -> None:
     settings.TURBOSMTP |= {"MAX_RETRIES": 2}
@@ -555,7 +551,7 @@ def test_frozen_time_makes_no_wait_endless(
     assert len(server.seen) == count + 1
 
 
-def test_where_nobody_listens_it_says_how_to_start_the_sandbox(project: Any) -> None:
+def test_a_refused_connection_explains_how_to_start_the_sandbox(project: Any) -> None:
     with socket.socket() as taken:
         # Bound and not listening: what connects is refused.
         taken.bind(("127.0.0.1", 0))

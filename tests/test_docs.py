@@ -122,7 +122,7 @@ def test_lines_fit(path):
 
 
 @every_document
-def test_links_into_the_repository_lead_somewhere(path):
+def test_links_into_the_repository_exist(path):
     for reference in doctree(path).findall(nodes.reference):
         target, _, anchor = reference.get("refuri", "").partition("#")
         if target and not target.startswith(("http", "mailto:")):
@@ -136,7 +136,7 @@ def anchors(path):
     return {name for section in sections for name in section["ids"]}
 
 
-def test_on_pypi_every_link_leads_to_a_page_of_the_site():
+def test_links_on_pypi_lead_to_the_documentation():
     """As hatch-fancy-pypi-readme changes the README for the wheel."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     hook = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
@@ -179,7 +179,7 @@ def test_python_snippets_compile(path):
         ),
     ],
 )
-def test_readme_has_the_two_commands_each_on_a_line_of_its_own(command):
+def test_readme_has_both_commands_on_separate_lines(command):
     lines = README.read_text("utf-8").splitlines()
     assert f"    {command}" in lines
     assert lines.index(f"    {command}") < lines.index("Install")
@@ -206,12 +206,12 @@ def test_every_check_is_listed_once():
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_check_s_row_names_its_key(key):
+def test_the_row_of_a_check_names_its_key(key):
     texts = dict(rows_of(SETTINGS, header="Id"))
     assert texts[KEYS[key][0]].startswith(key)
 
 
-def test_the_tree_of_errors_is_whole():
+def test_the_tree_of_errors_is_complete():
     def family(cls):
         return {cls.__name__}.union(*map(family, cls.__subclasses__()))
 
@@ -274,7 +274,7 @@ def test_settings_snippets_load(block, monkeypatch):
             assert loaded.credentials().user
 
 
-def test_there_are_settings_snippets():
+def test_settings_snippets_exist():
     assert len(list(settings_snippets())) >= 6
 
 
@@ -406,7 +406,7 @@ def error_mails(monkeypatch, settings):
     return names["LOGGING"]
 
 
-def test_an_error_mail_that_fails_stays_silent_and_is_quick(error_mails, settings):
+def test_a_failing_error_mail_is_silent_and_quick(error_mails, settings):
     with Sandbox() as sandbox:
         settings.TURBOSMTP = sandbox_settings(sandbox)
         logging.config.dictConfig(error_mails)
@@ -420,7 +420,7 @@ def test_an_error_mail_that_fails_stays_silent_and_is_quick(error_mails, setting
 
 if DJANGO_61:
 
-    def test_without_a_mailer_of_its_own_it_escapes(error_mails, settings):
+    def test_without_a_separate_mailer_the_error_is_raised(error_mails, settings):
         """What docs/logging.rst warns of."""
         del error_mails["handlers"]["mail_admins"]["using"]
         with Sandbox() as sandbox:

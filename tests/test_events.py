@@ -72,7 +72,7 @@ def test_the_example() -> None:
         (..., "unknown"),
     ],
 )
-def test_words(status: Any, event_type: str) -> None:
+def test_event_types(status: Any, event_type: str) -> None:
     assert read_one(status=status).event_type == event_type
 
 
@@ -150,7 +150,7 @@ def test_reasons(reason: Any) -> None:
     assert read_one(reason=reason).mta_response == "550 no"
 
 
-def test_a_reason_in_two_words_keeps_both() -> None:
+def test_a_reason_with_two_texts_keeps_both() -> None:
     event = read_one(reason={"0": "550 5.1.1 no such user", "response": "550 no"})
     assert event.mta_response == "550 no\n550 5.1.1 no such user"
     assert (event.description, event.bounce_kind) == ("550 no", "no_mailbox")
@@ -160,7 +160,7 @@ def test_a_reason_in_two_words_keeps_both() -> None:
     "given",
     ["JANE@BÜCHER.example", " jane@xn--bcher-kva.example ", "J <jane@bücher.example>"],
 )
-def test_addresses_as_the_log_has_them(given: str) -> None:
+def test_addresses_are_normalized(given: str) -> None:
     assert read_one(email=given).recipient == "jane@xn--bcher-kva.example"
 
 
@@ -168,7 +168,7 @@ def test_addresses_as_the_log_has_them(given: str) -> None:
     ("given", "address"),
     [("jane", "jane"), ("a@" + "ü" * 80, "a@" + "ü" * 80), (None, ""), (["a@b"], "")],
 )
-def test_addresses_that_are_none(given: Any, address: str) -> None:
+def test_invalid_addresses(given: Any, address: str) -> None:
     assert read_one(email=given).recipient == address
 
 
@@ -176,7 +176,7 @@ def test_addresses_that_are_none(given: Any, address: str) -> None:
 @pytest.mark.parametrize(
     "order", [("Timestamp", "timestamp"), ("timestamp", "Timestamp")]
 )
-def test_of_two_spellings_the_one_that_says_something(
+def test_the_nonempty_one_of_two_spellings_is_used(
     order: tuple[str, str], nothing: Any
 ) -> None:
     event = read_one(**{"timestamp": ...} | {order[0]: 1576710200, order[1]: nothing})
@@ -225,14 +225,14 @@ def test_one_or_many() -> None:
 @pytest.mark.parametrize(
     "part", [None, 5, "x", True, [], [[]], {}, {"a": 1}, {"status": {}}, {"": ""}]
 )
-def test_what_is_no_event_is_kept_beside_the_others(part: Any) -> None:
+def test_invalid_events_do_not_affect_others(part: Any) -> None:
     events = read_body(json.dumps([part, DROP]).encode())
     assert [event.event_type for event in events] == ["unknown", "rejected"]
     assert events[0].esp_event == part
 
 
 @pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
-def test_what_is_nested_without_end_keeps_nobody_out(opened: str, closed: str) -> None:
+def test_endless_nesting_does_not_affect_others(opened: str, closed: str) -> None:
     deep = f"{opened * 50_000}5{closed * 50_000}"
     good = json.dumps(DROP | {"subject": '"]}[{\\'})
     body = f'[{good}, {{"status": "OPENED", "x": {deep}, "mid": 5}}, {good}]'
@@ -242,13 +242,13 @@ def test_what_is_nested_without_end_keeps_nobody_out(opened: str, closed: str) -
     assert "nested too deep" in json.dumps(bad.esp_event)
 
 
-def test_a_letter_that_is_none_keeps_nobody_out() -> None:
+def test_an_invalid_character_does_not_affect_others() -> None:
     body = json.dumps([DROP | {"subject": "caf?"}, DROP]).encode()
     first, second = read_body(body.replace(b"?", b"\xe9"))
     assert (first.message_id, second) == ("5520621607", read_event(DROP))
 
 
-def test_what_is_nested_deeply_is_cut() -> None:
+def test_deep_nesting_is_truncated() -> None:
     deep: Any = "bottom"
     for _ in range(400):
         deep = {"a": [deep]}
@@ -272,7 +272,7 @@ class TestDigest:
             {"url": "https://example.org/"},
         ],
     )
-    def test_another(self, change: Any) -> None:
+    def test_another_event(self, change: Any) -> None:
         assert read_one().digest != read_one(**change).digest
 
     def test_without_an_id(self) -> None:
@@ -281,11 +281,11 @@ class TestDigest:
         assert read_one(**one).digest != read_one(**one | {"url": "y"}).digest
         assert read_one(**one).digest != read_one(**one | {"mid": 5}).digest
 
-    def test_what_names_nothing_is_the_same_as_a_whole(self) -> None:
+    def test_without_any_id_the_whole_event_is_compared(self) -> None:
         first, second = read_event({"a": 1}), read_event({"a": 2})
         assert first.digest == read_event({"a": 1}).digest != second.digest
 
-    def test_grows_with_time(self) -> None:
+    def test_digests_are_ordered_by_time(self) -> None:
         digests = [read_one(timestamp=1576710200 + n).digest for n in range(50)]
         assert digests == sorted(digests)
         assert {len(digest) for digest in digests} == {36}
@@ -344,7 +344,7 @@ def test_bounces(text: str, reason: str, kind: str) -> None:
     assert classify(text) == (reason, kind)
 
 
-def test_only_what_is_known_to_be_final_suppresses() -> None:
+def test_only_final_bounces_suppress() -> None:
     hard = read_one(status="BOUNCED", reason={"0": "550 5.1.1 no such user"})
     soft = read_one(status="BOUNCED", reason={"0": "452 4.2.2 mailbox full"})
     odd = read_one(status="BOUNCED", reason={"0": "no"})
@@ -367,7 +367,7 @@ def test_only_what_is_known_to_be_final_suppresses() -> None:
         ("no credit", False),
     ],
 )
-def test_only_what_the_recipient_did_suppresses(reason: str, suppresses: bool) -> None:
+def test_only_actions_of_the_recipient_suppress(reason: str, suppresses: bool) -> None:
     dropped = read_one(status="DROPPED", reason={"0": reason, "response": reason})
     assert dropped.suppresses is suppresses
 
@@ -405,6 +405,6 @@ def test_machines(agent: str, machine: bool) -> None:
     assert not read_one(status="DELIVERED", useragent=agent).is_machine
 
 
-def test_hostile_words_take_no_time() -> None:
+def test_hostile_texts_are_fast() -> None:
     for text in ("5.1" * 100_000, "no such " * 100_000, "a" * 500_000, "4" * 300_000):
         assert classify(text)

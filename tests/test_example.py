@@ -80,7 +80,7 @@ def test_by_default_mail_goes_to_the_sandbox(settings_of):
     assert loaded.send_url == loaded.api_url == "http://127.0.0.1:8025/api/v2"
 
 
-def test_real_credentials_alone_send_for_real(settings_of):
+def test_only_real_credentials_send_real_mail(settings_of):
     found = settings_of(**REAL, TURBOSMTP_REGION="eu")
     assert found["SENDS_FOR_REAL"]
     with override_settings(TURBOSMTP=found["TURBOSMTP"]):
@@ -89,7 +89,7 @@ def test_real_credentials_alone_send_for_real(settings_of):
     assert loaded.credentials().password == "secret"
 
 
-def test_the_sandbox_wins_over_real_credentials(settings_of):
+def test_the_sandbox_has_priority_over_real_credentials(settings_of):
     found = settings_of(**REAL, SANDBOX_URL="http://127.0.0.1:9000/")
     assert not found["SENDS_FOR_REAL"]
     assert found["TURBOSMTP"]["SEND_URL"] == "http://127.0.0.1:9000/api/v2"
@@ -114,7 +114,7 @@ def test_the_guard_is_a_list(settings_of):
         assert load().recipient_guard == guard
 
 
-def test_mailers_or_the_backend_and_never_both(settings_of):
+def test_either_mailers_or_the_backend_is_set(settings_of):
     found = settings_of()
     assert ("MAILERS" in found) == (django.VERSION >= (6, 1))
     assert ("EMAIL_BACKEND" in found) == (django.VERSION < (6, 1))
@@ -139,7 +139,7 @@ def test_the_values_in_the_example_file_are_the_defaults(settings_of, tmp_path):
         assert with_file[name] == without[name]
 
 
-def test_the_environment_wins_over_the_file(settings_of, tmp_path):
+def test_the_environment_overrides_the_file(settings_of, tmp_path):
     file = tmp_path / "env"
     file.write_text("TURBOSMTP_LOG_LEVEL=ERROR\nDEFAULT_FROM_EMAIL=a@example.org\n")
     found = settings_of(ENV_FILE=str(file), DEFAULT_FROM_EMAIL="b@example.org")
@@ -251,7 +251,7 @@ def browser(project, sandbox):
         yield browser
 
 
-def test_the_page_says_where_mail_goes_and_holds_nothing_inline(browser, sandbox):
+def test_the_page_shows_the_server_and_has_no_inline_code(browser, sandbox):
     answer = browser.page()
     html = answer.content.decode()
     assert answer.status_code == 200
@@ -260,7 +260,7 @@ def test_the_page_says_where_mail_goes_and_holds_nothing_inline(browser, sandbox
     assert not re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:", html)
 
 
-def test_a_message_with_files_arrives_and_the_page_says_its_id(browser, sandbox, check):
+def test_a_message_with_files_arrives_and_its_id_is_shown(browser, sandbox, check):
     answer = browser.post("/send/", with_files="on")
     assert answer.redirect_chain == [("/", 302)]
     [received] = sandbox.messages
@@ -283,7 +283,7 @@ def test_without_files_there_is_text_and_html(browser, sandbox):
     assert b"<img" not in sandbox.latest.raw
 
 
-def test_send_mail_sends_the_text_alone(browser, sandbox):
+def test_send_mail_sends_only_text(browser, sandbox):
     answer = browser.post("/send-plain/", with_files="on")
     assert "send_mail() returned 1" in answer.content.decode()
     assert sandbox.latest.message.get_content_type() == "text/plain"
@@ -291,18 +291,18 @@ def test_send_mail_sends_the_text_alone(browser, sandbox):
 
 
 @pytest.mark.parametrize("path", ["/send/", "/send-plain/"])
-def test_without_its_token_nothing_is_sent(browser, sandbox, path):
+def test_a_post_without_a_token_sends_nothing(browser, sandbox, path):
     answer = browser.client.post(path, MESSAGE)
     assert answer.status_code == 403
     assert sandbox.total_accepted == 0
 
 
 @pytest.mark.parametrize("path", ["/send/", "/send-plain/"])
-def test_sending_takes_a_post(browser, path):
+def test_sending_requires_a_post(browser, path):
     assert browser.client.get(path).status_code == 405
 
 
-def test_a_wrong_address_is_told_at_its_field(browser, sandbox):
+def test_a_wrong_address_is_reported_at_its_field(browser, sandbox):
     answer = browser.post("/send/", to="nobody")
     assert answer.status_code == 400
     html = answer.content.decode()
@@ -313,7 +313,7 @@ def test_a_wrong_address_is_told_at_its_field(browser, sandbox):
 
 
 @pytest.mark.parametrize("path", ["/send/", "/send-plain/"])
-def test_an_error_is_told_in_words_and_the_form_is_kept(browser, sandbox, path):
+def test_an_error_is_explained_and_the_form_is_kept(browser, sandbox, path):
     sandbox.add_fault("nocredit")
     answer = browser.post(path)
     html = answer.content.decode()
@@ -323,7 +323,7 @@ def test_an_error_is_told_in_words_and_the_form_is_kept(browser, sandbox, path):
     assert sandbox.total_accepted == 0
 
 
-def test_a_message_that_cannot_be_sent_is_told_in_words(browser, sandbox):
+def test_a_message_that_cannot_be_sent_is_explained(browser, sandbox):
     answer = browser.post("/send/", subject="One\nBcc: all@example.com")
     assert answer.status_code == 400
     assert "cannot be sent as it is" in answer.content.decode()
@@ -331,7 +331,7 @@ def test_a_message_that_cannot_be_sent_is_told_in_words(browser, sandbox):
 
 
 @pytest.mark.parametrize("path", ["/send/", "/send-plain/"])
-def test_an_unknown_outcome_leaves_no_form_to_send_again(browser, sandbox, path):
+def test_an_unknown_outcome_shows_no_form(browser, sandbox, path):
     sandbox.add_fault("lost_answer")
     answer = browser.post(path)
     html = answer.content.decode()
@@ -341,7 +341,7 @@ def test_an_unknown_outcome_leaves_no_form_to_send_again(browser, sandbox, path)
     assert sandbox.total_accepted == 1
 
 
-def test_without_a_sandbox_the_page_says_how_to_start_it(browser, sandbox):
+def test_without_a_sandbox_the_page_explains_how_to_start_it(browser, sandbox):
     url = sandbox.url
     sandbox.stop()
     html = browser.post("/send/").content.decode()
@@ -424,11 +424,11 @@ def test_the_demo_needs_only_the_standard_library(path):
 
 
 @each_file
-def test_an_old_python_can_read_the_demo_far_enough_to_say_so(path):
+def test_an_old_python_can_parse_the_demo(path):
     ast.parse(path.read_text("utf-8"), feature_version=(3, 8))
 
 
-def test_an_old_python_is_told_before_anything_of_ours_is_imported():
+def test_an_old_python_is_refused_before_any_import():
     statements = ast.parse((PROJECT / "demo.py").read_text("utf-8")).body
     told = next(n for n, node in enumerate(statements) if isinstance(node, ast.If))
     ours = next(
@@ -439,7 +439,7 @@ def test_an_old_python_is_told_before_anything_of_ours_is_imported():
     assert told < ours
 
 
-def test_a_free_port_is_kept_and_a_taken_one_replaced(environment, capsys):
+def test_a_port_in_use_is_replaced(environment, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -470,7 +470,7 @@ def failed(check, raw, expected):
     return [name for name, held, _ in check.compare(raw, expected) if not held]
 
 
-def test_the_comparison_holds_for_what_was_sent(check, composed):
+def test_the_comparison_succeeds_for_the_sent_message(check, composed):
     expected = check.expected_message()
     assert failed(check, composed, expected) == []
 
@@ -500,7 +500,7 @@ def test_the_comparison_fails_for_one_byte(check, composed, name):
     assert failed(check, composed, expected) == wanted
 
 
-def test_the_comparison_fails_for_a_picture_the_html_does_not_find(check, composed):
+def test_the_comparison_fails_for_a_missing_picture(check, composed):
     raw = composed.replace(b"Content-ID: <parcel>", b"Content-ID: <parcel2>")
     assert raw != composed
     assert "the HTML refers to one picture, which is attached" in failed(
@@ -508,7 +508,7 @@ def test_the_comparison_fails_for_a_picture_the_html_does_not_find(check, compos
     )
 
 
-def test_the_comparison_fails_for_a_part_too_many_and_a_copy(check, composed):
+def test_the_comparison_fails_for_an_additional_part_or_recipient(check, composed):
     message = check.parse(composed)
     message["Cc"] = "someone@example.com"
     message.attach(check.parse(b"Content-Type: image/gif\n\nGIF"))
@@ -522,7 +522,7 @@ def test_the_comparison_fails_for_an_empty_message(check):
 
 
 @pytest.mark.parametrize("accepted", [0, 2])
-def test_the_check_fails_when_not_exactly_one_was_accepted(
+def test_the_check_fails_unless_exactly_one_was_accepted(
     check, monkeypatch, capsys, accepted
 ):
     listed = b'{"total_accepted": %d, "results": []}' % accepted
@@ -568,7 +568,7 @@ def test_a_child_ends_with_its_block(processes, tmp_path, monkeypatch, code, err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX process groups")
-def test_what_a_child_started_ends_with_it(processes, tmp_path):
+def test_grandchildren_end_with_the_child(processes, tmp_path):
     code = (
         "import subprocess, sys, time;"
         f"p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]);"
@@ -591,13 +591,13 @@ def _state(pid):
         return "Z"
 
 
-def test_a_step_that_fails_says_what_it_wrote(processes, tmp_path):
+def test_a_failed_step_shows_its_output(processes, tmp_path):
     arguments = [sys.executable, "-c", "print('no such package'); raise SystemExit(3)"]
     with pytest.raises(processes.Failed, match="exit code 3.*\n.*no such package"):
         processes.run("pip", arguments, log=tmp_path / "log", env=None, seconds=30)
 
 
-def test_a_step_takes_its_time_and_no_more(processes, tmp_path):
+def test_a_step_has_a_time_limit(processes, tmp_path):
     arguments = [sys.executable, "-c", SLEEP]
     with pytest.raises(processes.Failed, match="was not ready after 0.2 seconds"):
         processes.run("It", arguments, log=tmp_path / "log", env=None, seconds=0.2)
@@ -613,7 +613,7 @@ def test_waiting_ends_when_the_child_does(processes, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_sigterm_ends_a_block_and_waits_where_it_is_held(processes):
+def test_sigterm_ends_a_block_and_is_deferred_while_held(processes):
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     signals = processes.Signals()
@@ -637,7 +637,7 @@ def test_sigterm_ends_a_block_and_waits_where_it_is_held(processes):
     assert steps == ["held"]
 
 
-def test_the_environment_is_made_anew_when_something_changes(
+def test_the_environment_is_recreated_after_a_change(
     environment, tmp_path, monkeypatch
 ):
     (tmp_path / "pyproject.toml").write_text("one")
@@ -648,7 +648,7 @@ def test_the_environment_is_made_anew_when_something_changes(
     assert environment.fingerprint() != first
 
 
-def test_children_get_nothing_that_would_send_for_real(environment, monkeypatch):
+def test_children_receive_no_real_credentials(environment, monkeypatch):
     for name in [*REAL, "SANDBOX_URL", "DATABASE_URL", "DJANGO_DEBUG", "PYTHONPATH"]:
         monkeypatch.setenv(name, "from the shell")
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example.com")

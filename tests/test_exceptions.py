@@ -35,7 +35,7 @@ KWARGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, None])
-def test_survives(name: str, again: Any) -> None:
+def test_errors_survive_pickle_and_copy(name: str, again: Any) -> None:
     error = ALL[name]("what and where", **KWARGS.get(name, {}))
     other = TurboSMTPError("another")
     error.failures, error.sent_count = (("message", error), ("m", other)), 3
@@ -83,6 +83,6 @@ def test_retryable() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_error_is_an_oserror_exactly_if_trying_again_is_safe(name: str) -> None:
+def test_an_error_is_an_oserror_only_if_trying_again_is_safe(name: str) -> None:
     error = ALL[name]("text", **KWARGS.get(name, {}))
     assert isinstance(error, OSError) == error.retryable

@@ -88,7 +88,7 @@ def test_only_words_are_encoded(
         "日本語 の ヘッダー",
     ],
 )
-def test_words_read_as_written(
+def test_encoded_words_decode_to_the_original(
     value: str, as_mime: bool, project: Any, sandbox: Sandbox
 ) -> None:
     shown = send(sandbox, {"X-Words": value}, as_mime)["X-Words"]
@@ -106,7 +106,7 @@ LONG = {
 
 @pytest.mark.parametrize("as_mime", [False, True])
 @pytest.mark.parametrize("name", LONG)
-def test_what_is_longer_than_a_line(
+def test_values_longer_than_a_line(
     name: str, as_mime: bool, project: Any, sandbox: Sandbox
 ) -> None:
     """Python 3.12 and later would write it as encoded words."""
@@ -117,7 +117,7 @@ def test_what_is_longer_than_a_line(
     ("name", "value"),
     [("List-Id", "x <ö@ä..de>"), ("X-Confirm", "<jörg@x.org>")],
 )
-def test_what_has_no_ascii_form(
+def test_values_without_an_ascii_form(
     name: str, value: str, project: Any, sandbox: Sandbox
 ) -> None:
     with pytest.raises(MessageError, match=rf"headers\['{name}'\]: .* ASCII"):
@@ -158,9 +158,7 @@ BROKEN = ["a\nb", "a\rb", "a\x00b", "a\x1bb", "a\x85b", "a\u2028b", "a\u2029b", 
 
 
 @pytest.mark.parametrize("value", JOINED, ids=ascii)
-def test_what_joins_letters_is_taken(
-    value: str, project: Any, sandbox: Sandbox
-) -> None:
+def test_joiners_are_accepted(value: str, project: Any, sandbox: Sandbox) -> None:
     message: Any = new()
     message.tags, message.reference_id = [value], value
     EmailBackend().send_messages([message])
@@ -171,7 +169,7 @@ def test_what_joins_letters_is_taken(
 
 @pytest.mark.parametrize("name", ["tags", "reference_id"])
 @pytest.mark.parametrize("value", BROKEN, ids=ascii)
-def test_what_breaks_lines_is_not(
+def test_line_separators_are_refused(
     value: str, name: str, project: Any, sandbox: Sandbox
 ) -> None:
     message = new()

@@ -229,7 +229,7 @@ def check(messages: list[Any], sandbox: Sandbox) -> None:
         assert not status.status & {"failed", "invalid", "rejected"}
 
 
-def test_nothing_further_begins(project: Any, sandbox: Sandbox) -> None:
+def test_no_further_request_begins(project: Any, sandbox: Sandbox) -> None:
     sandbox.latency = 0.2
     messages = [new() for _ in range(10)]
     alarm = Alarm(TimeoutError)
@@ -258,7 +258,7 @@ def test_a_slow_answer_is_not_waited_for(project: Any, sandbox: Sandbox) -> None
     check_next()
 
 
-def test_a_worker_that_fails_after_it_hides_nothing(
+def test_a_worker_error_does_not_hide_the_interrupt(
     project: Any, sandbox: Sandbox
 ) -> None:
     class Failure(BaseException):
@@ -290,7 +290,7 @@ def test_a_worker_that_fails_after_it_hides_nothing(
     check_next()
 
 
-def test_a_wait_between_two_tries_is_ended(project: Any, sandbox: Sandbox) -> None:
+def test_a_wait_between_attempts_ends(project: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("429", times=None, retry_after=20)
     alarm = Alarm(TimeoutError)
     alarm.set(0.1)
@@ -301,7 +301,9 @@ def test_a_wait_between_two_tries_is_ended(project: Any, sandbox: Sandbox) -> No
 
 
 @pytest.mark.parametrize("where", ["pre_send", "post_send", "the iterable"])
-def test_in_the_caller_s_own_code(where: str, project: Any, sandbox: Sandbox) -> None:
+def test_interrupts_in_the_caller_s_code(
+    where: str, project: Any, sandbox: Sandbox
+) -> None:
     alarm = Alarm(TimeLimit)
 
     def spend(**kwargs: Any) -> None:
@@ -367,7 +369,7 @@ def test_errors_outside_signal_handlers_are_not_interrupts() -> None:
         raise_interrupt(error)
 
 
-def test_twice_in_a_row(project: Any, sandbox: Sandbox) -> None:
+def test_two_interrupts(project: Any, sandbox: Sandbox) -> None:
     """The second Ctrl-C ends the clean-up of the first, before it stops the workers."""
 
     def stop(pace: Pace, error: Any = None) -> None:

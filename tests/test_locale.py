@@ -68,7 +68,7 @@ def read_catalogue(language: str) -> polib.POFile:
     return polib.pofile(LOCALE / language / "LC_MESSAGES" / "django.po")
 
 
-def test_there_are_as_many_as_expected() -> None:
+def test_every_language_has_a_catalogue() -> None:
     assert len(find_marked()) > 230
     assert sorted(path.name for path in LOCALE.iterdir()) == LANGUAGES
     assert set(LANGUAGES) <= set(django_locale.LANG_INFO)
@@ -88,7 +88,7 @@ def test_no_marked_string_is_missing(language: str) -> None:
 
 
 @every_language
-def test_the_same_places_to_fill(language: str) -> None:
+def test_placeholders_match(language: str) -> None:
     place = re.compile(r"%\(\w+\)[.\d]*[a-z]|%[a-z]")
     for entry in read_catalogue(language):
         texts = entry.msgstr_plural.values() if entry.msgid_plural else [entry.msgstr]
@@ -102,7 +102,7 @@ def test_the_same_places_to_fill(language: str) -> None:
 
 
 @every_language
-def test_the_compiled_catalogue_is_that_of_the_text(language: str) -> None:
+def test_the_compiled_catalogue_matches_the_text(language: str) -> None:
     def read(entries: Any) -> dict[Any, Any]:
         return {
             (entry.msgctxt, entry.msgid): entry.msgstr_plural or entry.msgstr
@@ -114,7 +114,7 @@ def test_the_compiled_catalogue_is_that_of_the_text(language: str) -> None:
 
 
 @every_language
-def test_django_s_own_words_stay_as_they_are(language: str) -> None:
+def test_django_s_translations_are_not_changed(language: str) -> None:
     """A catalogue holds for the whole site: the rest of its admin, too."""
     django_s = Path(django_locale.__file__).parents[2]
     theirs = {}
@@ -130,7 +130,7 @@ def test_django_s_own_words_stay_as_they_are(language: str) -> None:
 
 
 @every_language
-def test_the_admin_speaks_it(
+def test_the_admin_is_translated(
     language: str, logged: Any, sandbox: Any, admin_client: Any
 ) -> None:
     from django_turbosmtp.backends import EmailBackend

@@ -91,7 +91,7 @@ def test_django_s_stock_logging_and_a_receiver_that_raises(
     assert "a receiver failed" in sandbox.messages[1].fields["content"]
 
 
-def test_every_record_mailed_and_wrong_credentials(site: Any, sandbox: Sandbox) -> None:
+def test_mailed_records_with_wrong_credentials(site: Any, sandbox: Sandbox) -> None:
     site.TURBOSMTP = {**site.TURBOSMTP, "CONSUMER_SECRET": "another"}
     with handled_by(Mailing()) as handler, pytest.raises(AuthenticationError):
         send_mail("S", "T", "shop@example.com", ["a@example.org"])
@@ -99,7 +99,7 @@ def test_every_record_mailed_and_wrong_credentials(site: Any, sandbox: Sandbox) 
     assert len(sandbox.requests) == 2
 
 
-def test_every_record_mailed_and_a_dead_server(site: Any, sandbox: Sandbox) -> None:
+def test_mailed_records_with_a_dead_server(site: Any, sandbox: Sandbox) -> None:
     site.TURBOSMTP = {**site.TURBOSMTP, "SEND_URL": "http://127.0.0.1:9/api/v2"}
     with handled_by(Mailing()) as handler, pytest.raises(ConnectionFailed):
         EmailBackend(max_retries=0, max_connections=1).send_messages(
@@ -109,7 +109,7 @@ def test_every_record_mailed_and_a_dead_server(site: Any, sandbox: Sandbox) -> N
     assert len(handler.records) == 2  # type: ignore[attr-defined]
 
 
-def test_every_record_mailed_and_an_admin_that_the_guard_leaves_out(
+def test_mailed_records_with_an_admin_left_out_by_the_guard(
     site: Any, sandbox: Sandbox
 ) -> None:
     site.TURBOSMTP = {**site.TURBOSMTP, "RECIPIENT_GUARD": ["friend.org"]}
@@ -119,7 +119,7 @@ def test_every_record_mailed_and_an_admin_that_the_guard_leaves_out(
     assert [m.fields["to"] for m in sandbox.messages] == ["a@friend.org"]
 
 
-def test_every_record_mailed_and_a_receiver_that_raises(
+def test_mailed_records_with_a_receiver_that_raises(
     site: Any, sandbox: Sandbox
 ) -> None:
     with handled_by(Mailing()) as handler, received_by(fail):
@@ -129,7 +129,7 @@ def test_every_record_mailed_and_a_receiver_that_raises(
     assert sandbox.total_accepted == 6
 
 
-def test_a_mail_that_a_receiver_sends_is_announced(site: Any, sandbox: Sandbox) -> None:
+def test_signals_are_sent_for_mail_of_a_receiver(site: Any, sandbox: Sandbox) -> None:
     told = []
 
     def tell(message: Any, **kwargs: Any) -> None:
@@ -153,7 +153,7 @@ class RaisingHandler(logging.Handler):
 
 
 @pytest.mark.parametrize("what", ["filter", "handler"])
-def test_logging_that_raises_raises_nothing_here(
+def test_errors_of_logging_are_not_raised(
     what: str, site: Any, sandbox: Sandbox, capfd: Any
 ) -> None:
     sandbox.add_fault("400", match="bad@", times=None)
@@ -178,14 +178,14 @@ def test_logging_that_raises_raises_nothing_here(
     assert f"a {what} failed" in capfd.readouterr().err
 
 
-def test_a_receiver_that_fails_and_a_record_of_it_that_fails(
+def test_a_failing_receiver_with_a_failing_log_handler(
     site: Any, sandbox: Sandbox
 ) -> None:
     with handled_by(RaisingHandler(), "django.dispatch"), received_by(fail):
         assert EmailBackend().send_messages([new(), new()]) == 2
 
 
-def test_a_record_names_the_line_that_made_it(
+def test_a_record_names_the_caller_s_line(
     site: Any, sandbox: Sandbox, caplog: Any
 ) -> None:
     EmailBackend(fail_silently=True).send_messages([new(to=["nobody"])])
@@ -195,7 +195,7 @@ def test_a_record_names_the_line_that_made_it(
 
 @pytest.mark.parametrize("count", [1, 6])
 @pytest.mark.parametrize("is_of_handler", [True, False])
-def test_a_filter_that_raises_loses_no_answer(
+def test_a_failing_filter_does_not_lose_the_answer(
     is_of_handler: bool, count: int, project: Any, sandbox: Sandbox
 ) -> None:
     """Of any logger on the way, urllib3's too."""

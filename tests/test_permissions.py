@@ -119,7 +119,7 @@ def row(stored: Path, sandbox: Sandbox) -> Message:  # noqa: F811
     return Message.objects.get()
 
 
-def test_no_url_is_forgotten(user: Any) -> None:
+def test_every_url_is_listed(user: Any) -> None:
     found = list_urls()
     # Django's own, from an older form of URL to the page itself.
     assert str(found.pop("None").pattern) == "<path:object_id>/"
@@ -136,7 +136,7 @@ def test_no_url_is_forgotten(user: Any) -> None:
 
 @pytest.mark.parametrize("kind", USERS)
 @pytest.mark.parametrize("page", PAGES)
-def test_who_gets_in(
+def test_access_to_each_page(
     row: Message, user: Any, sandbox: Sandbox, page: str, kind: str
 ) -> None:
     needed, owned = PAGES[page], USERS[kind]
@@ -164,7 +164,7 @@ def test_who_gets_in(
 @pytest.mark.parametrize(
     "owned", [None, "view_message", *sorted(set(SUPPRESSIONS.values()))]
 )
-def test_who_gets_to_the_suppressed(
+def test_access_to_suppressed_addresses(
     row: Message, user: Any, page: str, owned: str | None
 ) -> None:
     suppression = Suppression.objects.create(address="jane@x.org")
@@ -185,7 +185,7 @@ def test_who_gets_to_the_suppressed(
 
 
 @pytest.mark.parametrize("page", ["change", "preview", "eml", "resend", "attachment"])
-def test_what_is_not_there(row: Message, user: Any, page: str) -> None:
+def test_missing_objects_are_404(row: Message, user: Any, page: str) -> None:
     url = build_url(page, row)
     Message.objects.all().delete()
     assert user(*USERS["full"]).get(url).status_code == 404  # type: ignore[misc]
@@ -194,7 +194,7 @@ def test_what_is_not_there(row: Message, user: Any, page: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["nonsense", "1", "..", "%00", "_"])
-def test_a_key_that_is_none(admin_client: Client, key: str) -> None:
+def test_an_invalid_key(admin_client: Client, key: str) -> None:
     assert admin_client.get(f"{LIST}{key}/change/").status_code == 404
     assert admin_client.get(f"{LIST}{key}/preview/").status_code in {302, 404}
 
@@ -248,7 +248,7 @@ def test_a_site_s_own_admin(row: Message, admin_client: Client) -> None:
 
 
 @pytest.mark.urls("tests.test_permissions")
-def test_what_its_queryset_leaves_out_is_nowhere(
+def test_messages_outside_the_queryset_are_not_shown(
     row: Message, admin_client: Client
 ) -> None:
     Message.objects.update(subject="Hidden")
@@ -278,7 +278,7 @@ def test_what_its_queryset_leaves_out_is_nowhere(
         "dashboard/",
     ],
 )
-def test_a_queryset_of_nothing(row: Message, admin_client: Client, page: str) -> None:
+def test_an_empty_queryset(row: Message, admin_client: Client, page: str) -> None:
     answer: Any = admin_client.get(f"/empty/turbosmtp/message/{page}")
     assert answer.status_code == 200
     text = b"".join(answer) if answer.streaming else answer.content
@@ -286,7 +286,7 @@ def test_a_queryset_of_nothing(row: Message, admin_client: Client, page: str) ->
     assert str(row.pk).encode() not in text
 
 
-def test_a_whole_page_in_another_language(
+def test_a_page_in_another_language(
     row: Message, admin_client: Client, settings: Any
 ) -> None:
     settings.LANGUAGE_CODE = "de"
@@ -311,7 +311,7 @@ def test_without_time_zones(row: Message, admin_client: Client, settings: Any) -
             assert answer.status_code == 200
 
 
-def test_users_of_the_log_are_told_apart() -> None:
+def test_users_have_different_permissions() -> None:
     """The permissions named here are those that there are."""
     named = {name for names in USERS.values() for name in names or ()}
     model = apps.get_model("turbosmtp", "Message")

@@ -100,7 +100,7 @@ def test_socks_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "host", [f"{'x' * 64}.example.com", "a..example.com", ".example.com"]
 )
-def test_a_host_that_is_no_name(host: str, project: Any) -> None:
+def test_an_invalid_host_name(host: str, project: Any) -> None:
     project.TURBOSMTP |= {"SEND_URL": f"https://{host}/api"}
     messages = [new(), new()]
     with pytest.raises(ConnectionFailed, match="host name.*SEND_URL") as caught:
@@ -110,7 +110,7 @@ def test_a_host_that_is_no_name(host: str, project: Any) -> None:
     assert [m.turbosmtp_status.attempts for m in messages] == [1, 0]  # type: ignore[attr-defined]
 
 
-def test_a_host_that_nobody_knows_may_be_known_later(project: Any) -> None:
+def test_an_unknown_host_is_retryable(project: Any) -> None:
     project.TURBOSMTP |= {"SEND_URL": "https://nowhere.invalid/api", "MAX_RETRIES": 0}
     with pytest.raises(ConnectionFailed) as caught:
         EmailBackend().send_messages([new()])

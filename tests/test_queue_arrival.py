@@ -16,9 +16,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_what_arrives_is_what_was_written(
-    name: str, logged: Any, sandbox: Sandbox
-) -> None:
+def test_messages_arrive_as_written(name: str, logged: Any, sandbox: Sandbox) -> None:
     logged.TURBOSMTP = {**logged.TURBOSMTP, "QUEUE": True}
     logged.TASKS = DUMMY
     message = MESSAGES[name]()

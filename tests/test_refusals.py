@@ -89,7 +89,7 @@ AS_ON_5_2 = {
 
 @pytest.mark.parametrize("field", ["to", "cc", "bcc"])
 @pytest.mark.parametrize("address", AS_ON_5_2, ids=ascii)
-def test_what_django_5_2_sends_and_6_refuses(
+def test_addresses_that_django_5_2_sends_and_6_refuses(
     address: str, field: str, project: Any, sandbox: Sandbox
 ) -> None:
     message = new(**{"to": ["other@example.org"], field: [address]})
@@ -117,7 +117,7 @@ def test_what_django_5_2_sends_and_6_refuses(
         r'"a\"b"@x.org',
     ],
 )
-def test_quotes_stay(spec: str, field: str, project: Any, sandbox: Sandbox) -> None:
+def test_quotes_are_kept(spec: str, field: str, project: Any, sandbox: Sandbox) -> None:
     for address, named in ((spec, spec), (f"Ann <{spec}>", f"Ann <{spec}>")):
         message = new(**{field: address if field == "from_email" else [address]})
         assert EmailBackend().send_messages([message]) == 1
@@ -125,7 +125,7 @@ def test_quotes_stay(spec: str, field: str, project: Any, sandbox: Sandbox) -> N
         assert sandbox.messages[-1].fields[name] == named
 
 
-def test_quotes_make_no_second_mailbox(project: Any, sandbox: Sandbox) -> None:
+def test_quotes_do_not_make_a_second_mailbox(project: Any, sandbox: Sandbox) -> None:
     message = new(to=['"plain"@example.org'], cc=["plain@example.org"])
     EmailBackend().send_messages([message])
     [received] = sandbox.messages
@@ -393,7 +393,7 @@ def test_one_bad_message_does_not_stop_the_others(
 
 
 @pytest.mark.parametrize("to", [5, [object()], ["x" * 5000]])
-def test_a_message_that_is_nonsense_is_its_own_trouble(
+def test_an_invalid_object_does_not_stop_other_messages(
     to: Any, project: Any, sandbox: Sandbox
 ) -> None:
     bad = new()
@@ -408,7 +408,7 @@ def test_a_message_that_is_nonsense_is_its_own_trouble(
     assert bad.turbosmtp_status.outcome == "refused"
 
 
-def test_nobody_to_send_to(project: Any, sandbox: Sandbox) -> None:
+def test_no_recipients(project: Any, sandbox: Sandbox) -> None:
     message = new(to=[], cc=[""], bcc=[])
 
     assert EmailBackend().send_messages([message]) == 0

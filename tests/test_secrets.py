@@ -39,7 +39,7 @@ from tests.serving import Answer, exposed, hang_up, log_in, say, send
     ],
     ids=["401", "400", "500", "200 unreadable", "hang up", "garbage"],
 )
-def test_in_no_error_and_no_log_line(
+def test_not_in_errors_or_log_lines(
     version: int,
     answer: Answer,
     server: Any,
@@ -59,7 +59,7 @@ def test_in_no_error_and_no_log_line(
     assert "hunter2" not in server.seen[0][0]  # the URL
 
 
-def test_of_wrong_settings(server: Any, settings: Any) -> None:
+def test_not_in_errors_of_wrong_settings(server: Any, settings: Any) -> None:
     for build in (
         lambda: EmailBackend(timeout=-1, consumer_secret="hunter2-other"),
         lambda: EmailBackend(timeout=-1, username="hunter2", password="hunter2"),
@@ -73,7 +73,7 @@ def test_of_wrong_settings(server: Any, settings: Any) -> None:
 
 
 @pytest.mark.parametrize("secret", ['hunter2ä"/ x', "hunter2/2 pass"])
-def test_in_other_forms(secret: str, server: Any, settings: Any) -> None:
+def test_not_in_other_forms(secret: str, server: Any, settings: Any) -> None:
     settings.TURBOSMTP |= {
         "API_VERSION": 1,
         "AUTHUSER": "u@x.org",
@@ -85,7 +85,7 @@ def test_in_other_forms(secret: str, server: Any, settings: Any) -> None:
         assert "hunter2" not in exposed(caught.value)
 
 
-def test_in_no_redirect_of_a_login(server: Any, settings: Any) -> None:
+def test_not_in_redirects_of_a_login(server: Any, settings: Any) -> None:
     settings.TURBOSMTP |= {"API_VERSION": 1, "AUTHUSER": "u", "AUTHPASS": "p"}
     where = "https://x.example/authorize/me/hunter2%2F/"
     server.answer = say(301, b"", Location=where)
@@ -94,21 +94,21 @@ def test_in_no_redirect_of_a_login(server: Any, settings: Any) -> None:
     assert "hunter2" not in exposed(caught.value)
 
 
-def test_the_key_of_v2_neither(server: Any) -> None:
+def test_not_the_key_of_v2(server: Any) -> None:
     with pytest.raises(AuthenticationError) as caught:
         send(server, say(401, {"message": "bad key hunter2-key"}))
     assert "hunter2" not in exposed(caught.value)
     assert "bad key ********" in str(caught.value)
 
 
-def test_of_an_unreachable_server(server: Any, settings: Any) -> None:
+def test_not_in_errors_of_an_unreachable_server(server: Any, settings: Any) -> None:
     settings.TURBOSMTP |= {"SEND_URL": "http://127.0.0.1:1/api"}
     with pytest.raises(ConnectionFailed) as caught:
         send(server)
     assert "hunter2" not in exposed(caught.value)
 
 
-def test_v2_credentials_go_in_headers_alone(server: Any) -> None:
+def test_v2_credentials_are_only_in_headers(server: Any) -> None:
     send(server)
     ((path, headers, body),) = server.seen
     assert path == "/api/mail/send"
@@ -118,7 +118,7 @@ def test_v2_credentials_go_in_headers_alone(server: Any) -> None:
     assert b"hunter2" not in body
 
 
-def test_v1_credentials_go_in_the_body_alone(server: Any, settings: Any) -> None:
+def test_v1_credentials_are_only_in_the_body(server: Any, settings: Any) -> None:
     settings.TURBOSMTP |= {
         "API_VERSION": 1,
         "AUTHUSER": "u@x.org",
@@ -156,7 +156,7 @@ def test_redirects_are_not_followed(server: Any) -> None:
     assert len(server.seen) == 1
 
 
-def test_a_short_one_spoils_no_answer(server: Any, settings: Any) -> None:
+def test_a_short_secret_does_not_garble_answers(server: Any, settings: Any) -> None:
     settings.TURBOSMTP |= {"CONSUMER_SECRET": "s"}
     assert send(server).outcome == "accepted"
     with pytest.raises(BadRequest, match="missing recipients"):
@@ -174,7 +174,7 @@ REPEATED = {
 
 @pytest.mark.parametrize("status", [200, 301, 401, 400, 503])
 @pytest.mark.parametrize("header", REPEATED)
-def test_in_no_header(
+def test_not_in_headers(
     status: int, header: str, server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -185,7 +185,7 @@ def test_in_no_header(
     assert "hunter2" not in caplog.text
 
 
-def test_nor_in_those_of_an_accepted_message(server: Any) -> None:
+def test_not_in_headers_of_an_accepted_message(server: Any) -> None:
     answer = say(200, {"message": "OK", "mid": 7, "a": "hunter2-key"}, **REPEATED)
     status = send(server, answer)
     assert status.message_id == "7"
@@ -195,7 +195,7 @@ def test_nor_in_those_of_an_accepted_message(server: Any) -> None:
     assert "hunter2" not in shown
 
 
-def test_nothing_is_said_of_headers_that_cannot_be_read(
+def test_unreadable_headers_are_not_logged(
     server: Any, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """urllib3 would log a warning with the URL, which holds a v1 password."""
@@ -233,7 +233,7 @@ PROXIES = {
 
 
 @pytest.mark.parametrize("url", PROXIES)
-def test_of_a_malformed_proxy(url: str, proxy: Any) -> None:
+def test_not_in_errors_of_a_malformed_proxy(url: str, proxy: Any) -> None:
     proxy(url)
     message = new()
     with pytest.raises(ConnectionFailed, match=PROXIES[url]) as caught:
@@ -249,7 +249,9 @@ def test_of_a_malformed_proxy(url: str, proxy: Any) -> None:
 @pytest.mark.parametrize(
     "reason", ["hunter2-proxy", "dXNlcjpodW50ZXIyLXByb3h5", "hunter2%2Dproxy"]
 )
-def test_of_a_proxy_that_repeats_it(reason: str, server: Any, proxy: Any) -> None:
+def test_not_in_errors_of_a_proxy_that_repeats_it(
+    reason: str, server: Any, proxy: Any
+) -> None:
     server.RequestHandlerClass.do_CONNECT = lambda handler: handler.send_error(
         407, f"not {reason}"
     )
@@ -260,7 +262,7 @@ def test_of_a_proxy_that_repeats_it(reason: str, server: Any, proxy: Any) -> Non
     assert "dXNl" not in exposed(caught.value)
 
 
-def test_in_no_frame_wherever_it_stops() -> None:
+def test_not_in_frames_at_any_line() -> None:
     """In a process of its own: Python 3.12.1 crashes where another test traces too."""
     here = Path(__file__).parent
     done = subprocess.run(

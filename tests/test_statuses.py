@@ -92,7 +92,7 @@ def test_every_group_and_stage_has_a_status():
     assert sorted(s for group in Group for s in group.statuses) == sorted(Status)
 
 
-def test_events_of_the_documents():
+def test_events_match_the_documents():
     """The words of WIRE.md, to django-anymail's."""
     assert EVENT_TYPES == {
         "PROCESSED": "queued",
@@ -132,13 +132,13 @@ def test_the_status_of_several_recipients():
     ]
 
 
-def test_what_turbosmtp_has_is_not_sent_again():
+def test_messages_at_turbosmtp_are_not_sent_again():
     without = {status for status in Status if not status.is_at_turbosmtp}
     ours = {"unknown", "failed", "invalid", "sending", "queued", "cancelled"}
     assert without == {*ours, "rejected"}
 
 
-def test_a_word_shows_as_a_plain_string():
+def test_a_word_has_the_repr_of_a_string():
     assert repr({Status.SENT}) == "{'sent'}"
     assert f"{Outcome.ACCEPTED}" == "accepted"
 

@@ -60,7 +60,7 @@ def test_a_site_loads_no_sandbox():
     assert result.returncode == 0, result.stderr
 
 
-def test_the_map_has_the_order_of_the_contract():
+def test_the_table_has_the_order_of_the_contract():
     text = (ROOT / "docs" / "contributing.rst").read_text()
     table = text.split("Structure of the code")[1].split("Translations\n")[0]
     shown = [
@@ -71,7 +71,7 @@ def test_the_map_has_the_order_of_the_contract():
     assert shown == list_layers(CONTRACTS[0])
 
 
-def test_the_top_level_is_clear_at_a_glance():
+def test_the_top_level_is_small():
     names = {path.stem for path in PACKAGE.iterdir()}
     names -= {"__init__", "__pycache__", "py", "locale", "static", "templates"}
     assert names == set(list_layers(CONTRACTS[0]))
@@ -123,7 +123,7 @@ def test_no_import_cycles():
         visit(name)
 
 
-def test_one_name_for_one_thing():
+def test_class_names_are_unique():
     """No two classes have the same name: a reader need not look which one it is."""
     named = Counter(
         node.name
@@ -191,7 +191,7 @@ def passes_interrupts(handler):
     return name in {"raise_interrupt", "self._pass_interrupt"}
 
 
-def test_no_broad_handler_swallows_a_time_limit():
+def test_broad_handlers_do_not_hide_time_limits():
     """And no narrow one asks: what a parser catches is never an interrupt."""
     broad = narrow = 0
     wrong = []

@@ -49,7 +49,7 @@ def order(**fields: Any) -> Any:
     return message
 
 
-def test_what_production_does(turbosmtp_outbox: Outbox) -> None:
+def test_the_same_as_in_production(turbosmtp_outbox: Outbox) -> None:
     told: list[str] = []
 
     def before(**kwargs: Any) -> None:
@@ -76,14 +76,14 @@ def test_what_production_does(turbosmtp_outbox: Outbox) -> None:
     assert kept.turbosmtp_status.message_id == status.message_id
 
 
-def test_what_turbosmtp_would_refuse_does_not_pass(turbosmtp_outbox: Outbox) -> None:
+def test_messages_that_turbosmtp_refuses_are_refused(turbosmtp_outbox: Outbox) -> None:
     with pytest.raises(InvalidAddress):
         send_mail("s", "b", "shop@example.com", ["nobody"])
     turbosmtp_outbox.assert_nothing_sent()
 
 
 @pytest.mark.django_db
-def test_the_log_is_written_where_it_is_on() -> None:
+def test_the_log_is_written_if_it_is_on() -> None:
     with use_outbox(LOG=True) as outbox:
         order().send()
         row = Message.objects.get()
@@ -94,7 +94,7 @@ def test_the_log_is_written_where_it_is_on() -> None:
     assert Message.objects.filter(error_class="NoCredit").count() == 1
 
 
-def test_the_guard_guards() -> None:
+def test_the_guard_is_applied() -> None:
     with use_outbox(RECIPIENT_GUARD=["example.com"]) as outbox:
         message = order()
         assert message.send() == 0
@@ -102,7 +102,7 @@ def test_the_guard_guards() -> None:
         outbox.assert_nothing_sent()
 
 
-def test_outcomes_to_order(turbosmtp_outbox: Outbox) -> None:
+def test_predefined_outcomes(turbosmtp_outbox: Outbox) -> None:
     turbosmtp_outbox.fail_next(RateLimited("slowly", retry_after=60))
     with pytest.raises(RateLimited):
         order().send()
@@ -128,7 +128,7 @@ def test_outcomes_to_order(turbosmtp_outbox: Outbox) -> None:
     assert order().send() == 1
 
 
-def test_of_a_batch(turbosmtp_outbox: Outbox) -> None:
+def test_predefined_outcomes_of_a_batch(turbosmtp_outbox: Outbox) -> None:
     turbosmtp_outbox.fail_next(OutcomeUnknown("lost"), to="p3@example.org")
     messages = [order(to=[f"p{n}@example.org"]) for n in range(8)]
     backend = mail.mailers["default"] if HAS_MAILERS else mail.get_connection()
@@ -158,7 +158,7 @@ def test_assert_sent(turbosmtp_outbox: Outbox, expected: dict[str, Any]) -> None
     assert turbosmtp_outbox.assert_sent(**expected) is mail.outbox[0]
 
 
-def test_assert_sent_says_what_was_sent(turbosmtp_outbox: Outbox) -> None:
+def test_assert_sent_lists_the_sent_messages(turbosmtp_outbox: Outbox) -> None:
     with pytest.raises(
         AssertionError, match=r"^No message was sent. The outbox is empty."
     ):
@@ -196,7 +196,7 @@ def test_both_versions(version: int) -> None:
         assert len(sandbox.messages) == 1
 
 
-def test_afterwards_all_is_as_before(settings: Any) -> None:
+def test_settings_are_restored(settings: Any) -> None:
     before = [dict(settings.TURBOSMTP), mail.outbox]
     with use_outbox() as outbox:
         order().send()
@@ -223,7 +223,7 @@ class OrderTests(OutboxMixin, TestCase):
         self.assertEqual(message.turbosmtp_status.outcome, "accepted")
         self.assertEqual(len(mail.outbox), 1)
 
-    def test_it_is_empty_each_time(self):
+    def test_the_outbox_is_empty_for_each_test(self):
         self.outbox.assert_nothing_sent()
         self.outbox.fail_next(NoCredit("none"))
         with self.assertRaises(NoCredit):

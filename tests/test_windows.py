@@ -23,7 +23,7 @@ def windows_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django_turbosmtp.delivery.windows.WINDOW", 10)
 
 
-def test_a_window_is_sent_and_let_go_before_the_next_is_drawn(
+def test_a_window_is_sent_and_released_before_the_next_is_read(
     project: Any, sandbox: Sandbox
 ) -> None:
     alive: list[weakref.ref[EmailMessage]] = []
@@ -44,7 +44,7 @@ def test_a_window_is_sent_and_let_go_before_the_next_is_drawn(
     assert max(held for _, held in seen) < 10 + 1
 
 
-def test_the_stop_holds_for_the_whole_call(project: Any, sandbox: Sandbox) -> None:
+def test_a_stop_applies_to_the_whole_call(project: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("401", skip=12, times=None)
     messages = [new() for _ in range(40)]
 
@@ -58,7 +58,9 @@ def test_the_stop_holds_for_the_whole_call(project: Any, sandbox: Sandbox) -> No
     assert {m.turbosmtp_status.outcome for m in messages[12:]} == {"refused"}
 
 
-def test_a_brake_holds_in_the_next_window(project: Any, sandbox: Sandbox) -> None:
+def test_a_slower_pace_applies_to_the_next_window(
+    project: Any, sandbox: Sandbox
+) -> None:
     # At most four at once after a 429, and so no more than before in later windows.
     sandbox.latency = 0.03
     sandbox.add_fault("429", times=1, retry_after=0)
@@ -86,7 +88,7 @@ def test_failures_are_raised_once_at_the_end(project: Any, sandbox: Sandbox) -> 
 
 
 @pytest.mark.parametrize("fail_silently", [False, True])
-def test_what_the_iterable_raises_comes_after_those_it_gave(
+def test_an_error_of_the_iterable_is_raised_after_its_messages_are_sent(
     fail_silently: bool, project: Any, sandbox: Sandbox
 ) -> None:
     sandbox.add_fault("400", match="bad@")

@@ -85,7 +85,7 @@ def test_no_connection_names_the_mailer(project: Any) -> None:
 
 
 @pytest.mark.parametrize("fault", ["500", "lost_answer"])
-def test_an_unknown_outcome_says_what_to_do(
+def test_an_unknown_outcome_explains_what_to_do(
     fault: str, project: Any, sandbox: Sandbox, api_version: int
 ) -> None:
     sandbox.add_fault(fault)
@@ -101,9 +101,7 @@ def test_an_unknown_outcome_says_what_to_do(
     assert text.endswith(f"search turboSMTP's dashboard for {sought}.")
 
 
-def test_a_message_without_a_reference_id_has_one_to_look_for(
-    project: Any, sandbox: Sandbox
-) -> None:
+def test_the_error_names_an_id_to_search_for(project: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("500")
     message = new()
     with pytest.raises(OutcomeUnknown) as caught:
@@ -111,7 +109,7 @@ def test_a_message_without_a_reference_id_has_one_to_look_for(
     assert caught.value.reference_id == message.turbosmtp_status.reference_id
 
 
-def test_a_retry_leaves_a_record(
+def test_a_retry_is_logged(
     project: Any, sandbox: Sandbox, caplog: Any, short_waits: None
 ) -> None:
     caplog.set_level(logging.INFO, "django_turbosmtp")
@@ -135,7 +133,7 @@ def test_a_retry_leaves_a_record(
         b"hunter2-secret",
     ],
 )
-def test_what_is_pasted_into_a_wrong_place_is_not_shown(
+def test_a_secret_in_a_wrong_setting_is_not_shown(
     key: str, value: Any, project: Any, api_version: int
 ) -> None:
     project.TURBOSMTP |= {key: value}
@@ -150,7 +148,7 @@ def test_what_is_pasted_into_a_wrong_place_is_not_shown(
 
 
 @pytest.mark.parametrize("option", ["timeout", "consumer_key"])
-def test_django_without_options_hears_of_none(option: str, project: Any) -> None:
+def test_options_are_not_mentioned_without_mailers(option: str, project: Any) -> None:
     """Only MAILERS have OPTIONS."""
     with pytest.raises(ImproperlyConfigured) as caught:
         EmailBackend(**{option: -1 if option == "timeout" else "half"})
@@ -158,7 +156,7 @@ def test_django_without_options_hears_of_none(option: str, project: Any) -> None
     assert option in str(caught.value)
 
 
-def test_a_message_of_its_own_error_stays(project: Any, sandbox: Sandbox) -> None:
+def test_each_error_names_its_own_message(project: Any, sandbox: Sandbox) -> None:
     """Each error of a batch has its own message's reference id."""
     sandbox.add_fault("500", times=None)
     messages: list[EmailMessage] = [new(), new(), new()]

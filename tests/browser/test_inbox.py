@@ -148,7 +148,7 @@ def test_faults_and_clearing(sandbox, page, size, scheme):
     assert page.complaints == []
 
 
-def test_telling_events(outside, page, size, scheme):
+def test_sending_events(outside, page, size, scheme):
     with Sandbox(webhook_url=outside[0]) as sandbox:
         send(sandbox, subject="Hello", to="jane@example.org")
         page.goto(f"{sandbox.url}/messages/{sandbox.latest.mid}")

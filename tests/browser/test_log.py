@@ -123,7 +123,7 @@ def test_a_person(site, page, size, scheme):
     page.get_by_text("It was sent: turboSMTP accepted it.", exact=True).wait_for()
 
 
-def test_sending_again_by_keyboard_alone(own_site, sandbox, page, size, scheme):
+def test_sending_again_by_keyboard(own_site, sandbox, page, size, scheme):
     log_in(page, own_site)
     press(page, "Your invoice")
     page.get_by_text("has no credit left").wait_for()
@@ -262,7 +262,7 @@ def list_pages(page, site):
             yield name, f"{site}/admin/turbosmtp/message/{path}"
 
 
-def test_nothing_bars_anybody(site, page, size, scheme):
+def test_pages_are_accessible(site, page, size, scheme):
     for name, address in list_pages(page, site):
         page.goto(address)
         check_page(page, size, scheme, f"page-{name}")

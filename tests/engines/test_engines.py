@@ -84,7 +84,7 @@ def test_two_workers_keep_to_one_rate(
     assert min(gaps) >= timedelta(seconds=1)
 
 
-def test_tasks_that_are_enqueued_again_send_once(
+def test_messages_enqueued_twice_are_sent_once(
     start_worker: Callable[[], Any], sandbox: Sandbox
 ) -> None:
     queue(100)
@@ -121,7 +121,7 @@ def test_a_killed_worker_loses_nothing_and_sends_nothing_twice(
     assert missing <= unknown.count()
 
 
-def test_a_message_for_later_is_sent_later(
+def test_a_message_with_send_at_is_sent_later(
     start_worker: Callable[[], Any], sandbox: Sandbox
 ) -> None:
     message = EmailMessage("Subject", "Body", to=["to@example.org"])

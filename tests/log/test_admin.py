@@ -73,7 +73,7 @@ def test_a_message_with_its_body(row: Message, user: Any) -> None:
     assert "<script>alert" not in html
 
 
-def test_a_body_that_is_not_kept_is_said_so(row: Message, user: Any) -> None:
+def test_the_page_shows_that_a_body_is_not_stored(row: Message, user: Any) -> None:
     row.content.delete()
     client = user("view_message", "view_message_body")
     html = client.get(page_of(row), {"tab": "text"}).content.decode()
@@ -81,7 +81,9 @@ def test_a_body_that_is_not_kept_is_said_so(row: Message, user: Any) -> None:
 
 
 @pytest.mark.parametrize("permissions", [[], ["view_message_body"]])
-def test_nobody_else_gets_in(row: Message, user: Any, permissions: list[str]) -> None:
+def test_other_users_have_no_access(
+    row: Message, user: Any, permissions: list[str]
+) -> None:
     client = user(*permissions)
     assert client.get(LIST).status_code == 403
     assert client.get(page_of(row)).status_code == 403
@@ -89,7 +91,7 @@ def test_nobody_else_gets_in(row: Message, user: Any, permissions: list[str]) ->
 
 
 @pytest.mark.parametrize("action", ["add/", "{}/delete/", "{}/change/", ""])
-def test_nothing_can_be_changed(
+def test_messages_are_read_only(
     row: Message, action: str, admin_client: Client
 ) -> None:
     path = LIST + action.format(row.pk)
@@ -156,7 +158,7 @@ def test_a_row_in_every_state_has_a_page(
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 25, 30])
 @pytest.mark.parametrize("orphans", [0, 3])
-def test_pages_are_those_of_django(count: int, orphans: int) -> None:
+def test_pages_use_django_s_templates(count: int, orphans: int) -> None:
     Message.objects.bulk_create(
         Message(
             created_at=timezone.now(),
@@ -178,7 +180,7 @@ def test_pages_are_those_of_django(count: int, orphans: int) -> None:
         ours.page(plain.num_pages + 1)
 
 
-def test_the_last_page_is_as_near_as_the_first() -> None:
+def test_the_last_page_is_linked() -> None:
     now = timezone.now()
     Message.objects.bulk_create(
         Message(created_at=now, status="sent", reference_id=str(n), api_version=2)

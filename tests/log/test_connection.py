@@ -141,7 +141,7 @@ class TestLocks:
         own.close()
 
     @pytest.mark.parametrize("table", ["message", "suppression"])
-    def test_mail_goes_without_its_row(
+    def test_mail_is_sent_without_its_row(
         self,
         table: str,
         hold: Callable[..., None],
@@ -161,7 +161,7 @@ class TestLocks:
         if connection.vendor != "sqlite" and table == "suppression":
             assert Message.objects.get().is_unchecked
 
-    def test_a_connection_has_its_own_limits_afterwards(
+    def test_the_limits_of_the_connection_are_restored(
         self, logged: Any, sandbox: Sandbox
     ) -> None:
         def read() -> Any:
@@ -200,7 +200,7 @@ class TestByHand:
         transaction.set_autocommit(True, using=WORLD.alias)
 
     @pytest.mark.except_in("closed_connections", reason="the transaction would be lost")
-    def test_the_rows_are_the_site_s_to_commit(
+    def test_the_site_commits_the_rows(
         self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
     ) -> None:
         send(new())
@@ -213,7 +213,7 @@ class TestByHand:
         assert "could not be written" not in caplog.text
 
 
-def test_a_kill_leaves_no_half_an_outcome(logged: Any, sandbox: Sandbox) -> None:
+def test_a_kill_leaves_no_partial_outcome(logged: Any, sandbox: Sandbox) -> None:
     """The message and its recipients are written together, or not at all."""
     child = os.fork()
     if child == 0:

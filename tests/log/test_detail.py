@@ -79,7 +79,7 @@ FATES = {
 
 
 @pytest.mark.parametrize("case", FATES)
-def test_what_became_of_it(
+def test_the_result_is_explained(
     logged: Any, sandbox: Sandbox, admin_client: Client, case: str
 ) -> None:
     fields, words = FATES[case]
@@ -89,7 +89,7 @@ def test_what_became_of_it(
     assert words in read(admin_client, row)
 
 
-def test_one_that_is_stuck(admin_client: Client) -> None:
+def test_a_stuck_message(admin_client: Client) -> None:
     row = add("one", status="sending")
     assert "It is being sent." in read(admin_client, row)
     Message.objects.update(created_at=timezone.now() - timedelta(hours=1))
@@ -129,7 +129,7 @@ def test_attempts_of_several_requests(
     assert "b@example.org Technical details turboSMTP answered 400" in text
 
 
-def test_accepted_at_once_there_is_no_row_of_it(
+def test_a_first_attempt_that_succeeds_has_no_row(
     logged: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
     row = send(new())
@@ -159,7 +159,7 @@ def test_the_answer_is_part_of_the_body(
     assert "hunter2" not in text
 
 
-def test_pruned_bodies_take_the_answers_along(settings: Any) -> None:
+def test_answers_are_pruned_with_bodies(settings: Any) -> None:
     settings.TURBOSMTP = {
         **WORLD.options,
         "RETENTION_DAYS": 100,
@@ -197,7 +197,7 @@ def test_tabs(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
     assert "Remote pictures are not loaded." in read(admin_client, row, tab="nonsense")
 
 
-def test_no_word_of_remote_pictures_where_there_are_none(
+def test_remote_pictures_are_only_mentioned_if_there_are_some(
     logged: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
     row = send(new(alternatives=[("<a href='https://x.org/'>x</a>", "text/html")]))
@@ -237,7 +237,7 @@ def test_the_preview(
 
 
 @pytest.mark.parametrize("calendar", [False, True], ids=["fields", "mime"])
-def test_pictures_that_came_with_it(
+def test_inline_pictures(
     stored: Path,  # noqa: F811
     sandbox: Sandbox,
     admin_client: Client,
@@ -279,7 +279,7 @@ def test_pictures_that_came_with_it(
     assert admin_client.get(url).text == row.content.html
 
 
-def test_kept_attachments(
+def test_stored_attachments(
     stored: Path,  # noqa: F811
     sandbox: Sandbox,
     admin_client: Client,

@@ -242,7 +242,7 @@ def test_no_trace_of_capitals_in_any_column(model: Any, name: str) -> None:
 
 @in_plain_world
 @pytest.mark.parametrize("form", FORMS)
-def test_other_persons_stay(form: str) -> None:
+def test_other_persons_are_kept(form: str) -> None:
     text = FORMS[form].replace(PUNYCODE, OTHER).replace(ADDRESS, f"mary-{ADDRESS}")
     if text == FORMS[form]:
         # The form of another address, encoded as this one.
@@ -304,7 +304,7 @@ class TestFiles:
         return file
 
     @pytest.mark.parametrize("charset", ["utf-8", "utf-16", "utf-16-be"])
-    def test_bytes_that_name_the_person_are_removed(self, charset: str) -> None:
+    def test_bytes_that_contain_the_address_are_removed(self, charset: str) -> None:
         file = self.make(f"name;email\nJane;{PUNYCODE}\n".encode(charset))
         exported = json.loads(run("turbosmtp_export", ADDRESS))
         [attachment] = exported["messages"][0]["attachments"]
@@ -322,7 +322,7 @@ class TestFiles:
         assert "could not be read" in caplog.text
         assert StoredFile.objects.count() == 1
 
-    def test_other_bytes_stay(self) -> None:
+    def test_other_bytes_are_kept(self) -> None:
         self.make(gzip.compress(b"other") + f" mary-{PUNYCODE}".encode())
         run("turbosmtp_erase", ADDRESS, no_input=True)
         assert StoredFile.objects.count() == 1
@@ -376,7 +376,9 @@ class TestAdmin:
         make_row(Suppression, "note", f"see {PUNYCODE}")
         Suppression.objects.create(address=PUNYCODE, reason="manual")
 
-    def test_what_each_user_may_see(self, user: Any, admin_client: Any) -> None:
+    def test_each_user_exports_what_they_may_see(
+        self, user: Any, admin_client: Any
+    ) -> None:
         self.make()
         everything = self.read(admin_client)
         assert len(everything["messages"]) == len(everything["notes"]) == 1
@@ -392,7 +394,7 @@ class TestAdmin:
         other = user("view_message").get(page, {"address": PUNYCODE})
         assert link not in other.text
 
-    def test_what_is_hidden_stays_hidden(
+    def test_hidden_messages_are_not_exported(
         self, admin_client: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.make()
@@ -411,7 +413,7 @@ class TestAdmin:
         assert form in page.text
 
 
-def test_long_texts_take_no_time() -> None:
+def test_long_texts_are_fast() -> None:
     person = Person(ADDRESS)
     started = time.process_time()
     for piece in ("=", "%", "\\u", "&#", "=?utf-8?q?", "A" * 100, "jane.", "x@y "):

@@ -163,7 +163,7 @@ def test_in_a_broken_transaction_the_mail_still_goes(
 
 @pytest.mark.except_in("second_alias", "own_database", reason="no shared connection")
 @pytest.mark.django_db(transaction=True)
-def test_a_transaction_that_the_caller_broke_without_telling_django(
+def test_a_broken_transaction_that_django_does_not_know_of(
     logged: Any, sandbox: Sandbox
 ) -> None:
     with transaction.atomic():
@@ -187,7 +187,9 @@ def test_rows_roll_back_with_the_caller(logged: Any, sandbox: Sandbox) -> None:
 
 @pytest.mark.except_in("own_database", reason="a site has one log")
 @pytest.mark.django_db(transaction=True, databases=["default", "second"])
-def test_a_second_alias_keeps_them(logged: Any, sandbox: Sandbox) -> None:
+def test_rows_in_a_second_alias_survive_a_rollback(
+    logged: Any, sandbox: Sandbox
+) -> None:
     with transaction.atomic():
         logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": "second"}
         send(new())
@@ -233,16 +235,14 @@ def gone(
     del connections["gone"]
 
 
-def test_no_database_there(
-    gone: str, logged: Any, sandbox: Sandbox, caplog: Any
-) -> None:
+def test_no_database(gone: str, logged: Any, sandbox: Sandbox, caplog: Any) -> None:
     logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": gone}
     assert send(new()) == 1
     assert sandbox.total_accepted == 1
     assert "OperationalError: unable to open database file" in caplog.text
 
 
-def test_a_database_that_is_not_there_is_asked_once(gone: str) -> None:
+def test_a_missing_database_is_tried_once(gone: str) -> None:
     """The mail must not wait for it several times."""
     calls: list[int] = []
 
@@ -255,12 +255,12 @@ def test_a_database_that_is_not_there_is_asked_once(gone: str) -> None:
     assert len(calls) == 1
 
 
-def test_the_check_of_a_database_that_is_not_there(gone: str, logged: Any) -> None:
+def test_the_check_of_a_missing_database(gone: str, logged: Any) -> None:
     logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_USING": gone}
     assert run_checks(tags=["database"], databases=[gone]) == []
 
 
-def test_a_database_that_comes_back_has_the_row_in_the_end(
+def test_a_database_that_recovers_receives_the_row(
     broken: Any, logged: Any, sandbox: Sandbox
 ) -> None:
     mend = break_table("content", "INSERT")
@@ -284,7 +284,7 @@ def test_a_database_that_comes_back_has_the_row_in_the_end(
     assert row.content.text == "Body"
 
 
-def test_what_a_database_says_of_the_data_is_not_logged(
+def test_data_in_database_errors_is_not_logged(
     broken: Any, logged: Any, sandbox: Sandbox, caplog: Any
 ) -> None:
     # A message of the same key is there already, as the database will say.
@@ -307,7 +307,7 @@ def test_what_a_database_says_of_the_data_is_not_logged(
     assert "hunter2" not in caplog.text
 
 
-def test_a_record_of_ours_that_is_mailed_makes_no_further_mail(
+def test_mailing_our_log_record_causes_no_further_mail(
     broken: Any, logged: Any, sandbox: Sandbox
 ) -> None:
     broken("message", "INSERT")
@@ -504,7 +504,7 @@ class Raising(EmailMessage):
 
 
 @pytest.mark.django_db
-def test_a_message_that_raises_costs_no_other_its_row(
+def test_an_invalid_message_does_not_affect_other_rows(
     logged: Any, sandbox: Sandbox, caplog: Any
 ) -> None:
     raising = Raising("x", "Body", "a@x.org", ["b@x.org"])
@@ -517,7 +517,7 @@ def test_a_message_that_raises_costs_no_other_its_row(
     assert "stored without its contents" in caplog.text
 
 
-def test_a_row_that_the_database_refuses_costs_no_other_its_row(
+def test_a_refused_row_does_not_affect_other_rows(
     transactional_db: None, logged: Any, sandbox: Sandbox, caplog: Any
 ) -> None:
     with connection.cursor() as cursor:

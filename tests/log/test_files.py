@@ -57,7 +57,7 @@ def test_once_for_each_content(stored: Path, sandbox: Sandbox) -> None:
     assert kept.size == 6
 
 
-def test_of_mime_messages_too(stored: Path, sandbox: Sandbox) -> None:
+def test_attachments_of_mime_messages(stored: Path, sandbox: Sandbox) -> None:
     message = with_pictures('<img src="cid:a">', "a")
     message.attach_alternative("BEGIN:VCALENDAR", "text/calendar")
     EmailBackend().send_messages([message])
@@ -89,7 +89,7 @@ def test_a_storage_that_fails(stored: Path, sandbox: Sandbox, caplog: Any) -> No
     assert "could not be stored" in caplog.text
 
 
-def test_a_file_that_is_there_already_is_used(stored: Path, sandbox: Sandbox) -> None:
+def test_an_existing_file_is_used(stored: Path, sandbox: Sandbox) -> None:
     # As after a transaction that was rolled back.
     EmailBackend().send_messages([new(attachments=[PDF])])
     Message.objects.all().delete()
@@ -104,7 +104,7 @@ def age_and_prune() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_prune_that_is_killed_loses_no_later_file(
+def test_a_killed_prune_does_not_remove_later_files(
     stored: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     EmailBackend().send_messages([new(attachments=[PDF])])
@@ -127,7 +127,7 @@ def test_a_prune_that_is_killed_loses_no_later_file(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_message_that_is_written_while_its_file_is_removed_has_it(
+def test_a_message_written_during_a_prune_keeps_its_file(
     stored: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     EmailBackend().send_messages([new(attachments=[PDF])])

@@ -81,7 +81,7 @@ def test_nothing_hidden_is_shown(
         assert "both" in words
 
 
-def test_the_filters_still_offer_what_is_shown(
+def test_filters_offer_values_of_visible_messages(
     rows: Any, restricted: None, admin_client: Client
 ) -> None:
     text = admin_client.get(LIST).text
@@ -91,7 +91,7 @@ def test_the_filters_still_offer_what_is_shown(
 
 
 @pytest.mark.parametrize("view", ["change", "preview", "eml", "resend", "history"])
-def test_a_hidden_message_is_not_there(
+def test_a_hidden_message_is_not_found(
     view: str, rows: Any, restricted: None, admin_client: Client
 ) -> None:
     _shown, hidden = rows

@@ -116,7 +116,7 @@ def test_period(admin_client: Client) -> None:
     ]
 
 
-def test_tags_that_were_sent(
+def test_filter_by_tag(
     logged: Any, sandbox: Sandbox, admin_client: Client, regime: None
 ) -> None:
     for subject, tags in {
@@ -191,7 +191,7 @@ def test_search(
     ],
 )
 @pytest.mark.parametrize("local", ["jane", "jäne"])
-def test_search_in_any_writing(
+def test_search_in_any_spelling(
     admin_client: Client,
     logged: Any,
     sandbox: Sandbox,
@@ -228,7 +228,7 @@ def test_search_with_filters(admin_client: Client, regime: None) -> None:
     assert ask(admin_client, **query, period="day") == ["Your order"]
 
 
-def test_the_order_is_that_of_time(admin_client: Client) -> None:
+def test_messages_are_ordered_by_time(admin_client: Client) -> None:
     for hours in (3, 1, 2):
         add(f"{hours}", created_at=timezone.now() - timedelta(hours=hours))
     assert ask(admin_client) == ["1", "2", "3"]
@@ -297,7 +297,7 @@ WALKS = {
     ],
     ids=["address", "subject", "person", "tag", "group"],
 )
-def test_what_is_rare_is_found_by_an_index(admin_client: Client, find: Any) -> None:
+def test_rare_values_are_found_by_an_index(admin_client: Client, find: Any) -> None:
     for number in range(200):
         row = add(f"Order {number}", f"a{number}@example.org")
         Tag.objects.create(message=row, name=f"tag{number}")
@@ -319,9 +319,7 @@ def test_the_list_has_no_long_columns(admin_client: Client) -> None:
     assert '"metadata"' not in text.replace("`", '"')
 
 
-def test_what_was_long_to_count_is_kept(
-    settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_counts_are_cached(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django_turbosmtp.admin.caching.WORTH_CACHING", 0.2)
     settings.CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
@@ -341,7 +339,7 @@ def test_what_was_long_to_count_is_kept(
     assert count_cached("y", count) == 3
 
 
-def test_a_cache_that_fails_costs_nothing_else(
+def test_a_failing_cache_is_harmless(
     settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CACHES = {
@@ -364,7 +362,7 @@ def test_a_cache_that_fails_costs_nothing_else(
     ],
 )
 @pytest.mark.parametrize("page", [LIST, f"{LIST}export/"])
-def test_no_other_lookup_is_run(
+def test_other_lookups_are_refused(
     page: str, query: dict[str, str], admin_client: Client
 ) -> None:
     add("a" * 30 + "b", "a@x.org")

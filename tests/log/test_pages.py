@@ -82,7 +82,7 @@ def test_the_dashboard(admin_client: Client) -> None:
     assert tables(admin_client, "nonsense") == day
 
 
-def test_how_far_they_came(admin_client: Client) -> None:
+def test_rates(admin_client: Client) -> None:
     url = f"{LIST}dashboard/"
     assert "Status reached" not in admin_client.get(url).content.decode()
     add("a", status="sent")
@@ -112,7 +112,7 @@ def test_an_empty_dashboard(admin_client: Client) -> None:
         assert tables(admin_client, period) == {"times": {}}
 
 
-def test_days_begin_at_the_midnights_of_the_reader() -> None:
+def test_days_begin_at_midnight_in_the_user_s_time_zone() -> None:
     zone = ZoneInfo("Europe/Berlin")
     # On 2026-10-25 the clocks went back an hour.
     days = list_intervals("week", datetime(2026, 10, 27, 15, 30, tzinfo=zone))
@@ -200,7 +200,7 @@ def test_csv(logged: Any, sandbox: Sandbox, admin_client: Client) -> None:
         "\uff1d1",
     ],
 )
-def test_no_cell_is_a_formula(admin_client: Client, subject: str) -> None:
+def test_cells_are_not_formulas(admin_client: Client, subject: str) -> None:
     add(subject)
     [line] = read_csv(admin_client)
     unseen = ' \n\r\xa0\ufeff\u200b\u2060\u3000"'
@@ -212,7 +212,7 @@ def test_no_cell_is_a_formula(admin_client: Client, subject: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["Hello", "a;b", "it's", "'quoted'", "1=1", "a-b", ""])
-def test_other_cells_stay_as_they_are(text: str) -> None:
+def test_other_cells_are_unchanged(text: str) -> None:
     assert write_cell(text) == read_cell(text) == text
 
 
@@ -234,7 +234,7 @@ def test_csv_in_parts(
     assert [line["id"] for line in found] == [str(row.pk) for row in expected]
 
 
-def test_csv_of_what_is_found(admin_client: Client) -> None:
+def test_csv_of_the_filtered_list(admin_client: Client) -> None:
     for number in range(120):
         add(f"Order {number:03}", status="failed" if number % 2 else "sent")
     add("Other", status="failed")
@@ -296,7 +296,7 @@ def test_eml(
         {"body": "", "alternatives": [("<p>x", "text/html")]},
     ],
 )
-def test_eml_of_anything(
+def test_eml_of_every_kind_of_message(
     logged: Any, sandbox: Sandbox, admin_client: Client, fields: dict[str, Any]
 ) -> None:
     mail = save(admin_client, send(new(**fields)))
@@ -315,7 +315,7 @@ def test_eml_of_mime_is_that_mime(
     assert admin_client.get(url).content == mime.encode()
 
 
-def test_eml_takes_the_body_s_permission(
+def test_eml_needs_the_permission_for_bodies(
     logged: Any, sandbox: Sandbox, user: Any, admin_client: Client
 ) -> None:
     row = send(new())
@@ -346,7 +346,7 @@ def test_a_test_mail(logged: Any, sandbox: Sandbox, admin_client: Client) -> Non
     assert len(sandbox.messages) == 1
 
 
-def test_a_test_mail_that_fails_says_why(
+def test_a_failed_test_mail_shows_the_reason(
     logged: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
     sandbox.add_fault("nocredit")
@@ -361,7 +361,9 @@ def test_a_test_mail_that_fails_says_why(
     assert not sandbox.messages
 
 
-def test_a_test_mail_takes_permission(logged: Any, sandbox: Sandbox, user: Any) -> None:
+def test_a_test_mail_needs_its_permission(
+    logged: Any, sandbox: Sandbox, user: Any
+) -> None:
     data = {"to": "me@example.org", "mailer": "default"}
     for client in (user("view_message", "view_message_body"), user("resend_message")):
         assert client.get(f"{LIST}test/").status_code == 403
@@ -371,7 +373,7 @@ def test_a_test_mail_takes_permission(logged: Any, sandbox: Sandbox, user: Any) 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_csv_leaves_as_it_is_read_under_asgi(admin_client: Client) -> None:
+def test_csv_is_streamed_under_asgi(admin_client: Client) -> None:
     """The first lines leave before the last ones are read."""
     Message.objects.bulk_create(
         Message(

@@ -133,7 +133,7 @@ def test_a_failing_database_raises(queued: Any, sandbox: Sandbox) -> None:
     assert not sandbox.messages
 
 
-def test_what_cannot_be_sent_raises_and_the_others_are_queued(
+def test_an_invalid_message_raises_and_others_are_queued(
     queued: Any, sandbox: Sandbox
 ) -> None:
     with pytest.raises(MessageError) as caught:
@@ -144,7 +144,7 @@ def test_what_cannot_be_sent_raises_and_the_others_are_queued(
     assert len(sandbox.messages) == 1
 
 
-def test_a_broker_that_is_down_loses_nothing(
+def test_no_message_is_lost_if_the_broker_is_down(
     queued: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -160,7 +160,7 @@ def test_a_broker_that_is_down_loses_nothing(
     assert run_due().enqueued == 0
 
 
-def test_a_class_that_builds_its_own_mime_is_kept_byte_by_byte(wire: Any) -> None:
+def test_a_class_that_builds_its_own_mime_is_stored_exactly(wire: Any) -> None:
     message = MESSAGES["signed"]()
     send(message)
     stored = json.loads(b"".join(bytes(p.data) for p in Payload.objects.all()))
@@ -184,7 +184,7 @@ def test_large_payloads_are_stored_in_pieces(queued: Any, sandbox: Sandbox) -> N
 
 
 @pytest.mark.parametrize("option", ["LOG_BODY", "per message"])
-def test_without_bodies_in_the_log_the_payload_goes(
+def test_without_log_body_the_payload_is_deleted_after_sending(
     option: str, wire: Any, settings: Any
 ) -> None:
     message = new()
@@ -244,7 +244,7 @@ def test_a_stuck_message_becomes_unknown_and_is_never_sent(
     assert Payload.objects.exists()
 
 
-def test_a_worker_that_was_thought_dead_still_records(wire: Any) -> None:
+def test_a_worker_that_was_presumed_dead_still_records(wire: Any) -> None:
     send(new())
 
     def answer_late(handler: Any, body: bytes) -> None:
@@ -318,7 +318,7 @@ def test_a_message_that_is_refused_for_too_long_fails(limit: str, wire: Any) -> 
     assert Payload.objects.exists()
 
 
-def test_a_task_is_enqueued_for_what_is_tried_again(wire: Any) -> None:
+def test_a_task_is_enqueued_for_another_attempt(wire: Any) -> None:
     wire.answer = say(503, {"message": "busy"}, Retry_After="90")
     send(new())
     work_off()
@@ -329,7 +329,7 @@ def test_a_task_is_enqueued_for_what_is_tried_again(wire: Any) -> None:
     assert 89 < wait < 115
 
 
-def test_a_refusal_of_one_message_is_final(wire: Any) -> None:
+def test_a_refusal_of_the_message_itself_is_final(wire: Any) -> None:
     seen: list[str] = []
 
     def receive(status: Any, **_: Any) -> None:
@@ -345,7 +345,7 @@ def test_a_refusal_of_one_message_is_final(wire: Any) -> None:
     assert seen == ["refused"]
 
 
-def test_blind_copies_that_were_refused_are_tried_again_alone(wire: Any) -> None:
+def test_only_refused_blind_copies_are_tried_again(wire: Any) -> None:
     wire.answer = lambda handler, body: (
         say(503, {}, Retry_After="1") if b"b@x.org" in body else ACCEPT
     )(handler, body)
@@ -499,7 +499,7 @@ def test_without_a_secret_key_nothing_is_queued(queued: Any, sandbox: Sandbox) -
     assert not Message.objects.exists()
 
 
-def test_arguments_that_no_worker_knows_are_refused(queued: Any) -> None:
+def test_arguments_unknown_to_workers_are_refused(queued: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"consumer_key.*queue=False"):
         send(new(), consumer_key="a", consumer_secret="b")
     assert not Message.objects.exists()
@@ -554,7 +554,9 @@ def test_an_expired_message_is_dropped_and_reported(
     assert "expires_at" in caplog.text
 
 
-def test_urgent_messages_overtake(queued: Any, sandbox: Sandbox) -> None:
+def test_messages_with_a_high_priority_are_sent_first(
+    queued: Any, sandbox: Sandbox
+) -> None:
     queued.TURBOSMTP |= {"MAX_CONNECTIONS": 1}
     send(*(new(to=[f"bulk{n}@x.org"]) for n in range(200)))
     bulk = list_ids()[0]
@@ -568,7 +570,7 @@ def test_urgent_messages_overtake(queued: Any, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("name", ["send_at", "priority", "expires_at"])
-def test_without_the_queue_these_are_errors(
+def test_queue_attributes_without_the_queue_are_errors(
     name: str, logged: Any, sandbox: Sandbox
 ) -> None:
     message = new()

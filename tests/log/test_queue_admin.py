@@ -34,7 +34,7 @@ def build_url(row: Message, page: str = "cancel") -> str:
     return reverse(f"admin:turbosmtp_message_{page}", args=[row.pk])
 
 
-def test_a_message_that_waits_is_cancelled_after_a_question(
+def test_a_queued_message_is_cancelled_after_confirmation(
     queued: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
     send(new(subject="Order"))
@@ -56,7 +56,7 @@ def test_a_message_that_waits_is_cancelled_after_a_question(
     assert LogEntry.objects.get().change_message == "Cancelled"
 
 
-def test_one_of_two_decides(
+def test_a_message_is_either_claimed_or_cancelled(
     queued: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
     """A worker claims the message while somebody looks at the question."""
@@ -103,7 +103,7 @@ def test_the_action_has_a_permission_and_a_queue(
     assert "cancel_queued" not in canceller.get(LIST).text
 
 
-def test_the_list_shows_what_waits(
+def test_the_list_shows_queued_messages(
     queued: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
     send(new(subject="First"))
@@ -141,7 +141,7 @@ def test_a_site_without_a_queue_sees_none(
     assert "messages wait" not in admin_client.get(DASHBOARD).text
 
 
-def test_a_message_that_waited_long_is_not_stuck(
+def test_a_message_that_was_queued_for_long_is_not_stuck(
     queued: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
     send(new())
@@ -156,7 +156,7 @@ def test_a_message_that_waited_long_is_not_stuck(
     assert "1 message" in admin_client.get(LIST, {"attention": "yes"}).text
 
 
-def test_the_page_says_when_a_message_is_sent(
+def test_the_page_shows_when_a_message_will_be_sent(
     queued: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
     message = new()
@@ -181,7 +181,7 @@ def test_the_page_says_when_a_message_is_sent(
     assert "Next attempt" not in page
 
 
-def test_the_page_says_why_a_message_still_waits(
+def test_the_page_shows_why_a_message_is_still_queued(
     admin_client: Client, server: Any, settings: Any
 ) -> None:
     turn_queue_on(settings)

@@ -59,7 +59,7 @@ def check() -> dict[str, str]:
 # Cancelling
 
 
-def test_what_waits_is_cancelled(queued: Any, sandbox: Sandbox) -> None:
+def test_queued_messages_are_cancelled(queued: Any, sandbox: Sandbox) -> None:
     send(*(new(to=[f"a{n}@x.org"]) for n in range(3)))
     first, second, third = Message.objects.order_by("id")
     QueuedMessage.objects.filter(pk=third.pk).update(token=third.pk)
@@ -79,7 +79,7 @@ def test_what_waits_is_cancelled(queued: Any, sandbox: Sandbox) -> None:
 # run_due
 
 
-def test_the_command_enqueues_what_has_lost_its_task(
+def test_the_command_enqueues_messages_without_a_task(
     queued: Any, sandbox: Sandbox
 ) -> None:
     send(new())
@@ -93,7 +93,7 @@ def test_the_command_enqueues_what_has_lost_its_task(
     assert len(sandbox.messages) == 1
 
 
-def test_without_the_queue_what_waits_is_sent_by_run_due(
+def test_run_due_sends_queued_messages_after_the_queue_is_turned_off(
     queued: Any, sandbox: Sandbox
 ) -> None:
     send(new())
@@ -119,7 +119,7 @@ def test_a_message_that_was_put_back_before_a_kill_is_released(
 # Checks
 
 
-def test_a_queue_that_nobody_looks_after_is_reported(queued: Any) -> None:
+def test_a_queue_without_run_due_is_reported(queued: Any) -> None:
     assert "has never run" in check()["turbosmtp.W011"]
     run_due()
     assert "turbosmtp.W011" not in check()
@@ -141,7 +141,7 @@ def test_a_stopped_queue_is_reported(queued: Any, sandbox: Sandbox) -> None:
 # Another key
 
 
-def test_what_was_queued_with_another_key_is_adopted(
+def test_messages_queued_with_another_key_are_adopted(
     queued: Any, sandbox: Sandbox
 ) -> None:
     send(new())
@@ -160,7 +160,7 @@ def test_what_was_queued_with_another_key_is_adopted(
 # What else happens to a log
 
 
-def test_what_waits_is_not_pruned(queued: Any, sandbox: Sandbox) -> None:
+def test_queued_messages_are_not_pruned(queued: Any, sandbox: Sandbox) -> None:
     message = new()
     message.send_at = timezone.now() + timedelta(days=1)
     send(message, new(to=["sent@x.org"]))
@@ -176,7 +176,7 @@ def test_what_waits_is_not_pruned(queued: Any, sandbox: Sandbox) -> None:
     assert not Message.objects.exists()
 
 
-def test_an_erased_person_is_taken_out_of_what_waits(
+def test_an_erased_person_is_removed_from_queued_messages(
     queued: Any, sandbox: Sandbox
 ) -> None:
     send(
@@ -196,7 +196,7 @@ def test_an_erased_person_is_taken_out_of_what_waits(
     assert not Payload.objects.exists()
 
 
-def test_an_event_is_never_about_a_message_that_waits(
+def test_an_event_does_not_change_a_queued_message(
     queued: Any, sandbox: Sandbox
 ) -> None:
     queued.TURBOSMTP |= {"WEBHOOK_SECRET": SECRET}

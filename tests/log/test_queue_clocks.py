@@ -49,7 +49,7 @@ def shifted(by: timedelta) -> Any:
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
-def test_a_worker_with_another_clock_sends_at_once(
+def test_a_worker_with_another_clock_sends_immediately(
     hours: int, queued: Any, sandbox: Sandbox
 ) -> None:
     send(new())
@@ -60,7 +60,7 @@ def test_a_worker_with_another_clock_sends_at_once(
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
-def test_a_site_with_another_clock_is_sent_for_at_once(
+def test_messages_of_a_site_with_another_clock_are_sent_immediately(
     hours: int, queued: Any, sandbox: Sandbox
 ) -> None:
     with shifted(hours * HOUR):
@@ -70,7 +70,7 @@ def test_a_site_with_another_clock_is_sent_for_at_once(
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
-def test_a_pause_lasts_as_long_by_every_clock(
+def test_a_pause_has_the_same_length_on_every_clock(
     hours: int, server: Any, settings: Any
 ) -> None:
     turn_queue_on(settings)
@@ -85,7 +85,7 @@ def test_a_pause_lasts_as_long_by_every_clock(
     assert timedelta(seconds=15) < wait < timedelta(seconds=25)
 
 
-def test_run_due_by_a_clock_that_is_ahead_lets_others_send(queued: Any) -> None:
+def test_run_due_with_a_clock_ahead_does_not_stop_workers(queued: Any) -> None:
     send(new())
     # Another worker has just claimed it.
     QueuedMessage.objects.update(token=uuid.uuid4(), due_at=now() + HOUR / 4)
@@ -95,7 +95,7 @@ def test_run_due_by_a_clock_that_is_ahead_lets_others_send(queued: Any) -> None:
     assert result.unknown == (0 if has_own_clock() else 1)
 
 
-def test_messages_that_another_worker_sends_now_do_not_delay_for_long(
+def test_claims_of_another_worker_delay_only_briefly(
     queued: Any, sandbox: Sandbox
 ) -> None:
     queued.TURBOSMTP |= {"RATE": "10/s"}
@@ -109,9 +109,7 @@ def test_messages_that_another_worker_sends_now_do_not_delay_for_long(
     assert all(m.received_at >= make_aware(until) for m in sandbox.messages)
 
 
-def test_a_task_that_comes_early_does_not_delay_its_messages(
-    server: Any, settings: Any
-) -> None:
+def test_an_early_task_does_not_delay_its_messages(server: Any, settings: Any) -> None:
     turn_queue_on(settings)
     server.answer = say(429, {"message": "slow down"}, Retry_After="60")
     send(new())

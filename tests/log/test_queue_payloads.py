@@ -77,12 +77,12 @@ def test_a_payload_of_each_version_is_sent(
     assert found.fields["reference_id"] == "order-4711"
 
 
-def test_there_is_a_file_of_each_version() -> None:
+def test_each_version_has_a_file() -> None:
     versions = {json.loads(file.read_bytes()).get("version", 0) for file in FILES}
     assert versions == set(range(VERSION + 1))
 
 
-def test_what_is_stored_now_is_the_newest_version(queued: Any) -> None:
+def test_new_payloads_have_the_newest_version(queued: Any) -> None:
     send(build_message())
     data = b"".join(bytes(row.data) for row in Payload.objects.order_by("position"))
     newest = FILES[-1].read_bytes()

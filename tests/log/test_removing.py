@@ -85,7 +85,7 @@ def test_uuid7_follows_a_clock_that_is_set_back() -> None:
         assert uuid7() > made
 
 
-def test_prune_goes_by_the_settings(settings: Any) -> None:
+def test_prune_follows_the_settings(settings: Any) -> None:
     settings.TURBOSMTP = {
         **WORLD.options,
         "RETENTION_DAYS": 100,
@@ -108,7 +108,7 @@ def test_prune_goes_by_the_settings(settings: Any) -> None:
     assert "0 messages, the bodies of 0 others" in run("turbosmtp_prune")
 
 
-def test_prune_keeps_all_where_the_settings_say_none(settings: Any) -> None:
+def test_prune_keeps_everything_if_the_settings_are_none(settings: Any) -> None:
     settings.TURBOSMTP = {
         **WORLD.options,
         "RETENTION_DAYS": None,
@@ -140,7 +140,7 @@ def test_prune_works_in_chunks(settings: Any, monkeypatch: pytest.MonkeyPatch) -
     assert Message.objects.get() == recent
 
 
-def test_prune_removes_files_that_nobody_refers_to(
+def test_prune_removes_unreferenced_files(
     stored: Path,  # noqa: F811
     settings: Any,
     sandbox: Sandbox,
@@ -160,7 +160,7 @@ def test_prune_removes_files_that_nobody_refers_to(
     assert first.attachments.get().stored is not None
 
 
-def test_wrong_settings_are_told(settings: Any) -> None:
+def test_wrong_settings_are_reported(settings: Any) -> None:
     settings.TURBOSMTP = {**WORLD.options, "RETENTION_DAYS": "365"}
     with pytest.raises(Exception, match="RETENTION_DAYS"):
         run("turbosmtp_prune")
@@ -221,7 +221,7 @@ def test_erase(
     "said",
     ["jane@bücher.example", "Jane@xn--bcher-kva.example", "Jane <jane@Bücher.example>"],
 )
-def test_erase_in_any_writing(logged: Any, sandbox: Sandbox, said: str) -> None:
+def test_erase_accepts_any_spelling(logged: Any, sandbox: Sandbox, said: str) -> None:
     about = new(subject="about", to=["staff@x.org"])
     about.metadata = {"who": "jane@bücher.example"}  # type: ignore[attr-defined]
     send(
@@ -241,7 +241,7 @@ def test_erase_in_any_writing(logged: Any, sandbox: Sandbox, said: str) -> None:
     assert Content.objects.get().message.subject == "other"
 
 
-def test_erase_takes_refused_ones_too(logged: Any, sandbox: Sandbox) -> None:
+def test_erase_removes_refused_messages(logged: Any, sandbox: Sandbox) -> None:
     send(logged, new(to=["jane@example.org", "nobody"]))
     assert "1 with other recipients" in run(
         "turbosmtp_erase", "jane@example.org", "--no-input"
@@ -249,7 +249,7 @@ def test_erase_takes_refused_ones_too(logged: Any, sandbox: Sandbox) -> None:
     assert "jane" not in str(list(Message.objects.values()))
 
 
-def test_erase_asks(
+def test_erase_asks_for_confirmation(
     logged: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(logged, new())
@@ -276,7 +276,7 @@ def test_erase_never_writes_over_a_file(
 
 
 @pytest.mark.parametrize("address", ["", "nobody", " "])
-def test_erase_takes_an_address(address: str) -> None:
+def test_erase_requires_an_address(address: str) -> None:
     with pytest.raises(CommandError, match="not an e-mail address"):
         run("turbosmtp_erase", address, "--no-input")
 

@@ -66,7 +66,7 @@ class TestLateEvents:
     def erase(self) -> None:
         call_command("turbosmtp_erase", "jane@x.org", no_input=True, verbosity=0)
 
-    def test_of_a_deleted_message(self, tracked: Any, sandbox: Sandbox) -> None:
+    def test_about_a_deleted_message(self, tracked: Any, sandbox: Sandbox) -> None:
         [row] = send(new(to=["jane@x.org"]))
         self.erase()
         raw = {
@@ -84,7 +84,7 @@ class TestLateEvents:
         self.erase()
         assert not Event.objects.exists()
 
-    def test_of_a_message_to_several(self, tracked: Any, sandbox: Sandbox) -> None:
+    def test_about_a_message_to_several(self, tracked: Any, sandbox: Sandbox) -> None:
         [row] = send(new(to=["joe@x.org", "jane@x.org"]))
         self.erase()
         tell(build("CLICKED", row, email="jane@x.org", url="https://x.org/?jane@x.org"))
@@ -94,9 +94,7 @@ class TestLateEvents:
         assert (event.position, event.event_type) == (1, "clicked")
         assert "jane" not in str(list(Event.objects.values())).lower()
 
-    def test_a_complaint_suppresses_all_the_same(
-        self, tracked: Any, sandbox: Sandbox
-    ) -> None:
+    def test_a_complaint_still_suppresses(self, tracked: Any, sandbox: Sandbox) -> None:
         [row] = send(new(to=["jane@x.org"]))
         self.erase()
         tell(build("SPAM", row, email="jane@x.org"))
@@ -104,7 +102,7 @@ class TestLateEvents:
         with pytest.raises(RecipientsRefused, match="complained"):
             EmailBackend().send_messages([new(to=["jane@x.org"])])
 
-    def test_of_later_mail(self, tracked: Any, sandbox: Sandbox) -> None:
+    def test_about_later_mail(self, tracked: Any, sandbox: Sandbox) -> None:
         """The person came back: new mail is tracked as ever."""
         self.erase()
         [row] = send(new(to=["jane@x.org"]))
@@ -112,7 +110,9 @@ class TestLateEvents:
         assert Event.objects.get().address == "jane@x.org"
         assert row.recipients.get().status == "opened"  # type: ignore[attr-defined]
 
-    def test_of_later_mail_before_its_row(self, tracked: Any, sandbox: Sandbox) -> None:
+    def test_about_later_mail_before_its_row(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
         self.erase()
         event = build("OPENED", mid="123", email="jane@x.org")
         tell(event)
@@ -123,7 +123,7 @@ class TestLateEvents:
         tell(event)
         assert row.recipients.get().status == "opened"  # type: ignore[attr-defined]
 
-    def test_is_forgotten_in_the_end(self, tracked: Any, settings: Any) -> None:
+    def test_the_hash_is_pruned(self, tracked: Any, settings: Any) -> None:
         self.erase()
         call_command("turbosmtp_prune", verbosity=0)
         assert HashedAddress.objects.count() == 1

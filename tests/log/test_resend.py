@@ -54,7 +54,7 @@ def resend(client: Client, row: Message) -> tuple[Message, str]:
     return Message.objects.all()[0], " ".join(said)
 
 
-def test_the_whole_way(wire: Any, admin_client: Client) -> None:
+def test_a_refused_message_is_sent_again(wire: Any, admin_client: Client) -> None:
     row = send(
         new(
             subject="Your order ✓",
@@ -112,7 +112,7 @@ def test_the_whole_way(wire: Any, admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize("label", sorted(MESSAGES)[::8])
-def test_every_kind_of_message_leaves_as_it_was(
+def test_every_kind_of_message_is_sent_unchanged(
     wire: Any, admin_client: Client, label: str
 ) -> None:
     row = send(MESSAGES[label]())
@@ -127,7 +127,7 @@ def test_every_kind_of_message_leaves_as_it_was(
     assert again.outcome == "accepted"
 
 
-def test_a_reference_of_the_site_s_own_stays(wire: Any, admin_client: Client) -> None:
+def test_a_reference_id_of_the_site_is_kept(wire: Any, admin_client: Client) -> None:
     message: Any = new()
     message.reference_id = "order-2041"
     row = send(message)
@@ -137,7 +137,7 @@ def test_a_reference_of_the_site_s_own_stays(wire: Any, admin_client: Client) ->
     assert json.loads(wire.seen[-1][2])["reference_id"] == "order-2041"
 
 
-def test_of_blind_copies_only_those_who_did_not_get_it(
+def test_only_blind_copies_that_failed_are_sent_again(
     wire: Any, admin_client: Client
 ) -> None:
     def refuse_two(handler: Any, body: bytes) -> None:
@@ -188,7 +188,9 @@ def test_refused_again_it_can_be_sent_once_more(
     assert len(wire.seen) == 3
 
 
-def test_who_got_it_does_not_get_it_twice(wire: Any, admin_client: Client) -> None:
+def test_recipients_who_have_it_do_not_receive_it_twice(
+    wire: Any, admin_client: Client
+) -> None:
     """Of one request, as soon as something tells that it reached one of them."""
     wire.answer = say(500, "lost")
     row = send(new(to=["a@example.org"], cc=["c@example.org"], bcc=["b@example.org"]))
@@ -209,9 +211,7 @@ def test_an_unknown_outcome_warns(wire: Any, admin_client: Client) -> None:
     assert "It may have arrived." in admin_client.get(build_url(row)).content.decode()
 
 
-def test_it_warns_where_one_of_several_is_unknown(
-    wire: Any, admin_client: Client
-) -> None:
+def test_it_warns_if_one_of_several_is_unknown(wire: Any, admin_client: Client) -> None:
     def answer(handler: Any, body: bytes) -> None:
         {"b@example.org": say(500, "lost"), "c@example.org": REFUSE}.get(
             json.loads(body)["to"], ACCEPT
@@ -294,7 +294,9 @@ def test_a_get_request_sends_nothing(wire: Any, admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize("permissions", [(), ("view_message_body",)])
-def test_only_who_may(wire: Any, user: Any, permissions: tuple[str, ...]) -> None:
+def test_it_needs_its_permission(
+    wire: Any, user: Any, permissions: tuple[str, ...]
+) -> None:
     row = send(new())
     client = user("view_message", *permissions)
     assert client.get(build_url(row)).status_code == 403
@@ -375,7 +377,7 @@ def test_why_not(wire: Any, settings: Any, admin_client: Client, case: str) -> N
     assert len(wire.seen) == 1
 
 
-def test_one_whose_process_died(wire: Any, admin_client: Client) -> None:
+def test_a_message_whose_process_died(wire: Any, admin_client: Client) -> None:
     row = send(new())
     Message.objects.update(status="sending", outcome="", error="")
     Recipient.objects.update(status="sending")
@@ -389,7 +391,7 @@ def test_one_whose_process_died(wire: Any, admin_client: Client) -> None:
     assert again.outcome == "accepted"
 
 
-def test_receivers_are_told(wire: Any, admin_client: Client) -> None:
+def test_receivers_of_post_send_are_called(wire: Any, admin_client: Client) -> None:
     told: list[Any] = []
 
     def listen(sender: Any, message: Any, status: Any, **kwargs: Any) -> None:
@@ -449,7 +451,9 @@ class TestTheAccount:
             assert "other-key" not in texts
             assert "hunter2" not in texts
 
-    def test_it_asks_first(self, wire: Any, admin_client: Client) -> None:
+    def test_another_account_needs_confirmation(
+        self, wire: Any, admin_client: Client
+    ) -> None:
         row = send(new(), **self.OTHER)
         asked = admin_client.get(build_url(row))
         assert (
@@ -472,7 +476,7 @@ class TestTheAccount:
         assert (again.outcome, again.resend_of.original) == ("accepted", row)
         assert again.account == account
 
-    def test_a_rotated_key_is_asked_for(
+    def test_a_rotated_key_needs_confirmation(
         self, wire: Any, settings: Any, admin_client: Client
     ) -> None:
         row = send(new())
@@ -486,7 +490,7 @@ class TestTheAccount:
             in admin_client.get(build_url(row)).text
         )
 
-    def test_a_rotated_secret_key_is_no_other_account(
+    def test_a_rotated_secret_key_is_the_same_account(
         self, wire: Any, settings: Any, admin_client: Client
     ) -> None:
         row = send(new())
@@ -503,7 +507,7 @@ class TestTheAccount:
         admin_client.force_login(User.objects.get())
         assert admin_client.get(build_url(row)).context["other_account"]
 
-    def test_the_page_of_a_message_asks_for_no_credentials(
+    def test_the_page_of_a_message_does_not_call_for_credentials(
         self, wire: Any, settings: Any, admin_client: Client
     ) -> None:
         """A callable may ask a vault, which may be down."""
@@ -516,7 +520,7 @@ class TestTheAccount:
         page = reverse("admin:turbosmtp_message_change", args=[row.pk])
         assert build_url(row) in admin_client.get(page).text
 
-    def test_code_that_does_not_ask_does_not_send(self, wire: Any) -> None:
+    def test_code_without_confirmation_does_not_send(self, wire: Any) -> None:
         row = send(new(), **self.OTHER)
         with pytest.raises(
             NotSentAgain, match="or with a key, that this site no longer uses"
@@ -534,7 +538,7 @@ def test_in_the_sandbox(logged: Any, sandbox: Sandbox, admin_client: Client) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_event_that_arrives_before_the_lock_is_heeded(
+def test_an_event_before_the_lock_is_considered(
     wire: Any, settings: Any, admin_client: Client
 ) -> None:
     """The page showed both; meanwhile, one of them has it."""
@@ -553,7 +557,7 @@ def test_an_event_that_arrives_before_the_lock_is_heeded(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_was_pruned_meanwhile_is_not_sent(wire: Any) -> None:
+def test_a_message_pruned_meanwhile_is_not_sent(wire: Any) -> None:
     row = send(new())
     engine = find_backend(row.mailer).build_engine()
     Message.objects.all().delete()

@@ -50,7 +50,7 @@ def test_send_mail_leaves_a_row(logged: Any, sandbox: Sandbox) -> None:
     assert not Payload.objects.exists()
 
 
-def test_what_a_message_brings_along(logged: Any, sandbox: Sandbox) -> None:
+def test_the_attributes_of_a_message_are_stored(logged: Any, sandbox: Sandbox) -> None:
     message = EmailMultiAlternatives(
         "S",
         "Text",
@@ -103,7 +103,7 @@ def test_a_message_as_mime(logged: Any, sandbox: Sandbox) -> None:
     assert row.attachments.get().content_id == "a"
 
 
-def test_blind_copies_alone_are_one_row(logged: Any, sandbox: Sandbox) -> None:
+def test_a_message_with_only_bcc_has_one_row(logged: Any, sandbox: Sandbox) -> None:
     send(new(to=[], bcc=["a@x.org", "b@x.org", "c@x.org"]))
 
     row = Message.objects.get()
@@ -116,7 +116,7 @@ def test_blind_copies_alone_are_one_row(logged: Any, sandbox: Sandbox) -> None:
     assert (row.outcome, row.mid, row.attempts) == ("accepted", "", 3)
 
 
-def test_some_of_them_fail(logged: Any, sandbox: Sandbox) -> None:
+def test_some_blind_copies_fail(logged: Any, sandbox: Sandbox) -> None:
     sandbox.add_fault("400", match="b@x.org")
 
     send(new(to=[], bcc=["a@x.org", "b@x.org", "c@x.org"]))
@@ -164,7 +164,7 @@ def test_refused_and_unknown_keep_their_payload(
     assert not {"authuser", "consumerKey"} & kept.keys()
 
 
-def test_what_cannot_be_sent(logged: Any, sandbox: Sandbox) -> None:
+def test_an_invalid_message(logged: Any, sandbox: Sandbox) -> None:
     with pytest.raises(InvalidAddress):
         send(new(to=["good@x.org", "nobody"]), new())
 
@@ -208,7 +208,7 @@ def test_some_are_left_out(logged: Any, sandbox: Sandbox) -> None:
     ]
 
 
-def test_a_message_to_nobody_leaves_no_row(logged: Any, sandbox: Sandbox) -> None:
+def test_a_message_without_recipients_has_no_row(logged: Any, sandbox: Sandbox) -> None:
     send(new(to=[]))
     assert not Message.objects.exists()
 
@@ -239,7 +239,7 @@ def test_with_the_log_off_no_query_is_made(
     assert sandbox.total_accepted == 1
 
 
-def test_rows_stand_in_order(logged: Any, sandbox: Sandbox) -> None:
+def test_rows_are_in_order(logged: Any, sandbox: Sandbox) -> None:
     send(*(new(subject=str(n)) for n in range(200)))
 
     subjects = list(Message.objects.order_by("id").values_list("subject", flat=True))

@@ -51,7 +51,7 @@ class TestUnknown:
 
     @pytest.mark.parametrize("api_version", [2])
     @pytest.mark.parametrize("later", [{}, {"reference_id": ...}])
-    def test_to_several_all_that_its_request_took(
+    def test_an_event_settles_all_recipients_of_its_request(
         self, later: Any, tracked: Any, sandbox: Sandbox
     ) -> None:
         tracked.TURBOSMTP |= {"RECIPIENT_GUARD": ["x.org"]}
@@ -97,7 +97,7 @@ class TestUnknown:
             assert [e.position for e in row.events.order_by("address")] == [0, 1, 2]
 
     @pytest.mark.parametrize("api_version", [2])
-    def test_a_message_of_version_1_has_no_part_in_it(
+    def test_a_message_of_version_1_is_not_settled(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
         """Its reference id, though the same, was never sent."""
@@ -164,7 +164,7 @@ class TestUnknown:
         assert row.concluded_at
 
     @pytest.mark.parametrize("api_version", [2])
-    def test_a_repeated_reference_id_settles_nobody(
+    def test_a_repeated_reference_id_settles_no_message(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
         sandbox.add_fault("500", times=2)
@@ -177,7 +177,7 @@ class TestUnknown:
 
     @pytest.mark.parametrize("api_version", [2])
     @pytest.mark.parametrize("fault", [None, "lost_answer"])
-    def test_an_event_that_comes_before_the_answer(
+    def test_an_event_before_the_answer(
         self, fault: str | None, tracked: Any, sandbox: Sandbox, monkeypatch: Any
     ) -> None:
         """Its status stands, whatever the answer says."""

@@ -36,7 +36,7 @@ class TestSilence:
     @pytest.mark.parametrize(
         ("hours", "said"), [(0.5, False), (5, True), (71, True), (80, False)]
     )
-    def test_mail_goes_out_and_nothing_comes(
+    def test_mail_is_sent_and_no_events_arrive(
         self,
         hours: float,
         said: bool,
@@ -57,7 +57,7 @@ class TestSilence:
         tell(build("OPENED"))
         assert self.ask(admin_client) == (False, False)
 
-    def test_who_has_no_webhook_is_not_bothered(
+    def test_a_site_without_a_webhook_is_not_warned(
         self, tracked: Any, sandbox: Sandbox, admin_client: Client
     ) -> None:
         send()

@@ -78,7 +78,7 @@ class TestSending:
             ("gone@example.org", "rejected", "unsubscribed"),
         ]
 
-    def test_nobody_left(self, suppressing: Any, sandbox: Sandbox) -> None:
+    def test_all_recipients_left_out(self, suppressing: Any, sandbox: Sandbox) -> None:
         suppress("a@x.org", "b@x.org", reason="complained")
         message = new(to=["a@x.org"], bcc=["b@x.org"])
         with pytest.raises(RecipientsRefused, match="complained") as caught:
@@ -93,7 +93,9 @@ class TestSending:
         assert (row.status, row.outcome) == ("rejected", "suppressed")
         assert row.error_class == "RecipientsRefused"
 
-    def test_the_others_of_a_batch_go(self, suppressing: Any, sandbox: Sandbox) -> None:
+    def test_other_messages_of_a_batch_are_sent(
+        self, suppressing: Any, sandbox: Sandbox
+    ) -> None:
         suppress("b@x.org")
         messages = [new(to=[f"{name}@x.org"]) for name in "abc"]
         with pytest.raises(RecipientsRefused) as caught:
@@ -102,7 +104,7 @@ class TestSending:
         assert [message for message, _ in caught.value.failures] == [messages[1]]
         assert send(*messages, fail_silently=True) == 2
 
-    def test_must_send_mail(self, suppressing: Any, sandbox: Sandbox) -> None:
+    def test_ignore_suppressions(self, suppressing: Any, sandbox: Sandbox) -> None:
         suppress("a@x.org")
         message = new(to=["a@x.org"])
         message.ignore_suppressions = True
@@ -160,7 +162,9 @@ class TestSending:
             "The list of suppressed addresses left out 1 recipient(s).",
         ]
 
-    def test_one_look_up_for_all(self, suppressing: Any, sandbox: Sandbox) -> None:
+    def test_one_look_up_for_all_messages(
+        self, suppressing: Any, sandbox: Sandbox
+    ) -> None:
         suppressing.TURBOSMTP |= {"LOG": False}
         messages = [new(to=[f"p{n}@x.org", f"q{n}@x.org"]) for n in range(100)]
         with CaptureQueriesContext(connection) as captured:
@@ -183,7 +187,7 @@ def test_in_an_event_loop(suppressing: Any, sandbox: Sandbox, caplog: Any) -> No
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("inside", [True, False])
-def test_a_look_up_that_fails_stops_no_mail(
+def test_mail_is_sent_if_the_look_up_fails(
     inside: bool,
     suppressing: Any,
     sandbox: Sandbox,
@@ -233,7 +237,7 @@ class TestEvents:
             ({"status": "SPAM", "email": "nonsense"}, None),
         ],
     )
-    def test_who_is_suppressed(
+    def test_events_suppress_addresses(
         self, changes: Any, reason: str | None, suppressing: Any, sandbox: Sandbox
     ) -> None:
         tell(build(**{"email": "Jane@X.org", **changes}))
@@ -244,7 +248,7 @@ class TestEvents:
             with pytest.raises(RecipientsRefused):
                 send(new(to=["jane@x.org"]))
 
-    def test_what_was_lifted_stays_lifted(self, suppressing: Any) -> None:
+    def test_an_older_event_does_not_suppress_again(self, suppressing: Any) -> None:
         event = build("SPAM", email="jane@x.org")
         tell(event)
         Suppression.objects.all().delete()
@@ -299,7 +303,7 @@ class TestEvents:
         assert row.reason == "complained"
         assert row.since.timestamp() == events[2]["timestamp"]
 
-    def test_what_was_entered_stays(self, suppressing: Any) -> None:
+    def test_a_manual_suppression_is_kept(self, suppressing: Any) -> None:
         Suppression.objects.create(address="jane@x.org", note="called us")
         tell(build("BOUNCED", email="jane@x.org", reason="550 5.1.1 no such user"))
         row = Suppression.objects.get()
@@ -335,7 +339,9 @@ class TestAdmin:
         )
         assert not Suppression.objects.exists()
 
-    def test_nothing_is_changed(self, suppressing: Any, admin_client: Client) -> None:
+    def test_suppressions_cannot_be_changed(
+        self, suppressing: Any, admin_client: Client
+    ) -> None:
         suppress("jane@x.org")
         row = Suppression.objects.get()
         data = {"address": "joe@x.org", "reason": "manual"}
@@ -343,7 +349,7 @@ class TestAdmin:
         assert answer.status_code == 403
         assert Suppression.objects.get().address == "jane@x.org"
 
-    def test_the_message_says_why(
+    def test_the_page_shows_why_a_recipient_was_left_out(
         self, suppressing: Any, sandbox: Sandbox, admin_client: Client
     ) -> None:
         suppress("gone@x.org", reason="complained")
@@ -356,9 +362,7 @@ class TestAdmin:
         assert "they reported a message as spam" in text
 
 
-def test_an_erased_person_is_not_written_to_again(
-    suppressing: Any, sandbox: Sandbox
-) -> None:
+def test_an_erased_person_stays_suppressed(suppressing: Any, sandbox: Sandbox) -> None:
     suppress("jane@x.org", reason="complained")
     Suppression.objects.update(note="Jane called")
     call_command("turbosmtp_erase", "Jane@X.org", no_input=True)
@@ -416,7 +420,7 @@ def test_hashes_are_rewritten_under_the_new_key(
         suppressing.SECRET_KEY_FALLBACKS = []
 
 
-def test_a_hash_that_cannot_be_rewritten_suppresses_all_the_same(
+def test_a_hash_that_cannot_be_rewritten_still_suppresses(
     suppressing: Any, sandbox: Sandbox, caplog: Any
 ) -> None:
     suppress("jane@x.org", reason="complained")
@@ -446,7 +450,7 @@ def test_without_a_secret_key(suppressing: Any, sandbox: Sandbox) -> None:
     assert send(new(to=["jane@x.org"])) == 1
 
 
-def test_nobody_suppressed_is_sent_to_again(
+def test_sending_again_checks_suppressions(
     suppressing: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
     sandbox.add_fault("nocredit", times=1)
@@ -505,7 +509,7 @@ class TestCommand:
         rows = Suppression.objects.order_by("address").values_list("address", "reason")
         assert list(rows) == [("a@x.org", "bounced"), ("b@x.org", "bounced")]
 
-    def test_what_is_wrong_keeps_nobody_out(self, tmp_path: Any) -> None:
+    def test_invalid_input_suppresses_no_address(self, tmp_path: Any) -> None:
         path = tmp_path / "list.csv"
         path.write_text(
             "address,since\na@x.org,\nnobody,\nb@x.org,yesterday\nc@x.org,\n"
@@ -563,9 +567,7 @@ class TestCommand:
         monkeypatch.setattr("sys.stdin", stdin)
         assert "2 were added" in self.run("import", "-")
 
-    def test_each_bad_line_is_named_and_the_others_are_kept(
-        self, tmp_path: Any
-    ) -> None:
+    def test_bad_lines_are_reported_and_others_imported(self, tmp_path: Any) -> None:
         lines = [f"p{number}@x.org".encode() for number in range(3_000)]
         lines[10] = b"nobody"
         lines[20] = b'"p20@x.org'
@@ -594,7 +596,7 @@ class TestCommand:
         assert "1 were added" in self.run("import", str(path))
         assert Suppression.objects.values("address", "source", "note").get() == before
 
-    def test_no_such_file(self, tmp_path: Any) -> None:
+    def test_a_missing_file(self, tmp_path: Any) -> None:
         with pytest.raises(CommandError, match="cannot be read"):
             self.run("import", str(tmp_path / "none"))
 
@@ -602,7 +604,7 @@ class TestCommand:
 class TestLetters:
     """é is not e, and ß not s, to any database."""
 
-    def test_what_looks_alike_is_another_address(
+    def test_similar_letters_are_different_addresses(
         self, suppressing: Any, sandbox: Sandbox
     ) -> None:
         suppress("josé@x.org")

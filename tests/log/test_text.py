@@ -77,7 +77,7 @@ def test_hard_text(label: str, logged: Any, sandbox: Sandbox) -> None:
     assert "\0" not in row.subject + row.content.text
 
 
-def test_what_replaces_it(logged: Any, sandbox: Sandbox) -> None:
+def test_replacement_characters(logged: Any, sandbox: Sandbox) -> None:
     row = send(new(body="a\0b😀"))
     assert row.content.text == "a\u2400b😀"
     assert sandbox.latest.fields["content"] == "a\0b😀"
@@ -144,7 +144,7 @@ def test_metadata(label: str, logged: Any, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("value", [nest(500), circle, {"a": Broken()}])
-def test_metadata_that_nobody_could_store(
+def test_metadata_that_cannot_be_stored(
     value: Any, logged: Any, sandbox: Sandbox
 ) -> None:
     row = send(with_attributes(metadata=value))
@@ -152,20 +152,20 @@ def test_metadata_that_nobody_could_store(
     assert row.outcome == "accepted"
 
 
-def test_depth_that_every_database_takes(logged: Any, sandbox: Sandbox) -> None:
+def test_depth_that_every_database_accepts(logged: Any, sandbox: Sandbox) -> None:
     row = send(with_attributes(metadata=nest(MAX_DEPTH)))
     assert row.metadata == nest(MAX_DEPTH)
     assert row.altered == []
 
 
-def test_fewer_letters() -> None:
+def test_a_narrower_charset() -> None:
     assert Cleaner(WIDTHS[0]).clean_text("aé€😀") == "aé€😀"
     assert Cleaner(WIDTHS[1]).clean_text("aé€😀") == "aé€?"
     assert Cleaner(WIDTHS[2]).clean_text("aé€😀") == "a???"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_database_that_knows_fewer_letters(logged: Any, sandbox: Sandbox) -> None:
+def test_a_narrower_charset_of_the_database(logged: Any, sandbox: Sandbox) -> None:
     with narrow("message", "content", "recipient"):
         row = send(new(subject="é€😀", body="😀"))
         again = EmailBackend().send_messages([new(subject="😀")])
@@ -215,7 +215,7 @@ def test_redaction(setting: Any, logged: Any, sandbox: Sandbox) -> None:
     ],
     ids=["nothing redacted", "redacted", "MIME"],
 )
-def test_a_payload_that_would_hold_a_secret_is_not_kept(
+def test_a_payload_with_redacted_text_is_not_stored(
     message: EmailMessage, kept: bool, logged: Any, sandbox: Sandbox
 ) -> None:
     logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_REDACT": redact}
@@ -225,7 +225,7 @@ def test_a_payload_that_would_hold_a_secret_is_not_kept(
     assert row.payload.exists() == kept
 
 
-def test_a_redaction_that_fails_keeps_nothing(
+def test_a_failing_redaction_stores_a_placeholder(
     logged: Any, sandbox: Sandbox, caplog: Any
 ) -> None:
     def fail(text: str, field: str) -> str:

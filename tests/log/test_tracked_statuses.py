@@ -44,7 +44,7 @@ class TestStatuses:
             ("NEW", "sent"),
         ],
     )
-    def test_each(
+    def test_each_event_sets_its_status(
         self, status: str, wanted: str, tracked: Any, sandbox: Sandbox
     ) -> None:
         [row] = send()
@@ -70,7 +70,7 @@ class TestStatuses:
             tell(*events.values())
             assert Event.objects.count() == 4
 
-    def test_a_bounce_after_delivery_shows(
+    def test_a_bounce_after_delivery_is_shown(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
         [row] = send()
@@ -90,7 +90,7 @@ class TestStatuses:
         assert statuses(row) == ["opened"]
 
     @pytest.mark.parametrize("turned", [False, True])
-    def test_a_bounce_after_a_machine_s_look_shows(
+    def test_a_bounce_after_a_machine_open_is_shown(
         self, turned: bool, tracked: Any, sandbox: Sandbox
     ) -> None:
         [row] = send()
@@ -103,7 +103,7 @@ class TestStatuses:
         row.refresh_from_db()
         assert (row.status, statuses(row)) == ("bounced", ["bounced"])
 
-    def test_one_recipient_s_event_is_hers_alone(
+    def test_an_event_changes_only_its_recipient(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
         [row] = send(new(to=["a@x.org", "B <B@x.org>"], cc=["c@x.org"]))
@@ -123,7 +123,9 @@ class TestStatuses:
         # Kept with the message all the same.
         assert row.events.count() == 5  # type: ignore[attr-defined]
 
-    def test_who_is_named_twice(self, tracked: Any, sandbox: Sandbox) -> None:
+    def test_a_recipient_that_is_named_twice(
+        self, tracked: Any, sandbox: Sandbox
+    ) -> None:
         [row] = send(new(to=["a@x.org", "A <A@x.org>", "b@x.org"]))
         tell(build("OPENED", row, email="a@x.org"))
         assert statuses(row) == ["opened", "opened", "sent"]
@@ -140,7 +142,7 @@ class TestStatuses:
         tell(build("BOUNCED", row, mid=mids[1], email="b@x.org"))
         assert statuses(row) == ["sent", "bounced"]
 
-    def test_whom_we_left_out_has_no_part_in_it(
+    def test_recipients_that_were_left_out_are_ignored(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
         tracked.TURBOSMTP |= {"RECIPIENT_GUARD": ["x.org"]}

@@ -133,7 +133,7 @@ def site_port() -> Iterator[int]:
         ("silent", "sent"),
     ],
 )
-def test_the_sandbox_tells_it(
+def test_events_of_the_sandbox_arrive(
     name: str, status: str, tracked: Any, site_port: int
 ) -> None:
     """From the send to the webhook, over the wire both ways."""

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 class TestPages:
     @pytest.mark.parametrize("api_version", [2])
-    def test_the_story_of_a_message(
+    def test_the_events_of_a_message(
         self, tracked: Any, sandbox: Sandbox, user: Any
     ) -> None:
         [row] = send(new(to=["jane@example.org"]))
@@ -53,7 +53,7 @@ class TestPages:
         assert "Raw event" in full.get(url).text
 
     @pytest.mark.parametrize("api_version", [2])
-    def test_of_several_recipients_the_story_of_one(
+    def test_the_events_of_one_of_several_recipients(
         self, tracked: Any, sandbox: Sandbox, admin_client: Any
     ) -> None:
         [row] = send(new(to=["jane@x.org", "bob@x.org"]))
@@ -75,7 +75,7 @@ class TestPages:
         assert "<b>" not in nobody
 
     @pytest.mark.parametrize("api_version", [2])
-    def test_of_very_many_events_the_last(
+    def test_only_the_latest_events_are_shown(
         self, tracked: Any, sandbox: Sandbox, admin_client: Any
     ) -> None:
         [row] = send(new(to=["jane@x.org"]))
@@ -87,7 +87,7 @@ class TestPages:
         assert shown == urls[3:]
 
     @pytest.mark.parametrize("api_version", [2])
-    def test_the_story_of_a_person(
+    def test_the_events_of_a_person(
         self, tracked: Any, sandbox: Sandbox, admin_client: Any
     ) -> None:
         send(new(to=["jane@x.org", "bob@x.org"]), new(to=["jane@x.org"], subject="2"))

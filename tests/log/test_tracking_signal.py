@@ -46,7 +46,7 @@ class TestSignal:
         assert found.click_url == "https://x.org/"
         assert found.esp_event == event
 
-    def test_what_a_receiver_raises_stays_here(
+    def test_errors_of_receivers_are_not_raised(
         self, tracked: Any, sandbox: Sandbox, caplog: Any
     ) -> None:
         def receive(**kwargs: Any) -> None:

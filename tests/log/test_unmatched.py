@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db
 
 
 class TestUnmatched:
-    def test_of_nobody_s_message(self, tracked: Any) -> None:
+    def test_an_event_of_no_message(self, tracked: Any) -> None:
         tell(build("BOUNCED"), build("OPENED", mid=..., id=...))
         assert Event.objects.filter(message=None).count() == 2
         assert Unmatched.objects.count() == 2
@@ -68,7 +68,7 @@ def test_joined_when_the_row_is_committed(
     assert not Unmatched.objects.exists()
 
 
-def test_joined_to_the_message_alone_where_no_recipient_is_named(
+def test_joined_to_the_message_if_no_recipient_is_named(
     tracked: Any, sandbox: Sandbox
 ) -> None:
     [row] = send()
@@ -83,7 +83,7 @@ def test_joined_to_the_message_alone_where_no_recipient_is_named(
     assert statuses(row) == ["sent"]
 
 
-def test_joined_when_it_is_told_again(tracked: Any, sandbox: Sandbox) -> None:
+def test_joined_when_the_event_is_posted_again(tracked: Any, sandbox: Sandbox) -> None:
     """As turboSMTP does where joining it failed, after it was stored."""
     [row] = send()
     raw = build("OPENED", row)
@@ -96,7 +96,7 @@ def test_joined_when_it_is_told_again(tracked: Any, sandbox: Sandbox) -> None:
     assert row.events.count() == 1
 
 
-def test_events_that_wait_are_read_only_for_messages_in_the_log(
+def test_unmatched_events_are_read_only_for_messages_in_the_log(
     tracked: Any,
 ) -> None:
     """Otherwise a request takes longer the more events wait for the same reference.

@@ -50,7 +50,9 @@ class TestWhoGetsIn:
             ("hunter2:password", "not HTTP Basic"),
         ],
     )
-    def test_wrong(self, login: str, reason: str, tracked: Any, caplog: Any) -> None:
+    def test_wrong_credentials_are_refused(
+        self, login: str, reason: str, tracked: Any, caplog: Any
+    ) -> None:
         answer = post(build("OPENED"), login)
         assert answer.status_code == 401
         assert answer["WWW-Authenticate"].startswith("Basic")
@@ -66,7 +68,7 @@ class TestWhoGetsIn:
         assert post(build("OPENED"), build_login(pair)).status_code == 200
         assert post(build("OPENED"), build_login("old:one")).status_code == 401
 
-    def test_the_right_ones_are_logged_without_their_value(
+    def test_new_credentials_are_logged_without_their_value(
         self, tracked: Any, caplog: Any
     ) -> None:
         caplog.set_level(logging.DEBUG, "django_turbosmtp.tracking")
@@ -79,7 +81,7 @@ class TestWhoGetsIn:
         ("login", "status"),
         [(build_login(), 200), (build_login("hunter2:wrong"), 401), (None, 401)],
     )
-    def test_a_browser_gets_what_turbosmtp_gets(
+    def test_get_needs_the_same_credentials(
         self, login: str | None, status: int, method: str, tracked: Any
     ) -> None:
         headers = {"Authorization": login} if login else {}
@@ -107,7 +109,7 @@ class TestWhoGetsIn:
         assert Event.objects.count() == 1
 
     @pytest.mark.parametrize("method", ["put", "patch", "delete", "options"])
-    def test_nothing_else(self, method: str, tracked: Any) -> None:
+    def test_other_methods_are_refused(self, method: str, tracked: Any) -> None:
         answer = getattr(Client(), method)(
             URL, json.dumps(build("OPENED")), headers={"Authorization": build_login()}
         )

@@ -53,7 +53,7 @@ class TestBodies:
         tell(*(build("OPENED") for _ in range(20)))
         assert Event.objects.count() == 20
 
-    def test_a_bad_event_keeps_nobody_out(self, tracked: Any) -> None:
+    def test_a_bad_event_does_not_affect_others(self, tracked: Any) -> None:
         bad = [None, 5, "x", [], {}, {"status": "NEW WORD"}, {"mid": {}}]
         tell(*bad, build("OPENED"), *bad)  # type: ignore[arg-type]
         assert Event.objects.filter(event_type="opened").count() == 1
@@ -64,7 +64,7 @@ class TestBodies:
 
     @pytest.mark.parametrize("status", ["BOUNCED", "SPAM", "UNSUBSCRIBED"])
     @pytest.mark.parametrize("letter", ["\0", "\ud800", "😀"])
-    def test_letters_that_no_database_takes(
+    def test_characters_that_no_database_stores(
         self, letter: str, status: str, tracked: Any
     ) -> None:
         names = ["id", "mid", "email", "reference_id", "useragent", "ip", "url"]
@@ -105,7 +105,7 @@ class TestBodies:
             assert answer.status_code == 200, event
             assert Event.objects.filter(event_id=f"good-{number}").exists(), event
 
-    def test_spoilt_bodies(self, tracked: Any, sandbox: Sandbox) -> None:
+    def test_corrupted_bodies(self, tracked: Any, sandbox: Sandbox) -> None:
         """Bytes of good ones put in, taken out and exchanged: 200 or 400."""
         picked = random.Random(11)
         [row] = send(new(to=["a@x.org"]))
@@ -141,7 +141,7 @@ class TestBodies:
 
 
 class TestFaults:
-    def test_our_own_fault_is_500_and_stores_nothing(
+    def test_an_internal_error_is_500_and_stores_nothing(
         self, tracked: Any, sandbox: Sandbox, monkeypatch: Any, caplog: Any
     ) -> None:
         [row] = send()
@@ -164,7 +164,7 @@ class TestFaults:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_database_that_knows_fewer_letters(tracked: Any, sandbox: Sandbox) -> None:
+def test_a_narrower_charset_of_the_database(tracked: Any, sandbox: Sandbox) -> None:
     [row] = send(new(to=["jane@x.org"]))
     with narrow("event", "unmatched", "suppression"):
         tell(
@@ -276,7 +276,7 @@ class TestEncodings:
             (b"[{}]", "identity", 200, "1 events"),
         ],
     )
-    def test_others(
+    def test_other_encodings_are_refused(
         self, body: bytes, name: str, status: int, words: str, tracked: Any
     ) -> None:
         answer = self.post(body, **{"Content-Encoding": name})
@@ -289,7 +289,7 @@ class TestEncodings:
         assert Event.objects.count() == 2
 
     @pytest.mark.parametrize("body", [b"{}\n{", b"1\n2", b"{}\n[]", b"x\ny", b"{"])
-    def test_lines_that_are_no_events(self, body: bytes, tracked: Any) -> None:
+    def test_lines_that_are_not_events(self, body: bytes, tracked: Any) -> None:
         answer = self.post(body)
         assert answer.status_code == 400
         assert "not JSON" in answer.text

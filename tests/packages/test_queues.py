@@ -100,7 +100,7 @@ class TestDjangoMailer:
         assert MessageLog.objects.filter(result="3").count() == 1
 
     @pytest.mark.parametrize("fault", ["400", "401", "nocredit", "429", "503"])
-    def test_a_refused_message_blocks_no_other_and_is_kept(
+    def test_a_refused_message_does_not_block_others_and_is_kept(
         self, sandbox: Sandbox, fault: str
     ) -> None:
         from mailer.models import Message as Queued

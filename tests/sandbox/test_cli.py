@@ -74,7 +74,7 @@ def send(port, headers=V2, **fields):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("module", [MODULE, COMMAND], ids=["module", "command"])
-def test_serves_until_told_to_end(tmp_path, module, number):
+def test_serves_until_it_is_stopped(tmp_path, module, number):
     with running(tmp_path, module) as (process, port):
         assert send(port) == 200
         assert send(port, to="nobody") == 400
@@ -130,7 +130,7 @@ def test_the_settings_can_be_pasted(tmp_path):
     assert pasted["TURBOSMTP"]["SEND_URL"] == f"http://127.0.0.1:{port}/api/v2"
 
 
-def test_says_that_the_port_is_taken(sandbox, capsys):
+def test_reports_that_the_port_is_in_use(sandbox, capsys):
     port = sandbox.url.rpartition(":")[2]
     before = signal.getsignal(signal.SIGTERM)
     assert cli.main(["--port", port]) == 1

@@ -184,7 +184,7 @@ def test_attached_messages_may_be_broken():
     assert rules.find_mime_problem(raw) == ""
 
 
-def test_fields_hold_no_credentials(sandbox, client):
+def test_fields_contain_no_credentials(sandbox, client):
     client.send(1, subject="one")
     client.send(2, subject="two")
     for received in sandbox.messages:

@@ -67,7 +67,7 @@ def test_messages(sandbox, client):
     assert f'filename="{mid}.eml"' in raw.headers["Content-Disposition"]
 
 
-def test_what_is_not_there(client):
+def test_missing_objects_are_404(client):
     client.send()
     for path in (
         "messages/1",
@@ -82,7 +82,7 @@ def test_what_is_not_there(client):
         assert client.get(f"/sandbox/{path}").status == 404
 
 
-def test_latest_of_none(client):
+def test_latest_without_messages(client):
     assert client.get("/sandbox/messages/latest").status == 404
 
 
@@ -123,7 +123,7 @@ def test_bad_faults(sandbox, client, body):
         {"Content_Type": "application/json", "Origin": "null"},
     ],
 )
-def test_other_sites_change_nothing(sandbox, client, headers):
+def test_requests_of_other_sites_are_refused(sandbox, client, headers):
     client.send()
     body = '{"kind": "500"}'
     assert client.request("POST", "/sandbox/faults", body, **headers).status == 403

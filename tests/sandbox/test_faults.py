@@ -117,7 +117,7 @@ def test_reset_is_a_reset(sandbox, client):
     assert type(caught.value) is ConnectionResetError
 
 
-def test_close_looks_like_keep_alive(sandbox, client):
+def test_close_pretends_keep_alive(sandbox, client):
     sandbox.add_fault("close")
     answer = client.send()
     assert (answer.status, answer.headers["Connection"]) == (200, "keep-alive")
@@ -152,7 +152,7 @@ def test_slow_answers(sandbox, client, kind):
     assert len(sandbox.messages) == 1
 
 
-def test_slow_headers_drip(sandbox):
+def test_slow_headers_are_sent_byte_by_byte(sandbox):
     sandbox.add_fault("slow_headers", seconds=2)
     with closing(sandbox) as client:
         client.connection.connect()
@@ -209,7 +209,7 @@ def test_reset_before_body_keeps_its_place(sandbox, client):
 
 
 @pytest.mark.parametrize("kind", sorted(ACCEPTING - {"lost_answer"}))
-def test_a_bad_message_is_refused_all_the_same(sandbox, client, kind):
+def test_a_bad_message_is_refused_despite_a_fault(sandbox, client, kind):
     sandbox.add_fault(kind, seconds=0.05)
     assert client.send(to="nobody").status == 400
     sandbox.add_fault("500", accept=True)
@@ -235,13 +235,13 @@ def test_a_bad_message_is_refused_all_the_same(sandbox, client, kind):
         {"kind": "reset_before_body", "match": "x"},
     ],
 )
-def test_refuses_faults_that_cannot_be(sandbox, arguments):
+def test_refuses_impossible_faults(sandbox, arguments):
     with pytest.raises(ValueError):
         sandbox.add_fault(**arguments)
     assert sandbox.faults.active == []
 
 
-def test_every_kind_can_be_asked_for(sandbox):
+def test_every_kind_of_fault_can_be_added(sandbox):
     assert {sandbox.add_fault(kind).kind for kind in KINDS} == set(KINDS)
 
 

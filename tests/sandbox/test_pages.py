@@ -81,7 +81,7 @@ def test_the_frame_is_sandboxed(client, mid):
         assert f'<iframe class="{width}"' in text
 
 
-def test_the_preview_lets_nothing_out(client, mid):
+def test_the_preview_makes_no_requests(client, mid):
     answer = client.get(f"/messages/{mid}/preview")
     rules = policy(answer)
     assert rules["default-src"] == "'none'"
@@ -108,7 +108,7 @@ def test_inline_pictures_are_shown(client, mid):
     assert "logo@example.com" in listed
 
 
-def test_nothing_but_pictures_is_inline(client, mid):
+def test_only_pictures_are_inline(client, mid):
     files = client.get(f"/sandbox/messages/{mid}").json["attachments"]
     assert {info["type"] for info in files} == {"text/html", "image/png"}
     for number, info in enumerate(files, start=1):
@@ -149,14 +149,14 @@ def test_shows_who_sent_it(sandbox, client):
     assert "<dt>Sent as</dt><dd>other@example.com</dd>" in text
 
 
-def test_an_empty_inbox_says_how_to_fill_it(sandbox, client):
+def test_an_empty_inbox_shows_the_send_url(sandbox, client):
     text = client.get("/").text
     assert f"{sandbox.send_url(2)}/mail/send" in text
     assert "Clear inbox" not in text
 
 
 class TestRefused:
-    def test_says_why(self, sandbox, client):
+    def test_shows_the_reason(self, sandbox, client):
         client.send(to="nobody", subject="<b>Invoice")
         client.raw(b"{}", consumerSecret="wrong")
         client.send(subject="Fine")
@@ -179,7 +179,7 @@ class TestRefused:
             ("reset_before_body", "not answered"),
         ],
     )
-    def test_a_fault_says_that_it_was_ordered(self, kind, words, sandbox, client):
+    def test_a_fault_is_named(self, kind, words, sandbox, client):
         sandbox.add_fault(kind)
         try:
             client.send(subject="Invoice")
@@ -190,7 +190,7 @@ class TestRefused:
         assert f"(fault {kind})" in text
 
     @pytest.mark.parametrize("kind", ["lost_answer", "no_mid", "close", "latency"])
-    def test_what_was_accepted_is_not_among_them(self, kind, sandbox, client):
+    def test_accepted_messages_are_not_listed_as_refused(self, kind, sandbox, client):
         sandbox.add_fault(kind, seconds=0)
         try:
             client.send()
@@ -198,7 +198,7 @@ class TestRefused:
             client.connection.close()
         assert (len(sandbox.messages), sandbox.refused) == (1, [])
 
-    def test_a_body_that_was_not_read(self, sandbox, client):
+    def test_a_request_whose_body_was_not_read(self, sandbox, client):
         client.raw(b"x", Content_Length=str(2**30))
         (refused,) = sandbox.refused
         assert refused.status == 413
@@ -239,7 +239,9 @@ class TestRefused:
         ("<p style='background: url( https://example.com/a.png)'>", True),
     ],
 )
-def test_remote_pictures_are_named_where_there_are_some(html, found, sandbox, client):
+def test_remote_pictures_are_only_mentioned_if_there_are_some(
+    html, found, sandbox, client
+):
     client.send(html_content=html)
     text = client.get(f"/messages/{sandbox.latest.mid}").text
     assert ("Remote pictures are blocked" in text) == found
@@ -338,7 +340,7 @@ class TestForms:
         assert (own.status, own.headers["Location"]) == (303, "/")
         assert sandbox.messages == []
 
-    def test_clearing_asks_first(self, sandbox, client):
+    def test_clearing_asks_for_confirmation(self, sandbox, client):
         client.send()
         client.send(to="nobody")
         answer = client.get(f"/clear?token={self.token(client)}")

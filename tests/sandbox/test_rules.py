@@ -20,7 +20,7 @@ def errors(answer, status=400):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_accepts_the_least_message(sandbox, client, version):
+def test_accepts_a_minimal_message(sandbox, client, version):
     answer = client.send(version)
     assert answer.status == 200
     [received] = sandbox.messages
@@ -213,7 +213,7 @@ def test_accepts_what_is_at_the_limit(client):
 
 
 @pytest.mark.parametrize("name", ["reference_id", "X-campaign-ID"])
-def test_version_2_has_its_own_fields(sandbox, client, name):
+def test_fields_of_version_2_only(sandbox, client, name):
     assert client.send(2, **{name: "a"}).status == 200
     assert errors(client.send(1, **{name: "a"})) == [
         f"unknown field {name!r} in API v1"
@@ -224,7 +224,7 @@ def test_version_2_has_its_own_fields(sandbox, client, name):
 
 
 @pytest.mark.parametrize("name", ["authuser", "authpass"])
-def test_version_2_takes_no_credentials_in_the_body(client, name):
+def test_version_2_refuses_credentials_in_the_body(client, name):
     assert errors(client.send(2, **{name: "a"})) == [
         f"unknown field {name!r} in API v2"
     ]
@@ -254,7 +254,7 @@ def test_version_2_takes_no_credentials_in_the_body(client, name):
         (b"[" * 100_000, "body is not valid JSON: nested too deep"),
     ],
 )
-def test_refuses_what_is_no_strict_json(client, body, error):
+def test_refuses_invalid_json(client, body, error):
     [found] = errors(client.raw(body))
     assert found.startswith(error)
 
@@ -273,7 +273,7 @@ def test_refuses_other_content_types(client, content_type):
     assert errors(client.raw(body, Content_Type=content_type), 415)
 
 
-def test_takes_a_charset(client):
+def test_accepts_a_charset(client):
     body = json.dumps({"from": "a@x.com", "to": "b@x.com"}).encode()
     kind = "Application/JSON; charset=UTF-8"
     assert client.raw(body, Content_Type=kind).status == 200
@@ -303,7 +303,7 @@ class TestCredentials:
             {**V2, "Authorization": "anything"},
         ],
     )
-    def test_v2_wants_the_pair_alone(self, sandbox, client, headers):
+    def test_v2_requires_only_its_pair(self, sandbox, client, headers):
         answer = client.request(
             "POST",
             "/api/v2/mail/send",
@@ -320,13 +320,13 @@ class TestCredentials:
         "changed",
         [{"authuser": None}, {"authpass": None}, {"authpass": "x"}, {"authuser": 1}],
     )
-    def test_v1_wants_them_in_the_body(self, client, changed):
+    def test_v1_requires_them_in_the_body(self, client, changed):
         answer = client.send(1, **changed)
         assert answer.status == 401
         assert answer.json["errorCode"] == 1
 
     @pytest.mark.parametrize("version", [1, 2])
-    def test_none_in_the_query_string(self, sandbox, client, version):
+    def test_refused_in_the_query_string(self, sandbox, client, version):
         path = "/api/mail/send" if version == 1 else "/api/v2/mail/send"
         answer = client.request(
             "POST",

@@ -72,7 +72,7 @@ class TestConnections:
 
 
 class TestLifecycle:
-    def test_stop_leaves_nothing(self):
+    def test_stop_ends_all_threads_and_sockets(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             sandbox = Sandbox()
@@ -96,7 +96,7 @@ class TestLifecycle:
         with closing(sandbox) as client:
             assert client.send().status == 200
 
-    def test_says_when_misused(self, sandbox):
+    def test_misuse_is_reported(self, sandbox):
         with pytest.raises(RuntimeError, match="already running"):
             sandbox.start()
         with pytest.raises(RuntimeError, match="not running"):
@@ -143,12 +143,12 @@ class TestLoopback:
         assert client.get(path, Host=host).status == 403
 
     @pytest.mark.parametrize("host", ["localhost", "a.localhost:1", "[::1]:8025"])
-    def test_takes_names_of_loopback(self, client, host):
+    def test_accepts_names_of_loopback(self, client, host):
         assert client.get("/", Host=host).status == 200
 
 
 class TestBodies:
-    def test_refuses_a_huge_one_unread(self, sandbox, client):
+    def test_refuses_a_huge_body_without_reading_it(self, sandbox, client):
         connection = client.connection
         connection.putrequest("POST", PATHS[2])
         connection.putheader("Content-Type", "application/json")
@@ -160,24 +160,24 @@ class TestBodies:
         assert b"must not exceed" in answer.read()
         assert [(r.status, r.body_bytes) for r in sandbox.requests] == [(413, 0)]
 
-    def test_answers_while_a_huge_one_is_sent(self, client):
+    def test_answers_while_a_huge_body_is_being_sent(self, client):
         body = b"x" * (64 * 2**20 + 1)
         assert client.raw(body).status == 413
 
-    def test_refuses_chunks(self, client):
+    def test_refuses_chunked_bodies(self, client):
         connection = client.connection
         connection.request("POST", PATHS[2], iter([b"{}"]), V2, encode_chunked=True)
         assert connection.getresponse().status == 411
 
     @pytest.mark.parametrize("value", ["-1", "x", "1, 2", "\u00b2"])
-    def test_refuses_a_length_that_is_none(self, client, value):
+    def test_refuses_an_invalid_length(self, client, value):
         connection = client.connection
         connection.putrequest("POST", PATHS[2])
         connection.putheader("Content-Length", value.encode("latin-1"))
         connection.endheaders()
         assert connection.getresponse().status == 400
 
-    def test_records_a_body_cut_short(self, sandbox):
+    def test_records_a_truncated_body(self, sandbox):
         with socket.create_connection(("127.0.0.1", port_of(sandbox))) as raw:
             raw.sendall(
                 b"POST /api/v2/mail/send HTTP/1.1\r\nHost: localhost\r\n"
@@ -187,7 +187,7 @@ class TestBodies:
             assert raw.recv(100) == b""
         assert [r.status for r in sandbox.requests] == [None]
 
-    def test_says_when_it_fails_itself(self, sandbox, client, caplog):
+    def test_reports_its_own_errors(self, sandbox, client, caplog):
         sandbox.accounts.consumer_keys = None
         assert client.send().status == 500
         assert [r.status for r in sandbox.requests] == [500]
@@ -218,7 +218,7 @@ class TestBounds:
             assert sandbox.total_accepted == 5
             assert len(sandbox.messages) == 1
 
-    def test_small_pieces_count_as_what_they_take(self):
+    def test_small_parts_count_with_their_overhead(self):
         headers = {f"X-{n}": "" for n in range(2_000)}
         tracemalloc.start()
         try:
@@ -254,7 +254,7 @@ class TestBounds:
         ],
         ids=["nothing", "half a line", "half the headers", "half the body"],
     )
-    def test_half_requests_end(self, begun, sandbox, monkeypatch):
+    def test_incomplete_requests_time_out(self, begun, sandbox, monkeypatch):
         handler = "django_turbosmtp.sandbox.handler"
         monkeypatch.setattr(f"{handler}.STALL_SECONDS", 0.2)
         monkeypatch.setattr(f"{handler}.IDLE_SECONDS", 0.3)

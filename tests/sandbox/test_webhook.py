@@ -71,7 +71,7 @@ def test_by_the_address(name, telling):
     assert len({event["id"] for event in events}) == len(set(words))
 
 
-def test_its_shapes_are_both(telling):
+def test_events_have_both_documented_forms(telling):
     sandbox, client, seen = telling
     client.send(to="click@example.org, spam@example.org")
     assert sandbox.webhook.wait()
@@ -114,7 +114,7 @@ def test_by_a_button(word, telling):
     assert len(seen) == 1
 
 
-def test_a_project_that_is_not_there(telling):
+def test_a_project_that_is_down(telling):
     sandbox, client, _ = telling
     sandbox.webhook.url = "http://127.0.0.1:9/"
     assert client.send().status == 200
@@ -124,7 +124,7 @@ def test_a_project_that_is_not_there(telling):
     ] * 2
 
 
-def test_without_an_address_nothing_is_told(sandbox, client):
+def test_no_events_without_a_url(sandbox, client):
     client.send()
     assert sandbox.webhook.wait()
     assert not sandbox.webhook.posted
@@ -134,6 +134,6 @@ def test_without_an_address_nothing_is_told(sandbox, client):
 @pytest.mark.parametrize(
     "url", ["https://127.0.0.1/", "http://example.com/", "ftp://127.0.0.1/", "x", ""]
 )
-def test_only_to_this_machine(url):
+def test_only_urls_of_this_machine(url):
     with pytest.raises(ValueError, match="on this machine"):
         Sandbox(webhook_url=url)
