@@ -30,13 +30,13 @@ CREDENTIALS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Register the option that `tests.worlds` has read already."""
+    """Register the option, which `tests.worlds` has already read."""
     about = "; ".join(f"{name}: {world.about}" for name, world in WORLDS.items())
     parser.addoption("--world", choices=WORLDS, default="plain", help=about)
 
 
 def pytest_make_parametrize_id(val: Any) -> str | None:
-    """Name a case by what it holds, where pytest would only count."""
+    """Return an id with the content of a case; pytest would use a number."""
     if isinstance(val, (dict, list, tuple, set, bytes)):
         text = describe_case(val)
         return text if len(text) <= 60 else f"{text[:57]}..."
@@ -55,7 +55,7 @@ def describe_case(value: Any, depth: int = 4) -> str:
         if isinstance(value, set):
             parts.sort()
         return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
-    # In ASCII, and without addresses in memory: the same name in each process.
+    # ASCII without memory addresses, so that each process has the same ids.
     return re.sub(r" at 0x[0-9a-f]+", "", ascii(value)).strip("'\"")
 
 
@@ -77,15 +77,15 @@ def sandbox(_server: Sandbox) -> Iterator[Sandbox]:
     _server.latency = 0.0
 
 
-#: Threads that were waited for: one whose start was interrupted may never end.
+#: Threads that were already waited for: after an interrupted start, one may never end.
 _waited_for: WeakSet[threading.Thread] = WeakSet()
 
 
 def _end_requests(server: Sandbox) -> None:
-    """Wait for requests that are still being sent: the next test would find them.
+    """Wait for requests that are still being sent; they would disturb the next test.
 
-    Interrupted calls leave threads that send, and a client that gave up may have sent a
-    request that the server has not read yet.
+    Interrupted calls leave threads that send. After a time-out of the client, the
+    server may not have read the request yet.
     """
     close_shared_sessions()
     # It wakes the threads of the server that delay an answer.
@@ -123,7 +123,7 @@ def api_version() -> int:
 
 @pytest.fixture
 def project(settings: Any, sandbox: Sandbox, api_version: int) -> Any:
-    """Django's settings, sending through the sandbox; waits are short, no log."""
+    """Settings that send to the sandbox, with short waits and no log."""
     settings.TURBOSMTP = {
         "LOG": False,
         "SUPPRESS": False,
@@ -143,20 +143,20 @@ def project(settings: Any, sandbox: Sandbox, api_version: int) -> Any:
 
 @pytest.fixture
 def logged(project: Any) -> Any:
-    """The same with all that asks the database; the test has to ask for it, too."""
+    """The same with everything that uses the database, which the test must request."""
     project.TURBOSMTP = {**project.TURBOSMTP, "LOG": True, "SUPPRESS": True}
     return project
 
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the waits between repetitions short; their order stays."""
+    """Shorten the waits between attempts, in the same proportions."""
     monkeypatch.setattr("django_turbosmtp.delivery.pace.FIRST_WAIT", 0.02)
 
 
 @pytest.fixture
 def server(settings: Any) -> Iterator[Any]:
-    """An HTTP server that answers as the test says; TURBOSMTP points to it."""
+    """An HTTP server whose answer the test sets; TURBOSMTP refers to it."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -199,7 +199,7 @@ def server(settings: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def proxy(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sets the proxy of the environment, for a host that is not this one."""
+    """Return a function that sets the proxy of the environment, for another host."""
     settings.TURBOSMTP = {
         "LOG": False,
         "SUPPRESS": False,
@@ -215,7 +215,7 @@ def proxy(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def user(django_user_model: Any) -> Any:
-    """Make a member of the staff with these permissions, and log her in."""
+    """Create a staff user with these permissions, and log them in."""
 
     from django.contrib.auth.models import Permission
 

@@ -1,7 +1,7 @@
-"""Hard messages: everything that Django can build, and a mail may not lose.
+"""Hard messages: everything that Django can build and that must arrive.
 
-Each entry is a function that builds the message anew. The test sends it and compares
-what arrives with what Django's own SMTP backend transmits.
+Each entry is a function that builds a new message. The test sends it, and compares the
+delivered mail with the one that Django's SMTP backend transmits.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def new(**kwargs: Any) -> EmailMultiAlternatives:
 
 
 def picture(cid: str, data: bytes = PNG, *, name: str = "a.png") -> Any:
-    """Return an inline picture as this Django likes it best."""
+    """Return an inline picture in the preferred form of this Django."""
     if MODERN_MIME:
         from email.message import MIMEPart
 
@@ -131,7 +131,7 @@ NAMES = {
     "single letter": "J",
     "digits": "24 Seven",
 }
-if not MODERN_MIME:  # Django 6 refuses it, which we take
+if not MODERN_MIME:  # Django 6 refuses it; this package accepts it.
     NAMES["encoded in quotes"] = '"=?utf-8?b?w6k=?="'
 for label, text in NAMES.items():
     person = f"{text} <jane@example.net>"
@@ -300,7 +300,7 @@ HTML = {
     "upper case scheme": ('<img src="CID:logo">', "logo"),
 }
 for label, (page, *ids) in HTML.items():
-    if not (MODERN_MIME and label == "strange"):  # Python refuses to build it
+    if not (MODERN_MIME and label == "strange"):  # Python refuses to build it.
         MESSAGES[f"inline {label}"] = lambda p=page, i=ids: with_pictures(p, *i)
 
 
@@ -318,7 +318,7 @@ def _() -> EmailMessage:
 
 # Messages that build themselves.
 class Signed(EmailMessage):
-    """Signs, in the shape of S/MIME, what must not be touched any more."""
+    """Signs the message in the form of S/MIME; it must not be changed any more."""
 
     def message(self, **kwargs: Any) -> Any:
         outer = MIMEMultipart("signed", protocol="application/pkcs7-signature")

@@ -1,4 +1,4 @@
-"""What a reader sees of a mail, for comparing two ways that it may arrive."""
+"""Reads the visible content of a mail, to compare two ways of sending it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 ADDRESS_HEADERS = ("From", "To", "Cc", "Reply-To", "Sender")
 
-#: Set anew by whoever composes a mail, or by the way it is composed.
+#: Headers that depend on the composer of a mail.
 OF_THE_WAY = {
     "date",
     "message-id",
@@ -29,7 +29,7 @@ OF_THE_WAY = {
 
 
 def read(raw: bytes, *, own_headers: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return all that a reader sees. ``own_headers``: of `OF_THE_WAY`, to compare."""
+    """Return all visible content. ``own_headers``: those of `OF_THE_WAY` to compare."""
     mail = email.message_from_bytes(raw, policy=policy.default)
     assert isinstance(mail, EmailMessage)
     names = [name.lower() for name in mail]
@@ -37,7 +37,7 @@ def read(raw: bytes, *, own_headers: tuple[str, ...] = ()) -> dict[str, Any]:
     pictures = {_cid(part): part.get_content() for part in leaves if _cid(part)}
     return {
         "addresses": {name: _addresses(mail, name) for name in ADDRESS_HEADERS},
-        # A folded header may begin with the white space of its fold.
+        # A folded header may begin with white space.
         "subject": str(mail.get("Subject", "")).lstrip(),
         "headers": sorted(
             (name.lower(), _unfolded(value))
@@ -72,8 +72,8 @@ def _unfolded(value: str) -> str:
 
 
 def _words(text: str) -> str:
-    # Python's parser keeps the white space between two encoded words, which are made
-    # of a text of this length (RFC 2047, 6.2, says to drop it).
+    # Python's parser keeps the white space between two encoded words, although RFC
+    # 2047, 6.2, requires to remove it. Texts of this length have several words.
     return re.sub(r"\s", "", text) if len(text) > 40 and not text.isascii() else text
 
 
@@ -89,7 +89,7 @@ def _seen(part: Any, pictures: dict[str, Any]) -> tuple[str, str | None, Any]:
     if isinstance(content, str):
         content = _lines(content)
     if kind == "text/html" and isinstance(content, str):
-        # Not the names of the pictures: what each reference shows.
+        # Compare the picture of each reference, not its name.
         content = re.sub(
             r"(?i)cid:((?:(?!&quot;)[^\s\"'<>()])+)",
             lambda m: repr(pictures.get(unquote(unescape(m[1])), m[0])),

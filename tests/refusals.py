@@ -1,10 +1,10 @@
-"""Real refusals, by what they mean: the corpus of tests/test_bounces.py.
+"""Real refusals with their meanings: the corpus of tests/test_bounces.py.
 
 Collected from public bounce collections (Sisimai's and Mail::DeliveryStatus::
 BounceParser's samples, the rules of ZoneMTA, BounceHandler, PHPMailer-BMH and dada-mail)
-and from providers' documents and trackers. Addresses and hosts are replaced; one line
-each. The answer is ours: only a text that reports that the mailbox or its domain does
-not exist is "no_mailbox" or "no_domain".
+and from providers' documents and trackers. Addresses and hosts are replaced, and each
+is on one line. We assigned the meanings: only a text that reports that the mailbox or
+its domain does not exist is "no_mailbox" or "no_domain".
 """
 
 from __future__ import annotations
@@ -185,8 +185,7 @@ complaint rate of the account is too high
 Dropped due to complaining recipient
 """
 
-#: Blocked, or a text from which nothing follows: all that matters is that neither the
-#: mailbox nor the domain is missing.
+#: Blocked, or an ambiguous text: these must not be read as a missing mailbox or domain.
 _NOT_HARD = """
 550-5.2.1 The user you are trying to contact is receiving mail at a rate that prevents additional messages from being delivered.
 450 4.2.1 The user you are trying to contact is receiving mail at a rate that prevents additional messages from being delivered. Please resend your message at a later time.

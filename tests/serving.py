@@ -1,4 +1,4 @@
-"""Servers on loopback that answer as a test says."""
+"""Servers on loopback whose answers a test sets."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _show(value: Any) -> str:
 
 
 def exposed(error: BaseException) -> str:
-    """Return what an error reporter would show of an exception, tests aside."""
+    """Return the text that an error reporter would show, without frames of tests."""
     shown = [repr(error), str(vars(error)), repr(pickle.dumps(error))]
     chain: BaseException | None = error
     while chain is not None:
@@ -80,14 +80,14 @@ Serve = Callable[[socket.socket], None]
 
 @contextmanager
 def serving(serve: Serve) -> Iterator[Any]:
-    """Serve each connection of a free port, in a thread of its own; yield the port."""
+    """Serve each connection of a free port in a separate thread; yield the port."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.05)
     over = threading.Event()
     threads: list[threading.Thread] = []
 
     def serve_one(connection: socket.socket) -> None:
-        with connection, suppress(OSError):  # the client has left
+        with connection, suppress(OSError):  # The client has disconnected.
             serve(connection)
 
     def accept() -> None:

@@ -1,7 +1,7 @@
 """Settings of the test project: SQLite and no service.
 
-``TEST_DATABASE=postgresql`` or ``mariadb`` uses those, on this machine;
-``TEST_DATABASE_NAME`` is for several runs at once.
+``TEST_DATABASE=postgresql`` or ``mariadb`` uses a server on this machine. Use different
+values of ``TEST_DATABASE_NAME`` for several runs at the same time.
 """
 
 import os
@@ -42,9 +42,9 @@ TEMPLATES = [
 ]
 ROOT_URLCONF = "tests.urls"
 STATIC_URL = "static/"
-# Nothing counted in one test is shown in the next.
+# Counts of one test are not shown in the next.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
-# Hashing well is slow, and no test's matter.
+# Secure hashing is slow, and no test needs it.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 _FILE = str(Path(tempfile.gettempdir(), f"turbosmtp-{os.getpid()}.sqlite3"))
@@ -63,7 +63,7 @@ DATABASES = {
             "NAME": ":memory:",
             # A file: Django never closes a thread's connection to shared memory.
             "TEST": {"NAME": _FILE},
-            # It need not outlive a failure of the power.
+            # The database need not survive a power failure.
             "OPTIONS": {"init_command": "PRAGMA synchronous=OFF"},
         },
         "postgresql": {
@@ -81,10 +81,10 @@ DATABASES = {
         },
     }[os.environ.get("TEST_DATABASE", "sqlite")]
 }
-# The same database over a connection of its own.
+# The same database with a separate connection.
 DATABASES["second"] = {**DATABASES["default"], "TEST": {"MIRROR": "default"}}
 DEFAULT_FROM_EMAIL = "shop@example.com"
-# The webhook of tests/urls.py.
+# For the webhook of tests/urls.py.
 TURBOSMTP = {"WEBHOOK_SECRET": "tests:password"}
 
 TURBOSMTP |= WORLD.options

@@ -1,4 +1,4 @@
-"""No secret in any frame, wherever it stops. Run by tests/test_secrets.py."""
+"""No secret is in a frame, at any line. Run by tests/test_secrets.py."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tests.serving import exposed, hang_up, log_in, say
 
 
 class Stop(BaseException):
-    """Of no kind that anybody catches: a time limit of gevent's, for example."""
+    """An exception that no code catches, such as a time limit of gevent."""
 
 
-# What stops a library while it closes a connection leaves that to the collector.
+# If a library is stopped while it closes a connection, it remains open.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("way", ["v2", "v1", "login of v2", "login of v1", "proxy"])
 def test_not_in_frames_at_any_line(
     way: str, server: Any, settings: Any, proxy: Any
 ) -> None:
-    """An exception at one line after the other, those of libraries too."""
+    """Raise an exception at one line after another, including lines of libraries."""
     if way == "proxy":
         server.RequestHandlerClass.do_CONNECT = hang_up
         proxy(f"http://user:hunter2-proxy@127.0.0.1:{server.server_port}")
@@ -46,15 +46,15 @@ def test_not_in_frames_at_any_line(
     server.answer = say(200, {"message": "OK", "mid": 1, "auth": "k"})
 
     def act() -> None:
-        # Not in the main thread, whose requests are made by another.
+        # Not in the main thread, whose requests are made by another thread.
         close_shared_sessions()
         if "login" in way:
-            # Before the client's first line the password is its caller's to hide.
+            # Before the client's first line, its caller must hide the password.
             log_in(Secret("hunter2-password"))
         else:
             EmailBackend().send_messages([new()])
 
-    stop_at_line(act, 0)  # what is imported and cached once is
+    stop_at_line(act, 0)  # Import and cache everything first.
     total, _ = stop_at_line(act, 0)
     assert total > 900
     caught = [stop_at_line(act, number)[1] for number in range(1, total, total // 150)]
@@ -69,10 +69,10 @@ def test_not_in_frames_at_any_line(
 def stop_at_line(
     act: Callable[[], None], number: int
 ) -> tuple[int, BaseException | None]:
-    """Run in a thread, raise at that line; return how many there are, and the error.
+    """Run in a thread and raise at a line; return the number of lines, and the error.
 
-    Not at a line of `threading` or `logging`: a tracer can raise between the end of a
-    ``with`` block and the release of its lock, which then stays held for the process.
+    Lines of `threading` and `logging` are skipped: a tracer can raise between the end
+    of a ``with`` block and the release of its lock, which would then stay locked.
     """
     passed = 0
     caught: list[BaseException] = []

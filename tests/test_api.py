@@ -170,7 +170,7 @@ def test_an_interim_answer_is_not_used(server: Any) -> None:
     with pytest.raises(OutcomeUnknown):
         EmailBackend().send_messages([first, second])
     for number, message in enumerate((first, second), 1):
-        # On a Python that skips it, the final answer; never another message's.
+        # Some versions of Python skip it. None returns the answer to another message.
         status = message.turbosmtp_status
         assert status.outcome == "unknown" or status.message_id == str(number)
 
@@ -602,7 +602,7 @@ class TestBody:
 
 
 def test_urllib3_has_every_private_name_that_we_use() -> None:
-    """With any version that pyproject.toml allows: what is overridden must be there."""
+    """Overridden names must exist in every version that pyproject.toml allows."""
     made: dict[str, Any] = {
         "HTTPConnectionPool": urllib3.HTTPConnectionPool("example.org"),
         "HTTPConnection": HTTPConnection("example.org"),

@@ -21,10 +21,10 @@ OWN = tuple(OF_THE_WAY - {"content-type", "content-transfer-encoding", "mime-ver
 
 
 def by_smtp(message: EmailMessage) -> tuple[set[str], bytes]:
-    """Return whom Django's SMTP backend would deliver to, and the mail."""
+    """Return the recipients and the mail of Django's SMTP backend."""
     if MODERN_MIME:
         backend = SMTPBackend.__new__(SMTPBackend)
-        # Django 6 refuses an unquoted full stop in a name, which we take.
+        # Django 6 refuses an unquoted full stop in a name; this package accepts it.
         everybody = {
             backend.prep_address(str(a).replace("Q.", "Q").replace("Dr.", "Dr"))
             for a in message.recipients()
@@ -50,7 +50,7 @@ def snapshot(message: EmailMessage) -> dict[str, Any]:
 
 
 def arrived(received: list[Received]) -> tuple[list[str], bytes]:
-    """Return everybody who got it, and the mail, the same for all."""
+    """Return all recipients, and the mail, which is the same for all."""
     mails = {r.raw for r in received}
     if received[0].fields.get("mime_raw"):
         assert len(mails) == 1
@@ -98,7 +98,7 @@ def test_fields_are_used_if_they_are_exact(project: Any, sandbox: Sandbox) -> No
         or name in {"attached bytes", "attached text", "attached non-ASCII name"}
         or name in {"same names", "several", "hundreds", "same in to and bcc"}
     }
-    # Where a long name is split into encoded words is each writer's own choice.
+    # Composers may split a long name into encoded words at different places.
     exact -= {name for name in exact if name.endswith(" long") and name != "bcc long"}
     assert (exact - NEEDS_MIME) & went_as_mime == set()
     assert went_as_mime >= NEEDS_MIME & MESSAGES.keys()

@@ -1,4 +1,4 @@
-"""The backend as Django uses it, on every supported way in."""
+"""The backend, called through every supported API of Django."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def test_email_backend_setting(settings: Any, project: Any, sandbox: Sandbox) ->
             message = new()
             assert message.send() == 1
             mail.send_mail("s", "b", None, ["a@b.org"])
-            settings.ROOT_URLCONF = "tests.test_checks"  # no webhook
+            settings.ROOT_URLCONF = "tests.test_checks"  # Without a webhook.
             assert run_checks(tags=["turbosmtp"]) == []
-    # Django 6.1 has its own to say of EMAIL_BACKEND; nothing is said of us.
+    # Django 6.1 warns about EMAIL_BACKEND; there are no warnings about our package.
     assert not [w for w in caught if "django_turbosmtp" in w.filename + str(w.message)]
     assert len(sandbox.messages) == 2
 
@@ -181,7 +181,7 @@ def test_callable_that_returns_none(project: Any, sandbox: Sandbox) -> None:
 
 
 def test_empty_user_and_password_are_none(project: Any, sandbox: Sandbox) -> None:
-    # As Django's own settings for SMTP are, and its own tests pass them.
+    # Django's SMTP settings are empty by default, and its tests pass them.
     assert EmailBackend(username="", password="").send_messages([new()]) == 1
 
 

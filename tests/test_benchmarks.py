@@ -1,4 +1,4 @@
-"""The benchmarks' own machinery: the table, the bounds, one measurement end to end."""
+"""The framework of the benchmarks: table, bounds, and one complete measurement."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ports():
 
 
 def run(*arguments):
-    # The child sees the package that this process sees: the tree's or the wheel's.
+    # The child imports the same package as this process: checkout or wheel.
     path = os.pathsep.join(filter(None, sys.path))
     return subprocess.run(
         [sys.executable, *arguments],
@@ -132,5 +132,5 @@ def test_the_pages_of_the_log():
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if " ms" in line]
     assert {row[:36].strip() for row in rows} >= {"list, first page", "detail"}
-    # At most ten queries each, however many rows.
+    # At most ten queries each, for any number of rows.
     assert all(0 < int(row.split()[-1]) <= 10 for row in rows)

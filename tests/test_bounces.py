@@ -1,4 +1,4 @@
-"""What refusals mean: the rules line by line, and the corpus of tests/refusals.py."""
+"""The meaning of refusals: each rule, and the corpus of tests/refusals.py."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_real_refusal(text: str, kind: str) -> None:
 
 @pytest.mark.parametrize(("text", "kind"), TEXTS, ids=lambda value: value[:60])
 def test_a_refusal_with_line_breaks_and_capitals(text: str, kind: str) -> None:
-    """Line breaks, capitals and the name of the host change nothing."""
+    """Line breaks, capitals and the host name do not change the result."""
     assert classify(text.upper().replace(" ", "\r\n", 9)) == classify(text)
     wrapped = (
         f"host mx.abuse-policy.example[192.0.2.9] said: {text} (in reply to RCPT TO)"
@@ -62,7 +62,7 @@ def test_a_refusal_with_line_breaks_and_capitals(text: str, kind: str) -> None:
 )
 def test_other_conditions_take_precedence(text: str, condition: str) -> None:
     if text.startswith("Dropped") or "Access denied" in text:
-        # These are whole texts of one service, to which nothing is added.
+        # Complete texts of one service; the rules match them only exactly.
         condition += " 5.7.1"
         text = "550 5.1.1 user unknown"
     assert classify(f"{text} {condition}").kind not in HARD

@@ -1,4 +1,4 @@
-"""A system check for every way to get the settings wrong, each with a stable id."""
+"""System checks for wrong settings, each with a stable id."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import BACKEND
 
 GOOD = {"CONSUMER_KEY": "a-key", "CONSUMER_SECRET": "hunter2-secret"}
 
-# Id: settings that have it, and words that its text holds.
+# For each id: settings that cause it, and words of its text.
 WRONG: dict[str, tuple[Any, str]] = {
     "E001": (["x"], "list, not a dict"),
     "E002": ({**GOOD, "TIME_OUT": 3}, "Did you mean 'TIMEOUT'"),
@@ -112,7 +112,7 @@ def without_webhook(settings: Any) -> None:
 
 @pytest.fixture
 def sending(settings: Any) -> Any:
-    """A project that sends through us; its mail goes nowhere here."""
+    """Settings that use the backend. No mail is sent in these tests."""
     if HAS_MAILERS:
         settings.MAILERS = {"default": {"BACKEND": BACKEND}}
     else:
@@ -138,12 +138,12 @@ def levels(**kwargs: Any) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_missing_credentials_stop_only_a_deployment(sending: Any, version: int) -> None:
-    """CI has no credentials, and migrates and tests all the same."""
+    """CI has no credentials, but must be able to migrate and test."""
     sending.TURBOSMTP = {"API_VERSION": version, "CONSUMER_KEY": None}
     assert ("E003", "WARNING") in levels()
     assert "ERROR" not in {level for _, level in levels()}
     assert ("E003", "ERROR") in levels(include_deployment_checks=True)
-    # Only ours: Django's own ask the databases for their features.
+    # Only ours, because Django's checks query the databases.
     call_command("check", tags=["turbosmtp"])
     with pytest.raises(SystemCheckError, match="E003"):
         call_command("check", tags=["turbosmtp"], deploy=True)
@@ -299,7 +299,7 @@ def test_a_credential_in_place_of_a_key_is_not_shown(
 
 
 def test_no_mailer_uses_the_backend(settings: Any) -> None:
-    """Where nothing says how mail is sent, as after half of the README's steps."""
+    """No setting names a backend, for example after half of the README's steps."""
     if HAS_MAILERS:
         settings.MAILERS = {}
     else:
@@ -308,7 +308,7 @@ def test_no_mailer_uses_the_backend(settings: Any) -> None:
     assert "django_turbosmtp.backends.EmailBackend" in found()["W005"]
     assert ("MAILERS" in found()["W005"]) == HAS_MAILERS
     if HAS_MAILERS:
-        # What startproject writes is no choice yet.
+        # The setting of startproject is not a deliberate choice.
         path = "django.core.mail.backends.console.EmailBackend"
         settings.MAILERS = {"default": {"BACKEND": path}}
         assert found().keys() == {"W005"}
@@ -415,9 +415,8 @@ class TestLoad:
 
 @pytest.mark.django_db
 def test_tables_are_checked_in_the_requested_databases() -> None:
-    # That the warning comes where they are missing: tests/log, "W006". And that of
-    # silence, "W010": tests/log/test_silence.py. Of the queue, "W011" and "W012":
-    # tests/log/test_queue_care.py.
+    # Tests of other warnings: W006 in tests/log/test_faults.py, W010 in
+    # tests/log/test_silence.py, W011 and W012 in tests/log/test_queue_care.py.
     assert run_checks(tags=["database"], databases=["default"]) == []
     assert run_checks(tags=["database"]) == []
 

@@ -1,4 +1,4 @@
-"""What messages may be made of, and what replaces Django's own ways of making them."""
+"""Types of content in messages, and replaced methods of Django's classes."""
 
 from __future__ import annotations
 
@@ -115,12 +115,12 @@ def test_bytes_like(
     [*_, part] = email.message_from_bytes(sandbox.messages[0].raw).walk()
     arrived = part.get_payload(decode=True)
     assert isinstance(arrived, bytes)
-    # Python ends a text with a line break.
+    # Python appends a line break to a text.
     assert arrived.removesuffix(b"\r\n") == content
     as_text = mimetype == "text/plain" and content[:1] != b"\x80"
     assert (part.get_content_maintype() == "text") == as_text
     if label == "mmap":
-        given.close()  # nothing holds it
+        given.close()  # No reference exists.
 
 
 def test_subjects_of_other_types(project: Any, sandbox: Sandbox) -> None:
@@ -207,7 +207,7 @@ def test_headers_of_an_attached_message(project: Any, sandbox: Sandbox) -> None:
 
 
 def test_a_signed_message_becomes_a_file(project: Any, sandbox: Sandbox) -> None:
-    """Not one of its bytes may change, and 8-bit bytes go in no JSON."""
+    """Its bytes must not change, and JSON cannot contain 8-bit bytes."""
     signature = b"Content-Type: application/pgp-signature\r\n\r\nabc"
     raw = enclose("multipart/signed", inner("iso-8859-1", LATIN), signature)
     EmailBackend().send_messages([attach(raw, "message/rfc822")])
@@ -219,17 +219,17 @@ def test_a_signed_message_becomes_a_file(project: Any, sandbox: Sandbox) -> None
     assert raw.partition(b"--x")[2].strip() in payload
 
 
-# --- What is replaced, and what changes between two readings ---
+# --- Replaced methods, and values that change between two readings ---
 
 
 @pytest.fixture
 def replaced(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
-    """Replaces a method of Django's own class, as packages of other hands do."""
+    """Replaces a method of Django's class, as other packages do."""
     return lambda name, function: monkeypatch.setattr(EmailMessage, name, function)
 
 
 def test_replaced_message_method(replaced: Any, project: Any, sandbox: Sandbox) -> None:
-    EmailBackend().send_messages([new()])  # nothing is kept of how it was
+    EmailBackend().send_messages([new()])  # The previous state is not cached.
     original = EmailMessage.message
 
     def stamp(self: EmailMessage, *args: Any, **kwargs: Any) -> Any:
@@ -259,7 +259,7 @@ def test_recipients(where: str, replaced: Any, project: Any, sandbox: Sandbox) -
 
 
 class Changing(EmailMessage):
-    """Says another recipient, sender and subject at each reading."""
+    """Has another recipient, sender and subject at each reading."""
 
     numbers = itertools.count()
 

@@ -1,6 +1,6 @@
-"""A send ends in the time the settings allow, however slowly the server goes on.
+"""A send ends within the configured time, however slow the server is.
 
-Each server here says or takes a byte now and then, for much longer than TIMEOUT.
+Each server here sends or receives a byte at intervals, for much longer than TIMEOUT.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.messages import new
 from tests.serving import serving
 
 SECONDS = 0.3
-#: A server goes on for this long, unless the client leaves before.
+#: Servers send for this long, unless the client disconnects first.
 LONG = 5.0
 
 
@@ -53,7 +53,7 @@ def drip(connection: socket.socket, data: bytes) -> None:
 JSON = b'{"message":"OK","mid":1}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 24\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-#: What is said at once, and what byte by byte.
+#: The part that is sent immediately, and the part that is sent byte by byte.
 ANSWERS = {
     "status line": (b"", HEAD + b"\r\n" + JSON),
     "headers": (HEAD, b"X-Slow: " + b"x" * 60 + b"\r\n\r\n" + JSON),
@@ -119,7 +119,7 @@ def test_answer(case: str, threaded: bool, dripping: Any) -> None:
             else:
                 send()
         assert seen == ["unknown"]
-        # The rest of that answer is not taken for the next one.
+        # The rest of that answer is not read as the next one.
         assert EmailBackend().send_messages([new()]) == 1
     assert len(set(served)) == 2
 
@@ -185,7 +185,7 @@ def test_handshake(
 
 
 def test_sending(dripping: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each piece gets off in time, but the whole would take nine seconds."""
+    """Each part is sent in time, but the complete request would take nine seconds."""
     monkeypatch.setattr("django_turbosmtp.api.pool.SLOWEST_RATE", 2**26)
 
     def read_slowly(connection: socket.socket) -> None:
@@ -207,7 +207,7 @@ def test_frozen_clock(dripping: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with serving(answer) as port:
         dripping.TURBOSMTP |= {"SEND_URL": f"http://127.0.0.1:{port}"}
-        # As freezegun holds it.
+        # As freezegun does.
         monkeypatch.setattr("time.monotonic", lambda: 1000.0)
         with bounded(), pytest.raises(OutcomeUnknown, match="timed out"):
             EmailBackend().send_messages([new()])

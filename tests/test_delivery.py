@@ -1,4 +1,4 @@
-"""Outcomes, repetitions, batches: against a real server that fails on demand."""
+"""Outcomes, retries and batches, with a real server that fails on demand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.serving import say
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 
-# Fault; what is raised; requests that leave (MAX_RETRIES is 2); accepted by the server.
+# Fault; exception; number of requests (MAX_RETRIES is 2); number accepted.
 OUTCOMES: dict[str, tuple[dict[str, Any], type[TurboSMTPError], int, int]] = {
     "400": ({}, BadRequest, 1, 0),
     "old_errors": ({}, BadRequest, 1, 0),
@@ -159,7 +159,7 @@ def test_429_slows_the_whole_batch(project: Any, sandbox: Sandbox) -> None:
 
     limited = next(r for r in sandbox.requests if r.status == 429)
     later = [r.at - limited.at for r in sandbox.requests if r.at > limited.at]
-    # Those in flight at that moment, at most; then a second of silence.
+    # At most the requests in flight; then no request for a second.
     assert sum(0.2 < seconds < 0.95 for seconds in later) == 0
     assert sum(seconds >= 0.95 for seconds in later) >= 40 - 4 - 8
 
@@ -186,7 +186,7 @@ def test_an_error_that_affects_all_stops_the_batch(
 
 def test_dead_server(project: Any) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))  # Bound, but not listening.
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/api/v2"
         messages = [new() for _ in range(20)]
         with pytest.raises(ConnectionFailed, match="did not receive it") as caught:
@@ -281,10 +281,10 @@ def test_threads(
         assert backend.send_messages([new() for _ in range(messages)]) == messages
 
     monkeypatch.setattr(threading.Thread, "start", count)
-    # One apart from the main thread, in which signal handlers run.
+    # One in addition to the main thread, in which signal handlers run.
     send()
     assert len(started) in in_main
-    # None is left beside a fork that follows.
+    # No threads are left that a later fork would copy.
     assert not any(thread.is_alive() for thread in started)
 
     started.clear()
@@ -296,7 +296,7 @@ def test_threads(
 
 @pytest.fixture
 def interrupt(sandbox: Sandbox) -> Iterator[Callable[[], threading.Thread]]:
-    """Return what starts a thread that presses Ctrl-C after the first acceptance."""
+    """Return a function that starts a thread that sends SIGINT after an acceptance."""
 
     def press() -> None:
         while not sandbox.total_accepted:
@@ -308,7 +308,7 @@ def interrupt(sandbox: Sandbox) -> Iterator[Callable[[], threading.Thread]]:
         thread.start()
         return thread
 
-    # A shell that runs the tests in the background lets them ignore the signal.
+    # In the background of a shell, the tests would ignore the signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield start
     signal.signal(signal.SIGINT, before)
@@ -341,7 +341,7 @@ def test_interrupted_batch(interrupt: Any, project: Any, sandbox: Sandbox) -> No
     thread.join()
 
     outcomes = [m.turbosmtp_status.outcome for m in messages]
-    # What was in flight has come to its end; the rest certainly did not leave.
+    # Requests in flight have ended; the others were certainly not sent.
     assert outcomes.count("accepted") == sandbox.total_accepted > 0
     assert outcomes.count("refused") == 20 - sandbox.total_accepted > 0
 
@@ -478,7 +478,7 @@ def test_closed_keep_alive_connection_is_survived(
     for _ in range(5):
         sandbox.add_fault("close", times=1)
         assert EmailBackend().send_messages([new()]) == 1
-        time.sleep(0.05)  # the server's FIN is on its way
+        time.sleep(0.05)  # Wait for the server's FIN.
 
     assert sandbox.total_accepted == 5
 
@@ -553,7 +553,7 @@ def test_frozen_time_does_not_make_waits_endless(
 
 def test_a_refused_connection_explains_how_to_start_the_sandbox(project: Any) -> None:
     with socket.socket() as taken:
-        # Bound and not listening: what connects is refused.
+        # Bound but not listening, so connections are refused.
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/api/v2"
         project.TURBOSMTP = {**project.TURBOSMTP, "SEND_URL": url, "MAX_RETRIES": 0}

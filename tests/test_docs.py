@@ -1,4 +1,4 @@
-"""The documents, held against the code they speak of."""
+"""Tests that the documents match the code."""
 
 import argparse
 import ast
@@ -35,7 +35,7 @@ PACKAGE = Path(django_turbosmtp.__file__).parent
 README = ROOT / "README.rst"
 SETTINGS = ROOT / "docs" / "settings.rst"
 DOCS = ROOT / "docs"
-#: Pages that hold another file, for the site alone.
+#: Pages that only include another file.
 HOLDERS = {"index", "changelog", "licence"}
 DOCUMENTS = [
     README,
@@ -53,7 +53,7 @@ MAIL = (
     else {"EMAIL_BACKEND": BACKEND}
 )
 
-# As PyPI renders: nothing from other files, no HTML of our own.
+# As on PyPI: without included files and raw HTML.
 STRICT = {
     "halt_level": 2,
     "report_level": 2,
@@ -137,7 +137,7 @@ def anchors(path):
 
 
 def test_links_on_pypi_lead_to_the_documentation():
-    """As hatch-fancy-pypi-readme changes the README for the wheel."""
+    """The changes that hatch-fancy-pypi-readme makes for the wheel."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     hook = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
     text = README.read_text("utf-8")
@@ -241,7 +241,7 @@ def test_the_sandbox_s_options_exist():
     assert named <= known
 
 
-# --- Settings snippets, loaded as a backend loads them ---
+# --- Settings snippets, loaded by a backend ---
 
 
 def settings_snippets():
@@ -262,14 +262,16 @@ def test_settings_snippets_load(block, monkeypatch):
         if alias not in connections:
             monkeypatch.setitem(connections.databases, alias, database)
     mailers = names.get("MAILERS", {"default": {"BACKEND": BACKEND}})
-    # Another package's backend passes messages on to ours.
+    # The backend of another package passes messages to ours.
     passed_on = [value for name, value in names.items() if name.endswith("_BACKEND")]
     assert BACKEND in (passed_on or [BACKEND])
     with override_settings(TURBOSMTP=names["TURBOSMTP"]):
         for alias, mailer in mailers.items():
             assert mailer["BACKEND"] == BACKEND
             options = dict(mailer.get("OPTIONS", {}))
-            options.pop("fail_silently", None)  # Django's own, and the backend's
+            options.pop(
+                "fail_silently", None
+            )  # Those of Django, and those of the backend.
             loaded = load(options, alias=alias)
             assert loaded.credentials().user
 
@@ -278,7 +280,7 @@ def test_settings_snippets_exist():
     assert len(list(settings_snippets())) >= 6
 
 
-# --- Snippets that run, against the sandbox ---
+# --- Snippets that are run with the sandbox ---
 
 
 def find_block(path, text):
@@ -310,14 +312,14 @@ def test_the_message_is_sent_and_its_status_is_as_described():
     assert found.outcome == "accepted"
     assert found.message_id == received.mid
     assert found.status == {"sent"}
-    # Each line of the snippet that reads the status reads something that exists.
+    # Each line of the snippet reads an attribute that exists.
     for line in re.findall(r"^status\..*?(?=  #|$)", status, re.MULTILINE):
         eval(line.strip(), names)
 
 
 def test_the_second_account_sends(monkeypatch):
     with Sandbox() as sandbox:
-        # The site's own credentials are others, and wrong ones here.
+        # The credentials of the site are wrong for the sandbox.
         settings = sandbox_settings(sandbox) | {"CONSUMER_KEY": "another"}
         if DJANGO_61:
             monkeypatch.setenv("NEWSLETTER_KEY", "sandbox-key")
@@ -359,7 +361,7 @@ def test_the_readme_s_settings_work_in_any_shell(monkeypatch, key):
 
 
 def test_the_snippets_about_tests_are_tests_that_pass(turbosmtp_outbox):
-    """Under the backend that the runner has put in place, as a reader's would."""
+    """Run with the test runner's backend, as a reader's tests are."""
     path, names = ROOT / "docs" / "testing.rst", {"__name__": "tests"}
     exec(find_block(path, "class OrderTests"), names)
     result = unittest.TestResult()
@@ -374,7 +376,7 @@ def test_the_snippets_about_tests_are_tests_that_pass(turbosmtp_outbox):
 
 @pytest.fixture
 def error_mails(monkeypatch, settings):
-    """A site whose one view fails, and which mails that to its admin."""
+    """A site with one failing view, which mails the error to its admin."""
 
     def fail(request):
         raise LookupError("the view failed")
@@ -421,7 +423,7 @@ def test_a_failing_error_mail_is_silent_and_quick(error_mails, settings):
 if DJANGO_61:
 
     def test_without_a_separate_mailer_the_error_is_raised(error_mails, settings):
-        """What docs/logging.rst warns of."""
+        """The situation that docs/logging.rst warns about."""
         del error_mails["handlers"]["mail_admins"]["using"]
         with Sandbox() as sandbox:
             settings.TURBOSMTP = sandbox_settings(sandbox) | {"MAX_RETRIES": 0}

@@ -1,4 +1,4 @@
-"""The webhook's JSON to events: every shape, and what is none."""
+"""Parsing the webhook's JSON: every documented form, and invalid ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django_turbosmtp.tracking.events import (
     read_event,
 )
 
-#: The example of docs/wire.rst.
+#: The example in docs/wire.rst.
 DROP = {
     "id": "5943799537",
     "mid": "5520621607",
@@ -103,7 +103,7 @@ def test_ids_are_exact(raw: str, digits: str | None) -> None:
     body = body.replace("RAW", raw)
     first, second = read_body(body.encode())
     assert first.message_id == digits
-    # Whatever it is, it takes nothing from its neighbour.
+    # An invalid event does not affect the next one.
     assert second.message_id == "7"
     json.dumps(first.esp_event, allow_nan=False)
 

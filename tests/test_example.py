@@ -58,10 +58,10 @@ def processes():
 
 @pytest.fixture
 def settings_of(monkeypatch):
-    """Return what settings.py makes of these variables, and of nothing else."""
+    """Return the settings that settings.py creates from only these variables."""
 
     def load(**variables):
-        # read_env() writes to the environment, which is not to be this process's.
+        # read_env() writes to the environment, so use a copy of it.
         monkeypatch.setattr(environ.Env, "ENVIRON", {"ENV_FILE": ""} | variables)
         return runpy.run_path(str(SETTINGS))
 
@@ -128,7 +128,7 @@ def test_every_variable_is_in_the_example_file():
 
 def test_the_values_in_the_example_file_are_the_defaults(settings_of, tmp_path):
     text = ENV_EXAMPLE.read_text("utf-8")
-    # Those shown with a value that is an example and not a default stay out.
+    # Except variables whose shown value is an example, not the default.
     lines = re.findall(r"^# ([A-Z_]+=.+)$", text, re.MULTILINE)
     lines = [line for line in lines if not line.startswith("TURBOSMTP_RECIPIENT_GUARD")]
     file = tmp_path / "env"
@@ -172,7 +172,7 @@ def test_manage_check_finds_nothing(variables):
 
 
 class Browser:
-    """A browser with cookies that fills in the form of the page."""
+    """A client with cookies that submits the form of the page."""
 
     def __init__(self):
         self.client = Client(enforce_csrf_checks=True)
@@ -195,7 +195,7 @@ def sandbox():
 
 @contextlib.contextmanager
 def parcels():
-    """Make the table of the example's own model, and connect its receiver."""
+    """Create the table of the example's model, and connect its receiver."""
     from example.models import Parcel
     from example.receivers import note_event
 
@@ -212,10 +212,10 @@ def parcels():
 
 @contextlib.contextmanager
 def kept_admin():
-    """Leave the admin's site as it was.
+    """Restore the admin site.
 
-    It looks for models again when INSTALLED_APPS changes, and would list those of
-    django-tasks-db in every later test.
+    When INSTALLED_APPS changes, the admin discovers models again, and would list those
+    of django-tasks-db in all later tests.
     """
     before = set(admin.site._registry)
     try:
@@ -227,7 +227,7 @@ def kept_admin():
 
 @pytest.fixture
 def project(settings_of, monkeypatch, transactional_db):
-    """Return a context manager that puts the example project's settings in force."""
+    """Return a context manager that applies the example project's settings."""
     monkeypatch.syspath_prepend(str(PROJECT.parent))
     monkeypatch.syspath_prepend(str(PROJECT))
 
@@ -235,9 +235,9 @@ def project(settings_of, monkeypatch, transactional_db):
     def in_force(**variables):
         found = settings_of(**variables)
         names = [n for n in found if n.isupper() and n not in {"DATABASES", "LOGGING"}]
-        # The test client allows its own host only where DEBUG does not matter.
+        # Without DEBUG, Django allows the host of the test client only here.
         changes = {n: found[n] for n in names} | {"ALLOWED_HOSTS": ["testserver"]}
-        # It reads the settings when it is imported: whether there is a webhook.
+        # The URLs depend on the settings at import: is there a webhook?
         monkeypatch.delitem(sys.modules, "example.urls", raising=False)
         with kept_admin(), override_settings(**changes), parcels():
             yield Browser()
@@ -365,13 +365,13 @@ def test_with_a_real_account_there_is_no_link_to_an_inbox(project):
         from example import views
 
         link = views._inbox_link("/")
-    # A plain string would take the safety of what it is added to.
+    # A plain string would be marked as safe with the text it is added to.
     assert link == ""
     assert isinstance(link, SafeString)
 
 
 def test_events_reach_the_parcel_of_their_message(browser, sandbox):
-    """By the metadata of the message, through the log."""
+    """Found by the metadata of the message, through the log."""
     from example.models import Parcel
 
     answer = browser.post("/send/")
@@ -457,7 +457,7 @@ def test_a_port_in_use_is_replaced(environment, capsys):
 
 @pytest.fixture
 def composed(project, check):
-    """Return the bytes of the example's message, made by Django alone."""
+    """Return the bytes of the example's message, as built by Django."""
     with project():
         from example import mail
 
@@ -532,7 +532,7 @@ def test_the_check_fails_unless_exactly_one_was_accepted(
     assert "FAILED  exactly one message was accepted" in capsys.readouterr().out
 
 
-# --- The demo's children ---
+# --- The demo's child processes ---
 
 SLEEP = "import time; print('ready', flush=True); time.sleep(60)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
@@ -580,7 +580,7 @@ def test_grandchildren_end_with_the_child(processes, tmp_path):
     ) as child:
         wait_for(lambda: re.search(r"pid \d+[\s\S]*ready", child.output()))
         grandchild = int(re.search(r"pid (\d+)", child.output())[1])
-    # Its new parent reaps it, which may take a moment.
+    # Its new parent reaps it, perhaps a moment later.
     wait_for(lambda: is_gone(grandchild) or "Z" in _state(grandchild))
 
 

@@ -1,4 +1,4 @@
-"""The tree is as its docstring draws it; every error survives pickle and copy."""
+"""The tree of exceptions matches its docstring; errors survive pickle and copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Custom headers, tags and attributes: what a program reads in them stays as it is."""
+"""Custom headers, tags and attributes: machine-readable values are not changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.messages import new
 def build(headers: Any, as_mime: bool) -> EmailMessage:
     message = new(headers=headers)
     if as_mime:
-        # A field has no charset, so the whole message goes as MIME.
+        # Fields have no charset, so the whole message is sent as MIME.
         message.attach("a.txt", "größe", "text/plain")
     return message
 
@@ -44,7 +44,7 @@ def decode(value: Any) -> str:
 
 
 URL = f"<https://example.com/u/{'x' * 120}?a=1&b=2>"
-#: The value, and what of it has to stand there as it is.
+#: The value, and the parts that must be unchanged.
 STRUCTURED = {
     "List-Id": ("Büro Köln <buero.example.com>", "<buero.example.com>"),
     "List-ID": ('"Büro, Köln" <buero.example.com>', "<buero.example.com>"),
@@ -178,7 +178,7 @@ def test_line_separators_are_refused(
         EmailBackend().send_messages([message])
 
 
-# --- Attributes that ask for nothing ---
+# --- Attributes that have no effect ---
 
 
 def test_anymail_s_message_with_nothing_set(project: Any, sandbox: Sandbox) -> None:
@@ -217,7 +217,7 @@ def test_empty_attributes(name: str, project: Any, sandbox: Sandbox) -> None:
 def test_a_header_whose_value_is_none_is_left_out(
     picture_in_it: bool, project: Any, sandbox: Sandbox
 ) -> None:
-    """As django-helpdesk has it."""
+    """As in django-helpdesk."""
     project.TURBOSMTP |= {"SEND_DEFAULTS": {"headers": {"X-Default": "default"}}}
     message = new(headers={"In-Reply-To": None, "X-Own": "own", "X-Default": None})
     if picture_in_it:

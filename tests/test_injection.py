@@ -1,4 +1,4 @@
-"""Nothing that a message holds becomes a header, a part or a recipient of its own."""
+"""No content of a message becomes another header, part or recipient."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_hidden_line_break(
     except MessageError:
         assert sandbox.requests == []
         return
-    # Where it goes, it goes as text.
+    # If it is sent, it is sent as text.
     for received in sandbox.messages:
         names = {name.lower() for name in received.message}
         assert "bcc" not in names
@@ -133,7 +133,7 @@ def test_a_folded_header_of_a_part_is_accepted(project: Any, sandbox: Sandbox) -
 
 
 class Own(EmailMessage):
-    """Builds its MIME in its own way, with headers that no one should see."""
+    """Builds custom MIME, with headers that must not be visible."""
 
     shown: tuple[tuple[str, str], ...] = ()
 
@@ -239,7 +239,7 @@ def test_a_domain_that_becomes_another_address(
     value = address if field == "from_email" else [address]
     message = new(**{field: value})
     if field == "reply_to":
-        # Django itself decides on what is shown; it may not become two addresses.
+        # Django may change the displayed name, but there is only one address.
         try:
             EmailBackend().send_messages([message])
         except MessageError:
@@ -268,7 +268,7 @@ BREAKS: dict[str, dict[str, Any]] = {
 def test_contact_forms_catch_what_django_raises(
     label: str, mime: bool, project: Any, sandbox: Sandbox
 ) -> None:
-    """BadHeaderError on Django 5.2, of which 6 says to catch ValueError instead."""
+    """BadHeaderError on Django 5.2; Django 6 advises to catch ValueError instead."""
     message = new(**BREAKS[label])
     if mime:
         message.attach_alternative("BEGIN:VCALENDAR", "text/calendar")

@@ -1,4 +1,4 @@
-"""What a signal handler raises, at any moment: nothing doubled, denied or hidden."""
+"""Exceptions of signal handlers, at any moment: no duplicate, no false status."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = [
 
 
 class TimeLimit(Exception):  # noqa: N818 - their word
-    """As Celery's and RQ's."""
+    """As in Celery and RQ."""
 
 
 ERRORS = {
@@ -49,7 +49,7 @@ ERRORS = {
 
 
 class Alarm:
-    """Raises once, so many seconds after it was set."""
+    """Raises once, after the given number of seconds."""
 
     def __init__(self, error: type[BaseException]) -> None:
         self._error = error
@@ -65,14 +65,14 @@ class Alarm:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-#: Python runs signal handlers when a function begins, when a call of something written
-#: in C has ended, and when a loop goes round.
+#: Python runs signal handlers when a function begins, after a call of a C function, and
+#: at the end of each iteration of a loop.
 _STEPS = ("RESUME", "CALL", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
 
 
 @cache
 def list_steps(code: CodeType) -> set[int]:
-    """Return the offsets of the instructions after which a handler may run."""
+    """Return the offsets of the instructions after which a signal handler may run."""
     return {
         found.offset
         for found in dis.get_instructions(code)
@@ -81,9 +81,10 @@ def list_steps(code: CodeType) -> set[int]:
 
 
 class Moments:
-    """Counts the moments at which Python runs signal handlers; sends a signal at one.
+    """Counts the moments at which Python runs signal handlers, and signals at one.
 
-    From `start` to `stop`, in this thread; ``at`` is counted from 1.
+    It counts from `start` to `stop`, in this thread. ``at``: the number of the moment,
+    from 1.
     """
 
     def __init__(self) -> None:
@@ -95,7 +96,9 @@ class Moments:
         self.count, self._at = 0, at
         self._before.clear()
         self._traced = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # without it, none on 3.12
+        sys._getframe().f_trace_opcodes = (
+            True  # Without this, Python 3.12 sends no events.
+        )
         sys.settrace(self._trace)
 
     def stop(self) -> None:
@@ -117,7 +120,7 @@ class Moments:
 
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
-    """What Python itself dropped, as it does where an object ends."""
+    """Exceptions that Python ignored, for example in a finalizer."""
     found: list[BaseException | None] = []
     monkeypatch.setattr(
         "sys.unraisablehook", lambda unraisable: found.append(unraisable.exc_value)
@@ -132,8 +135,8 @@ def _signals() -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
     close_shared_sessions()
-    # An interrupted connection ends with the traceback that holds it: here, and not in
-    # the test that comes next.
+    # The traceback of an interrupt refers to a connection. Release it now, so that the
+    # connection is not closed during the next test.
     gc.collect()
 
 
@@ -151,7 +154,7 @@ WAYS: dict[str, tuple[int, dict[str, Any]]] = {
 def test_at_each_moment(
     way: str, error: str, project: Any, sandbox: Sandbox, dropped: Any
 ) -> None:
-    # Each error at moments of its own.
+    # Each error at different moments.
     count, options = WAYS[way]
     step = len(ERRORS) * (3 if way == "one" else 18 * count)
     moments, alarm = Moments(), Alarm(ERRORS[error])
@@ -199,7 +202,7 @@ def test_at_many_moments(
 def keeping_promises(
     messages: list[Any], alarm: Alarm, sandbox: Sandbox, dropped: list[Any]
 ) -> Iterator[None]:
-    """Check all four after one interrupted call, which the block makes."""
+    """Check all four after one interrupted call, made by the block."""
     sandbox.clear()
     alarm.raised = caught = None
     try:
@@ -238,7 +241,7 @@ def test_no_further_request_begins(project: Any, sandbox: Sandbox) -> None:
         EmailBackend(max_connections=1, timeout=5).send_messages(messages)
     assert len(sandbox.requests) <= 2
     outcomes = [m.turbosmtp_status.outcome for m in messages]
-    # What was in flight has come to its end, within a second.
+    # Requests in flight have ended, within a second.
     assert outcomes == ["accepted", "accepted", *["refused"] * 8]
     assert all("interrupted" in str(m.turbosmtp_status.error) for m in messages[2:])
 
@@ -270,7 +273,7 @@ def test_a_worker_error_does_not_hide_the_interrupt(
         def __call__(self, number: int, frame: Any) -> None:
             for thread in threading.enumerate():
                 if thread.name.startswith("turbosmtp_") and thread.ident:
-                    # As soon as it runs Python again: when its answer has come.
+                    # As soon as it runs Python code again, after the answer.
                     failed.append(thread.name)
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(
                         ctypes.c_ulong(thread.ident), ctypes.py_object(Failure)
@@ -385,7 +388,7 @@ def test_two_interrupts(project: Any, sandbox: Sandbox) -> None:
             EmailBackend(max_connections=2, timeout=5).send_messages(messages)
         refused = [m for m in messages if m.turbosmtp_status.outcome == "refused"]
         assert len(refused) > 10
-        # The workers were not stopped, but have nothing left that they may send.
+        # The workers were not stopped, but they have no further requests.
         sent = len(sandbox.requests)
         time.sleep(1)
         assert len(sandbox.requests) <= sent + 2

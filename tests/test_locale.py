@@ -1,4 +1,4 @@
-"""The translations: whole, compiled, and with the same places to fill."""
+"""The translations are complete, compiled, and have the same placeholders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGE = Path(django_turbosmtp.__file__).parent
 LOCALE = PACKAGE / "locale"
 LANGUAGES = ["de", "es", "fr", "it"]
 
-#: Of each function that marks a string: where its context, text and plural stand.
+#: For each function: the positions of context, text and plural.
 MARKS = {
     "_": (None, 0, None),
     "gettext": (None, 0, None),
@@ -51,12 +51,12 @@ def read_marks(code: str) -> Iterator[tuple[str | None, str, str | None]]:
 
 
 def find_marked() -> set[tuple[str | None, str, str | None]]:
-    """Return context, text and plural of all that code and templates mark."""
+    """Return context, text and plural of all marked strings."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
         found |= set(read_marks(path.read_text("utf-8")))
     for path in PACKAGE.rglob("*.html"):
-        # As makemessages does; between the calls stands what is no Python.
+        # As makemessages does: the text between the calls is not Python.
         code = template.templatize(path.read_text("utf-8"))
         calls = re.findall(r"\bn?p?gettext\(.*?\) |\b_\(.*?\) ", code, re.DOTALL)
         for call in calls:
@@ -96,7 +96,7 @@ def test_placeholders_match(language: str) -> None:
         wanted = [sorted(place.findall(original)) for original in originals]
         for text in texts:
             assert sorted(place.findall(text)) in wanted, text
-            # A full stop, a question mark or a colon ends both, or neither.
+            # Both end with the same full stop, question mark or colon, or neither does.
             ends = [end for end in ".:?" if entry.msgid.endswith(end)]
             assert not ends or text.endswith(ends[0]), text
 
@@ -115,13 +115,13 @@ def test_the_compiled_catalogue_matches_the_text(language: str) -> None:
 
 @every_language
 def test_django_s_translations_are_not_changed(language: str) -> None:
-    """A catalogue holds for the whole site: the rest of its admin, too."""
+    """A catalogue applies to the whole site, including other pages of the admin."""
     django_s = Path(django_locale.__file__).parents[2]
     theirs = {}
     for folder in ("conf", "contrib/admin"):
         path = django_s / folder / "locale" / language / "LC_MESSAGES" / "django.po"
         theirs |= {(e.msgctxt, e.msgid): e.msgstr for e in polib.pofile(path)}
-    # The name of an app that no page shows.
+    # The name of an app, which no page shows.
     del theirs[None, "Messages"]
     ours = {(e.msgctxt, e.msgid): e.msgstr for e in read_catalogue(language)}
     common = theirs.keys() & ours.keys()
@@ -143,7 +143,7 @@ def test_the_admin_is_translated(
         "django.middleware.locale.LocaleMiddleware",
     ]
     url = "/admin/turbosmtp/message/"
-    # The middleware leaves its language to what follows in this thread.
+    # The middleware's language stays active in this thread.
     with translation.override(language):
         text = admin_client.get(url, headers={"Accept-Language": language}).text
         assert entries["Dashboard"] in text

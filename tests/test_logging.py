@@ -1,4 +1,4 @@
-"""No mail begets mail, and no handler stands in a send's way."""
+"""Mail does not cause more mail, and log handlers do not affect sending."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.usefixtures("short_waits")
 
 @pytest.fixture
 def site(project: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A project with an admin, whose mail goes through us as all others."""
-    # Django's own handler, which is there already, would mail the same records.
+    """A site with an admin, whose mail is sent through this backend."""
+    # Django's default handler would mail the same records.
     monkeypatch.setattr(logging.getLogger("django"), "handlers", [])
     admin = "admin@example.org"
     project.ADMINS = [admin if MODERN_MIME else ("Admin", admin)]
@@ -79,7 +79,7 @@ def fail(**kwargs: Any) -> None:
 def test_django_s_stock_logging_and_a_receiver_that_raises(
     site: Any, sandbox: Sandbox
 ) -> None:
-    # Django mails the record that it makes of a failing receiver.
+    # Django mails its own record about a failing receiver.
     site.DEBUG = False
     logging.config.dictConfig(DEFAULT_LOGGING)
     with received_by(fail):
@@ -105,7 +105,7 @@ def test_mailed_records_with_a_dead_server(site: Any, sandbox: Sandbox) -> None:
         EmailBackend(max_retries=0, max_connections=1).send_messages(
             [new() for _ in range(10)]
         )
-    # One for the message that was tried, one for the nine that were not.
+    # One for the message that was tried, and one for the nine others.
     assert len(handler.records) == 2  # type: ignore[attr-defined]
 
 
@@ -124,7 +124,7 @@ def test_mailed_records_with_a_receiver_that_raises(
 ) -> None:
     with handled_by(Mailing()) as handler, received_by(fail):
         EmailBackend().send_messages([new() for _ in range(3)])
-    # One record for each message, each mailed once, and nothing said of those mails.
+    # One record for each message, mailed once; these mails cause no records.
     assert len(handler.records) == 3  # type: ignore[attr-defined]
     assert sandbox.total_accepted == 6
 
@@ -198,7 +198,7 @@ def test_a_record_names_the_caller_s_line(
 def test_a_failing_filter_does_not_lose_the_answer(
     is_of_handler: bool, count: int, project: Any, sandbox: Sandbox
 ) -> None:
-    """Of any logger on the way, urllib3's too."""
+    """For all loggers that are used, including urllib3's."""
     broken = Raising()
     handler = logging.StreamHandler(io.StringIO())
     handler.addFilter(broken)

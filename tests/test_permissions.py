@@ -1,4 +1,4 @@
-"""Who gets which page: every URL of the app, found by walking the resolver."""
+"""Permissions of every URL of the app, found in the URL resolver."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 LIST = "/admin/turbosmtp/message/"
 
-#: What each user may have. All else is forbidden, and no URL may be missing here.
+#: The allowed pages of each user. All others are forbidden; no URL may be missing.
 USERS = {
     "anonymous": None,
     "no permission": (),
@@ -37,7 +37,7 @@ USERS = {
     "view and cancel": ("view_message", "cancel_message"),
     "full": ("view_message", "view_message_body", "resend_message", "cancel_message"),
 }
-#: The permissions each page takes, None where nobody has any business there.
+#: The permissions that each page needs; None if no user has access.
 PAGES = {
     "changelist": ("view_message",),
     "change": ("view_message",),
@@ -57,7 +57,7 @@ PAGES = {
 }
 
 
-#: Of the list of suppressed addresses: what each page takes.
+#: The permissions for the pages of suppressed addresses.
 SUPPRESSIONS = {
     "changelist": "view_suppression",
     "add": "add_suppression",
@@ -76,7 +76,7 @@ def walk(patterns: Any) -> Iterator[URLPattern]:
 
 
 def list_urls() -> dict[str, URLPattern]:
-    """Return the patterns whose view is of this app, by the end of their names."""
+    """Return the URL patterns of this app, by the ends of their names."""
     found = {}
     for pattern in walk(get_resolver().url_patterns):
         view: Any = pattern.callback
@@ -101,17 +101,17 @@ def build_url(name: str, row: Message) -> str:
 
 
 def finish(answer: Any) -> None:
-    """Take a streamed answer to its end, and close its file."""
+    """Read a streamed answer completely, and close its file."""
     if answer.streaming:
         list(answer.streaming_content)
-        # Not close(): that would close the connection of the test, too.
+        # Not close(), which would also close the database connection of the test.
         for close in answer._resource_closers:
             close()
 
 
 @pytest.fixture
 def row(stored: Path, sandbox: Sandbox) -> Message:  # noqa: F811
-    """A message that was refused, so that it can be sent again."""
+    """Return a message that was refused, so that it can be sent again."""
     sandbox.add_fault("nocredit", times=1)
     html = ("<p>Secret</p>", "text/html")
     message = new(subject="Order", alternatives=[html], attachments=[PDF])
@@ -121,9 +121,9 @@ def row(stored: Path, sandbox: Sandbox) -> Message:  # noqa: F811
 
 def test_every_url_is_listed(user: Any) -> None:
     found = list_urls()
-    # Django's own, from an older form of URL to the page itself.
+    # Django's redirect from an older form of the URL.
     assert str(found.pop("None").pattern) == "<path:object_id>/"
-    # For turboSMTP, with a password of its own: see tests/log/test_webhook_access.py.
+    # For turboSMTP, with its own password: see tests/log/test_webhook_access.py.
     webhooks = {
         f"webhook{place}{slash}"
         for place in ("", "_at_root")
@@ -153,7 +153,7 @@ def test_access_to_each_page(
         elif not allowed:
             assert answer.status_code == 403, method
         elif method in {"get", "head"}:
-            # It does not wait in the queue: there is nothing to ask.
+            # The message is not queued, so there is no confirmation page.
             assert answer.status_code == (302 if page == "cancel" else 200), method
     sends = page in {"resend", "test"} and allowed
     assert len(sandbox.messages) == sends
@@ -176,7 +176,7 @@ def test_access_to_suppressed_addresses(
         assert "/admin/login/" in answer["Location"]
     else:
         assert answer.status_code == (200 if owned == SUPPRESSIONS[page] else 403)
-    # Nothing is changed without the permission, or in passing.
+    # Nothing is changed without the permission, or by GET.
     client.post(url, {"address": "joe@x.org", "reason": "manual"})
     added = owned == "add_suppression" and page == "add"
     assert Suppression.objects.count() == 1 + added - (
@@ -200,7 +200,7 @@ def test_an_invalid_key(admin_client: Client, key: str) -> None:
 
 
 class OwnAdmin(MessageAdmin):
-    """What a site may do: fewer messages, a column and a field of its own."""
+    """Customizations of a site: fewer messages, an additional column and field."""
 
     list_display = (*MessageAdmin.list_display, "from_email")
     fieldsets = (("Ours", {"fields": ["subject", ("tags", "shouted")]}),)
@@ -214,7 +214,7 @@ class OwnAdmin(MessageAdmin):
 
 
 class NoAdmin(MessageAdmin):
-    """Shows some people nothing."""
+    """Shows no messages to some users."""
 
     def get_queryset(self, request: Any) -> Any:
         return super().get_queryset(request).none()
@@ -292,7 +292,7 @@ def test_a_page_in_another_language(
     settings.LANGUAGE_CODE = "de"
     for page, needed in PAGES.items():
         if needed is not None:
-            # Only a message that waits has this page.
+            # Only a queued message has this page.
             if page == "cancel":
                 Message.objects.update(status="queued", outcome="queued")
             answer = admin_client.get(build_url(page, row))
@@ -312,7 +312,7 @@ def test_without_time_zones(row: Message, admin_client: Client, settings: Any) -
 
 
 def test_users_have_different_permissions() -> None:
-    """The permissions named here are those that there are."""
+    """The permissions listed here are those of the models."""
     named = {name for names in USERS.values() for name in names or ()}
     model = apps.get_model("turbosmtp", "Message")
     assert named == {"view_message", *(name for name, _ in model._meta.permissions)}

@@ -1,4 +1,4 @@
-"""Ways out that cannot be used: the cause in words, and no second try."""
+"""Proxies and hosts that cannot be used: a clear error, and no second attempt."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Asked = list[tuple[str, int]]
 def asked(
     sandbox: Sandbox, project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Asked]:
-    """What a SOCKS5 server without a password (RFC 1928) was asked for.
+    """Yield the requests to a SOCKS5 server without a password (RFC 1928).
 
-    The proxy of the environment; it goes to the sandbox whatever that is.
+    It is the proxy of the environment, and connects to the sandbox for every request.
     """
     host, _, port = sandbox.send_url(2).split("/")[2].partition(":")
     found: Asked = []
@@ -37,7 +37,7 @@ def asked(
             connection.recv(2 + 255)
             connection.sendall(b"\x05\x00")
             request = connection.recv(262)
-            assert request[3] == 1  # an IPv4 address
+            assert request[3] == 1  # An IPv4 address.
             name = socket.inet_ntoa(request[4:8])
             found.append((name, struct.unpack(">H", request[8:])[0]))
             connection.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")

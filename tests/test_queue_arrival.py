@@ -1,4 +1,4 @@
-"""Every hard message arrives through the queue as it does without."""
+"""Every hard message arrives through the queue exactly as without it."""
 
 from __future__ import annotations
 

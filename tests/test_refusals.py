@@ -1,4 +1,4 @@
-"""What turboSMTP cannot carry is an error that says what and where; nothing leaves."""
+"""Unsupported messages raise an error that names the problem; nothing is sent."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ INJECTIONS = {
 def test_injection_is_django_s_error_too(
     label: str, project: Any, sandbox: Sandbox
 ) -> None:
-    """As the contact form in Django's documents catches it: BadHeaderError on 5.2."""
+    """Django's documentation catches it in a contact form: BadHeaderError on 5.2."""
     with pytest.raises(BadHeaderError) as caught:
         EmailBackend().send_messages([INJECTIONS[label]()])
     assert isinstance(caught.value, MessageError)
@@ -299,7 +299,7 @@ REFUSED: dict[str, tuple[Callable[[], EmailMessage], type[MessageError], str]] =
     ),
 }
 if MODERN_MIME:
-    # Python's modern header parser splits lines at more than CR and LF.
+    # Python's modern header parser splits lines at other characters than CR and LF.
     REFUSED["subject separator"] = (
         lambda: new(subject="a\u2028b"),
         MessageError,
@@ -315,7 +315,7 @@ def test_refused(label: str, project: Any, sandbox: Sandbox) -> None:
     with pytest.raises(error, match=text) as caught:
         EmailBackend().send_messages([message])
 
-    # Django's own error for header injection as well, where there is one.
+    # Also Django's error for header injection, if there is one.
     public = caught.value.__class__.__mro__
     assert next(cls for cls in public if cls.__module__ == error.__module__) is error
     assert "hunter2" not in str(caught.value)
@@ -349,7 +349,7 @@ def test_attribute_without_a_field(
     assert len(sandbox.messages) == 1
 
 
-# Base64 in lines makes 78 bytes of 57; so much may an attachment have.
+# The largest attachment: Base64 in lines makes 78 bytes of 57.
 LIMITS = {2: 24 * 2**20, 1: 4 * 2**20}
 
 
@@ -358,7 +358,7 @@ LIMITS = {2: 24 * 2**20, 1: 4 * 2**20}
 def test_size_is_of_the_whole_message(
     api_version: int, as_mime: bool, project: Any, sandbox: Sandbox
 ) -> None:
-    # A busy machine takes its time over 24 MB.
+    # 24 MB can take long on a busy machine.
     project.TURBOSMTP = {**project.TURBOSMTP, "TIMEOUT": 60}
     raw = LIMITS[api_version] * 57 // 78
     headers = {"Date": "Fri, 09 Nov 2001 01:08:47 -0000"} if as_mime else {}

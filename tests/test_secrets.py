@@ -1,4 +1,4 @@
-"""No secret is shown: in no error, no frame of one, no log line, no URL."""
+"""Secrets are not in errors, their frames, log lines or URLs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_not_in_errors_or_log_lines(
         send(server, answer)
     assert "hunter2" not in exposed(caught.value)
     assert "hunter2" not in caplog.text
-    assert "hunter2" not in server.seen[0][0]  # the URL
+    assert "hunter2" not in server.seen[0][0]  # The URL.
 
 
 def test_not_in_errors_of_wrong_settings(server: Any, settings: Any) -> None:
@@ -240,7 +240,7 @@ def test_not_in_errors_of_a_malformed_proxy(url: str, proxy: Any) -> None:
         EmailBackend().send_messages([message])
     assert "hunter2" not in exposed(caught.value)
     assert "hunter2" not in str(caught.value)
-    # A second try would meet the same name.
+    # A second attempt would have the same result.
     assert not caught.value.retryable
     assert message.turbosmtp_status.outcome == "refused"
     assert message.turbosmtp_status.attempts == 1
@@ -263,12 +263,12 @@ def test_not_in_errors_of_a_proxy_that_repeats_it(
 
 
 def test_not_in_frames_at_any_line() -> None:
-    """In a process of its own: Python 3.12.1 crashes where another test traces too."""
+    """In a separate process: Python 3.12.1 crashes if another test also traces."""
     here = Path(__file__).parent
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"),
-            # What is left to the collector may come when no test runs any more.
+            # Garbage may be collected when no test is running any more.
             *("-p", "no:unraisableexception"),
             here / "sweep_of_frames.py",
         ],

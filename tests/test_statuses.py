@@ -25,7 +25,7 @@ from django_turbosmtp.tracking.statements import WITHOUT_RANK, list_lower
 
 PACKAGE = Path(django_turbosmtp.__file__).parent
 
-#: Modules in which these words mean something else, and what.
+#: Modules in which these words have another meaning, with that meaning.
 OTHER_VOCABULARIES = {
     "statuses.py": "the table itself",
     "tracking/refusals.py": "reasons and kinds of bounces",
@@ -93,7 +93,7 @@ def test_every_group_and_stage_has_a_status():
 
 
 def test_events_match_the_documents():
-    """The words of WIRE.md, to django-anymail's."""
+    """turboSMTP's event names, and django-anymail's."""
     assert EVENT_TYPES == {
         "PROCESSED": "queued",
         "DELIVERED": "delivered",
@@ -123,7 +123,7 @@ def test_an_event_never_lowers_a_status():
 
 
 def test_the_status_of_several_recipients():
-    """The most urgent problem of any; else what all of them have reached."""
+    """The most urgent problem of any recipient, or the status that all have reached."""
     problems = ["unknown", "failed", "invalid", "bounced", "rejected"]
     assert COMBINED_ORDER[: len(problems)] == problems
     assert COMBINED_ORDER[len(problems) :] == [
@@ -144,7 +144,7 @@ def test_a_word_has_the_repr_of_a_string():
 
 
 def test_each_word_is_spelled_once():
-    """Code names a status by its member, so that a misspelt one fails at import."""
+    """Code refers to statuses by member, so that a misspelt one raises an error."""
     words = {*Status, *Outcome} - {""}
     found = []
     for path in PACKAGE.rglob("*.py"):

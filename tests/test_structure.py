@@ -1,4 +1,4 @@
-"""The structure of the package: its layers, its map, and its import graph."""
+"""The structure of the package: layers, documentation and import graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
     "importlinter"
 ]["contracts"]
 
-#: Loads what a web process of a site loads: settings, models, admin, URLs, checks.
+#: Loads the modules of a web process: settings, models, admin, URLs, checks.
 SITE = """
 import sys
 import django
@@ -90,7 +90,7 @@ def test_each_package_has_layers():
 
 
 def test_no_import_cycles():
-    """Counts imports under TYPE_CHECKING and inside functions, too."""
+    """Includes imports under TYPE_CHECKING and inside functions."""
     graph = {}
     names = {}
     for path in PACKAGE.rglob("*.py"):
@@ -124,7 +124,7 @@ def test_no_import_cycles():
 
 
 def test_class_names_are_unique():
-    """No two classes have the same name: a reader need not look which one it is."""
+    """No two classes have the same name."""
     named = Counter(
         node.name
         for path in PACKAGE.rglob("*.py")
@@ -132,19 +132,19 @@ def test_class_names_are_unique():
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
-    # Django asks for these.
+    # Django requires these names.
     djangos = {"Command", "Media", "Meta"}
     assert sorted(name for name, n in named.items() if n > 1) == sorted(djangos)
 
 
 class TimeLimit(Exception):  # noqa: N818 - their word
-    """As Celery's and RQ's."""
+    """As in Celery and RQ."""
 
 
-#: What a signal handler raises: a time limit, the end of the process, a lost patience.
+#: Exceptions of signal handlers: time limits, the end of the process, Ctrl-C.
 INTERRUPTS = (TimeLimit, TimeoutError, ConnectionResetError, SystemExit)
 
-#: Handlers that pass nothing on, and why they need not.
+#: Handlers that do not raise interrupts, and the reason.
 NEED_NOT = {
     "delivery/transmit.py": "a worker thread, in which Python runs no signal handler",
     "management/commands/turbosmtp_erase.py": "it ends with a CommandError anyway",
@@ -171,13 +171,13 @@ def list_handlers():
 
 
 def find_classes(handler, module):
-    """Return the classes that an ``except`` catches."""
+    """Return the names of the classes that an ``except`` catches."""
     if handler.type is None:
         return (BaseException,)
     try:
         found = eval(ast.unparse(handler.type), vars(module))
     except NameError:
-        return ()  # imported where it is used: Django's own, and narrow
+        return ()  # Imported in functions: Django's exceptions, which are narrow.
     return found if isinstance(found, tuple) else (found,)
 
 
@@ -192,7 +192,7 @@ def passes_interrupts(handler):
 
 
 def test_broad_handlers_do_not_hide_time_limits():
-    """And no narrow one asks: what a parser catches is never an interrupt."""
+    """Narrow handlers do not call it, because they never catch an interrupt."""
     broad = narrow = 0
     wrong = []
     for name, node, classes in list_handlers():

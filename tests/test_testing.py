@@ -1,4 +1,4 @@
-"""The kit for users' own tests, under pytest and under Django's own runner."""
+"""The kit for users' tests, with pytest and with Django's test runner."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_predefined_outcomes_of_a_batch(turbosmtp_outbox: Outbox) -> None:
         backend.send_messages(messages)
     assert caught.value.sent_count == 7
     turbosmtp_outbox.assert_count(7)
-    # In order, whichever thread was first.
+    # In the order of the call, for any order of threads.
     assert [message.to for message in mail.outbox] == [
         [f"p{n}@example.org"] for n in range(8) if n != 3
     ]
@@ -261,7 +261,7 @@ DEFAULT_FROM_EMAIL = "shop@example.com"
 
 
 BACKEND = "django_turbosmtp.backends.EmailBackend"
-# Loading the setting, and reading it in a test: Django 6.1 deprecates both.
+# Django 6.1 deprecates loading this setting, and reading it in a test.
 MAY_USE_EMAIL_BACKEND = ["-W", "ignore:The EMAIL_BACKEND setting is deprecated"]
 
 
@@ -298,7 +298,7 @@ def test_a_message_with_an_open_connection(turbosmtp_outbox: Outbox) -> None:
     backend = OutboxBackend()
     message = order()
     with backend:
-        # As Message(connection=...), which Django 6.1 deprecates, sets it.
+        # As set by Message(connection=...), which Django 6.1 deprecates.
         setattr(message, "_connection" if HAS_MAILERS else "connection", backend)
         assert backend.send_messages([message]) == 1
     [kept] = turbosmtp_outbox.messages

@@ -1,4 +1,4 @@
-"""Translation alone: a message, and the fields or the reason for MIME. No server."""
+"""Translation without a server: messages, and their fields or the reason for MIME."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def with_attributes(**attributes: Any) -> EmailMessage:
     return message
 
 
-# Fields beyond those of the plain message: from, to, subject, content, reference_id.
+# Fields in addition to from, to, subject, content and reference_id.
 PLAIN = {
     "from": "shop@example.com",
     "to": "to@example.org",
@@ -317,7 +317,7 @@ SLOW = [
 
 @pytest.mark.parametrize("piece", SLOW)
 def test_html_is_read_in_linear_time(piece: str) -> None:
-    """Each took more than a minute at this length when it was quadratic."""
+    """At this length, quadratic time would be more than a minute."""
     html = PICTURE + piece * (300_000 // len(piece))
     started = time.process_time()
     find_referenced(html)

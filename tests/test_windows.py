@@ -1,4 +1,4 @@
-"""An iterable is read in windows: each is sent before the next is drawn."""
+"""An iterable is read in windows: each is sent before the next one is read."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_stop_applies_to_the_whole_call(project: Any, sandbox: Sandbox) -> Non
 def test_a_slower_pace_applies_to_the_next_window(
     project: Any, sandbox: Sandbox
 ) -> None:
-    # At most four at once after a 429, and so no more than before in later windows.
+    # After a 429, at most four at the same time, also in later windows.
     sandbox.latency = 0.03
     sandbox.add_fault("429", times=1, retry_after=0)
 

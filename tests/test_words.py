@@ -1,4 +1,4 @@
-"""What errors tell: which mailer, which host, whose credentials, what to do next."""
+"""Error messages name the mailer, host and credentials, and the next step."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_an_unknown_outcome_explains_what_to_do(
     text = str(caught.value)
     assert caught.value.reference_id == "order-17"
     assert text.count("Before you send it again, search") == 1
-    # API v1 has no field that would show it there.
+    # API v1 has no field for the reference id.
     sought = "its recipients" if api_version == 1 else "the reference id order-17"
     assert text.endswith(f"search turboSMTP's dashboard for {sought}.")
 
@@ -149,7 +149,7 @@ def test_a_secret_in_a_wrong_setting_is_not_shown(
 
 @pytest.mark.parametrize("option", ["timeout", "consumer_key"])
 def test_options_are_not_mentioned_without_mailers(option: str, project: Any) -> None:
-    """Only MAILERS have OPTIONS."""
+    """OPTIONS exist only in MAILERS."""
     with pytest.raises(ImproperlyConfigured) as caught:
         EmailBackend(**{option: -1 if option == "timeout" else "half"})
     assert "OPTIONS" not in str(caught.value)
@@ -157,7 +157,7 @@ def test_options_are_not_mentioned_without_mailers(option: str, project: Any) ->
 
 
 def test_each_error_names_its_own_message(project: Any, sandbox: Sandbox) -> None:
-    """Each error of a batch has its own message's reference id."""
+    """Each error of a batch has the reference id of its message."""
     sandbox.add_fault("500", times=None)
     messages: list[EmailMessage] = [new(), new(), new()]
     with pytest.raises(OutcomeUnknown) as caught:

@@ -1,7 +1,7 @@
-"""Worlds: the settings of real sites, in each of which ``tests/log`` has to pass.
+"""Worlds: settings of real sites. ``tests/log`` must pass in each of them.
 
-``pytest --world NAME`` runs the tests in one of them. Outside the plain world each test
-commits for real, and uses every alias.
+``pytest --world NAME`` runs the tests in one of them. Except in the plain world, each
+test commits its transactions, and may use every alias.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class World:
     """Settings of a site.
 
     ``change``: changes the settings of the tests before Django reads them. ``options``:
-    what the site has in ``TURBOSMTP``. ``alias``: of the log. ``engines``: where it
-    differs from the plain world.
+    keys of ``TURBOSMTP``. ``alias``: the database of the log. ``engines``: the database
+    engines for which the world differs from the plain one.
     """
 
     about: str
@@ -50,7 +50,7 @@ def _add_own_database(settings: Settings) -> None:
     settings["DATABASE_ROUTERS"] = ["tests.worlds.OwnDatabaseRouter"]
 
 
-#: Options with which a connection of each engine cannot write.
+#: Options that make a connection of each engine read-only.
 _READ_ONLY = {
     "sqlite": {"init_command": "PRAGMA synchronous=OFF; PRAGMA query_only=ON"},
     "postgresql": {"options": "-c default_transaction_read_only=on"},
@@ -85,7 +85,7 @@ WORLDS = {
         about="LOG_USING is a second alias of the same database (docs/log.rst).",
         options={"LOG_USING": "second"},
         alias="second",
-        # Not for SQLite, whose one writer would wait for itself.
+        # Not for SQLite, which has one writer, so the test would wait for itself.
         engines=SERVERS,
     ),
     "own_database": World(
@@ -121,10 +121,10 @@ WORLDS = {
 
 
 def choose_world() -> str:
-    """Return the name of the world that was asked for on the command line.
+    """Return the name of the world from the command line.
 
-    Before pytest has read its options, for Django's settings depend on it. Processes of
-    pytest-xdist find it in the environment.
+    It is read before pytest reads its options, because Django's settings depend on it.
+    Processes of pytest-xdist find it in the environment.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--world", default=os.environ.get("TEST_WORLD", "plain"))
@@ -139,16 +139,16 @@ def choose_world() -> str:
 
 NAME = choose_world()
 WORLD = WORLDS[NAME]
-#: The connection of the log in this thread.
+#: The connection of the log, in the current thread.
 connection: Any = ConnectionProxy(connections, WORLD.alias)
 
 
 class OwnDatabaseRouter:
-    """As a site has it, whose log is in another database.
+    """The router of a site whose log is in another database.
 
-    It knows nothing of LOG_USING: a query of the package that does not name its
-    database goes to "default", which has not got the tables. Those of the tests, which
-    do not name it either, go to the log.
+    It ignores LOG_USING: if a query of the package does not specify its database, the
+    router selects "default", which has no such tables. Queries of the tests, which do
+    not specify it either, use the log's database.
     """
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
@@ -162,7 +162,7 @@ class OwnDatabaseRouter:
 
 
 class ReplicaRouter:
-    """As in Django's documentation of several databases."""
+    """The router of Django's documentation about several databases."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
         return "replica"
@@ -182,7 +182,7 @@ _SITE = ("/django/core/handlers/", "/django_turbosmtp/")
 
 
 def is_asked_by_a_test() -> bool:
-    """Return whether a test evaluates the query: no view and no code of the package."""
+    """Return whether a test, not a view or the package, evaluates the query."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename

@@ -1,4 +1,4 @@
-"""A real Chromium, at the sizes and colour schemes that people have."""
+"""Fixtures: a real Chromium, in several sizes and colour schemes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _outside():
 
 @pytest.fixture
 def outside(_outside):
-    """Yield a web server that no page may ask, and what this test asked it."""
+    """Yield a web server that no page may contact, and its requests."""
     _origin, asked = _outside
     asked.clear()
     return _outside
@@ -102,16 +102,16 @@ def page(browser, size, scheme):
 
 
 def follow(page, act):
-    """Do what leads to another page, such as a click, and wait until that one is there.
+    """Do something that leads to another page, such as a click, and wait for that page.
 
-    A click alone returns while the old page still stands.
+    A click returns while the old page is still shown.
     """
     with page.expect_navigation():
         act()
 
 
 def take_shot(page, size, scheme, name):
-    """Keep a picture of the page, which may not scroll sideways."""
+    """Save a screenshot of the page, and check that it does not scroll sideways."""
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     path = ARTIFACTS / f"{name}-{size}-{scheme}.png"
     page.screenshot(path=str(path), full_page=True)

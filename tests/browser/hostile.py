@@ -1,4 +1,4 @@
-"""A message that means harm: whatever it asks for goes to ``outside``."""
+"""A hostile message. All of its requests would go to ``outside``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 
 
 def picture(width=160, height=60):
-    """Return a PNG: a plain field of colour."""
+    """Return a PNG of a single colour."""
 
     def chunk(name, data):
         body = name + data
@@ -24,7 +24,7 @@ def picture(width=160, height=60):
 
 
 def build_hostile_html(outside):
-    """Return a body with all that would run, load or lead away."""
+    """Return a body that would run scripts, load files or open other pages."""
     return f"""<!doctype html><html><head>
         <meta http-equiv="refresh" content="0; url={outside}/refresh">
         <base href="{outside}/base/">

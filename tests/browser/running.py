@@ -1,4 +1,4 @@
-"""A site that runs, and the way in."""
+"""Runs a site in a process, and logs in to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SITE = Path(__file__).with_name("site.py")
 
 @contextlib.contextmanager
 def run_site(sandbox, folder, outside, content="each_kind"):
-    """Run a site in a process of its own, and yield its address."""
+    """Run a site in a separate process, and yield its address."""
     sandbox.add_fault("500", match="lost@")
     sandbox.add_fault("nocredit", match="refused@", times=1)
     with socket.socket() as free:

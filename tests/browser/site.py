@@ -1,6 +1,6 @@
 """A site with messages in its log: ``site.py DATABASE SEND_URL PORT OUTSIDE CONTENT``.
 
-A process of its own, as every site is.
+Run in a separate process, like a real site.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POLICY = (
 
 
 def main(database: str, send_url: str, port: str, outside: str, content: str) -> None:
-    """Make the database, send, and serve until the process is ended."""
+    """Create the database, send messages, and serve until the process is ended."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     from tests import settings
@@ -46,7 +46,7 @@ def main(database: str, send_url: str, port: str, outside: str, content: str) ->
     import django
 
     if django.VERSION >= (6, 0):
-        # Its own middleware, which gives nonces too.
+        # Django's middleware, which also provides nonces.
         settings.MIDDLEWARE[0] = "django.middleware.csp.ContentSecurityPolicyMiddleware"
         settings.SECURE_CSP = {
             name: sources
@@ -71,7 +71,7 @@ def main(database: str, send_url: str, port: str, outside: str, content: str) ->
 
 
 def add_policy(get_response: Any) -> Any:
-    """Send the strict policy of a site, as Django 6.0's own middleware does."""
+    """Send a strict policy, as Django 6.0's middleware does."""
 
     def respond(request: Any) -> Any:
         response = get_response(request)
@@ -146,7 +146,7 @@ def fill_queue() -> None:
 
 
 def tell_of_one() -> None:
-    """Tell what became of the first message, to one of its two recipients."""
+    """Post events of the first message, for one of its two recipients."""
     from django_turbosmtp.models import Message
     from django_turbosmtp.tracking.events import read_event
     from django_turbosmtp.tracking.record import record_events
@@ -170,7 +170,7 @@ def tell_of_one() -> None:
     )
 
 
-#: Tag, subject and HTML of what the shop below sends; ``{}`` is a number.
+#: Tag, subject and HTML of the shop's messages; ``{}`` is a number.
 SHOP = [
     (
         "orders",
@@ -188,7 +188,7 @@ SHOP = [
 
 
 def send_as_a_shop() -> None:
-    """Send a week's mail of a small shop, of which a few did not get through."""
+    """Send a week's mail of a small shop, with a few failures."""
     from datetime import timedelta
 
     from django.core.mail import EmailMultiAlternatives
@@ -219,7 +219,7 @@ def send_as_a_shop() -> None:
     EmailBackend(fail_silently=True, max_connections=1).send_messages(messages)
     now = timezone.now()
     for number, row in enumerate(Message.objects.order_by("-created_at", "-id")):
-        # More by day than by night, and a little less every day back.
+        # More by day than by night, and a little more every day.
         row.created_at = now - timedelta(hours=number * 1.7 + number % 5)
         row.concluded_at = row.created_at + timedelta(milliseconds=80 + number)
         row.save()
@@ -227,7 +227,7 @@ def send_as_a_shop() -> None:
 
 
 def tell_of_them() -> None:
-    """Tell what became of the messages, as turboSMTP's webhook would."""
+    """Post events of the messages, as turboSMTP does."""
     from django_turbosmtp.models import Message
     from django_turbosmtp.tracking.events import read_event
     from django_turbosmtp.tracking.record import record_events

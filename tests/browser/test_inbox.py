@@ -1,4 +1,4 @@
-"""The sandbox's inbox in a real browser, with a message that means harm."""
+"""The sandbox's inbox in a real browser, with a hostile message."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_hostile_message_does_nothing(sandbox, outside, page, size, scheme):
     assert frame.locator("#inline").evaluate("image => image.naturalWidth") == 160
     take_shot(page, size, scheme, "inbox-html")
 
-    # What a reader may do in it: nothing comes of it.
+    # No action of the user in the frame has an effect.
     inner.locator("#go").click()
     inner.get_by_text("Track it").click()
     page.wait_for_timeout(300)
@@ -88,7 +88,7 @@ def test_remote_pictures_on_request(sandbox, outside, page):
     follow(page, page.get_by_role("link", name="Load them").click)
     page.wait_for_load_state("networkidle")
     assert "/remote.png" in asked
-    # Pictures alone, and still no script, frame, style sheet or form.
+    # Only pictures are loaded, and still no script, frame, style sheet or form.
     allowed = {"/remote.png", "/background.png", "/svg.png", "/poster"}
     assert set(asked) <= allowed
     assert page.get_by_text("Remote pictures are loaded").is_visible()

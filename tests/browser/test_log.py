@@ -12,21 +12,21 @@ from tests.browser.running import log_in, run_site
 
 @pytest.fixture(scope="module")
 def site_sandbox():
-    """Where the site below sends."""
+    """The server to which the site sends."""
     with Sandbox() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def site(site_sandbox, tmp_path_factory, _outside):
-    """Yield the address of a site that has sent a few messages, to be read alone."""
+    """Yield the address of a site with a few messages, for tests that only read."""
     with run_site(site_sandbox, tmp_path_factory.mktemp("site"), _outside) as url:
         yield url
 
 
 @pytest.fixture
 def own_site(sandbox, tmp_path, _outside):
-    """Yield the address of another, to be changed."""
+    """Yield the address of another one, for tests that change it."""
     with run_site(sandbox, tmp_path, _outside) as url:
         yield url
 
@@ -39,7 +39,7 @@ def test_did_the_customer_get_it(site, site_sandbox, page, size, scheme):
     take_shot(page, size, scheme, "log-list")
     assert page.complaints == []
     if size == "desktop":
-        # No column is out of sight, beside the navigation and the filters.
+        # All columns are visible beside the navigation and the filters.
         beyond = "e => e.scrollWidth - e.clientWidth"
         assert page.locator("#changelist .results").evaluate(beyond) <= 0
 
@@ -75,17 +75,17 @@ def test_a_hostile_message_does_nothing(site, outside, page, size, scheme):
     inner = page.frame_locator("iframe")
     inner.get_by_role("heading", name="Your order is on its way").wait_for()
     page.wait_for_load_state("networkidle")
-    # What came with it is there.
+    # The inline picture is shown.
     assert inner.locator("#inline").evaluate("e => e.naturalWidth") == 48
     where = page.url
-    # What a reader may do in it: nothing comes of it.
+    # No action of the user in the frame has an effect.
     inner.locator("#go").click()
     inner.get_by_text("Track it", exact=True).click()
     inner.get_by_text("Here", exact=True).click()
     page.wait_for_timeout(300)
     assert page.url == where
     assert asked == []
-    # No server is asked for what the message itself would bring.
+    # No server is contacted for the message's content.
     known = (site, origin, "cid:")
     assert [url for url in page.seen if not url.startswith(known)] == []
 
@@ -145,7 +145,7 @@ def test_sending_again_by_keyboard(own_site, sandbox, page, size, scheme):
 
 @pytest.fixture
 def queue_site(sandbox, tmp_path, _outside):
-    """Yield the address of a site with a queue, in which two messages wait."""
+    """Yield the address of a site with two queued messages."""
     with run_site(sandbox, tmp_path, _outside, "queue") as url:
         yield url
 
@@ -171,7 +171,7 @@ def test_the_queue(queue_site, sandbox, page, size, scheme):
 
 
 def check_page(page, size, scheme, name):
-    """Keep a picture of the page, whose content anybody can use."""
+    """Save a screenshot of the page, and check its accessibility."""
     found = Axe().run(page, context={"include": ["#content"], "exclude": ["iframe"]})
     problems = [
         (problem["id"], [node["html"] for node in problem["nodes"]])
@@ -217,7 +217,7 @@ def test_the_dashboard(site, page, size, scheme):
             return found;
         }"""
     )
-    # The one accepted message, as a bar of its colour, and in the legend.
+    # The sent message, as a bar of its colour, and in the legend.
     assert drawn > 500
     sums = page.locator("tfoot td").all_inner_texts()
     assert sums == ["5", "1", "3", "1"]
@@ -289,7 +289,7 @@ def test_from_right_to_left(site, browser, size, scheme):
     follow(page, page.get_by_role("link", name="Your order is on its way").click)
     wait_for_frame(page)
     take_shot(page, size, "rtl", "log-message")
-    # A value in another script stands beside its label, on the right.
+    # A value in another script is beside its label, on the right.
     gaps = page.evaluate(
         """() => [...document.querySelectorAll("dd > bdi, p > bdi:only-child")].map(
             (value) => {

@@ -1,4 +1,4 @@
-"""The pictures of the documents: made of real pages, as a small shop has them."""
+"""Makes the pictures of the documents from pages of a small shop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.browser.conftest import ARTIFACTS, CHROMIUM, follow  # noqa: F401
 from tests.browser.running import log_in, run_site
 
 DOCS = Path(__file__).parents[2] / "docs"
-#: Where to write them: docs/pictures, to renew those that are there.
+#: The folder for the pictures: docs/pictures, to update them.
 WHERE = Path(os.environ.get("DOCS_PICTURES", ARTIFACTS / "pictures"))
 
 
@@ -64,7 +64,7 @@ def test_a_message(shop, screen):
 def test_the_dashboard(shop, screen):
     log_in(screen, shop, "dashboard/?period=week")
     screen.locator("#turbosmtp-chart").wait_for()
-    screen.wait_for_timeout(1500)  # until the bars have grown
+    screen.wait_for_timeout(1500)  # Wait for the animation of the bars.
     keep(screen, "dashboard")
 
 

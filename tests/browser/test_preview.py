@@ -1,4 +1,4 @@
-"""The preview of a message makes a browser connect to no other host."""
+"""The preview of a message does not make the browser connect to another host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from django_turbosmtp.admin.preview import build_preview
 
-#: Whatever names another host in HTML; ``{host}`` is one that listens.
+#: HTML that refers to another host; ``{host}`` listens for connections.
 ELEMENTS = {
     "iframe": '<iframe src="{host}/a"></iframe>',
     "iframe in capitals": '<IFRAME\nSRC="{host}/a">',
@@ -54,7 +54,7 @@ ELEMENTS = {
 
 
 class Listener:
-    """Counts connections, whether or not anything is asked over them."""
+    """Counts connections, even those without a request."""
 
     def __enter__(self):
         self.count = 0
@@ -83,7 +83,7 @@ class Listener:
 
 @pytest.fixture
 def serve():
-    """Serve a page of the admin's kind with a preview in a frame."""
+    """Serve a page like the admin's, with a preview in a frame."""
     pages = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -137,7 +137,7 @@ def test_no_connection(page, serve, labels, size, scheme, alone):
 @pytest.mark.parametrize("scheme", ["light"])
 @pytest.mark.parametrize("size", ["desktop"])
 def test_the_listener_notices(page, serve, size, scheme):
-    """Otherwise the tests above could not fail."""
+    """Check that the tests above can fail."""
     pages, origin = serve
     with Listener() as listener:
         html = f'<img src="{listener.host}/a">'

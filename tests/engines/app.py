@@ -1,4 +1,4 @@
-"""The Celery app of the tests, as a site has it."""
+"""The Celery app of the tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = Celery("tests", broker=BROKER)
 app.conf.update(
     task_default_queue=NAME,
     broker_connection_retry_on_startup=True,
-    # A killed worker's tasks come back after this time on Redis; by default an hour.
+    # Redis delivers tasks of a killed worker again after this time (default: one hour).
     broker_transport_options={"visibility_timeout": 3600}
     if BROKER.startswith("redis")
     else {},

@@ -1,4 +1,4 @@
-"""Workers as processes, a sandbox that counts, and the database that they share."""
+"""Fixtures: workers as processes, a sandbox that counts, and their shared database."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def project(sandbox: Sandbox, settings: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _empty_broker(transactional_db: None) -> Iterator[None]:
-    """Begin and end without tasks."""
+    """Remove all tasks before and after a test."""
     _clear()
     yield
     _clear()
@@ -72,7 +72,7 @@ def _clear() -> None:
 def start_worker(
     project: Any, sandbox: Sandbox, tmp_path: Path
 ) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """Start a worker, in a process group of its own; all are killed at the end."""
+    """Start a worker in a separate process group; all are killed at the end."""
     workers: list[subprocess.Popen[bytes]] = []
     origin = sandbox.send_url(2).removesuffix("/api/v2")
     environment = {
@@ -104,7 +104,7 @@ def start_worker(
 
 
 def kill(worker: subprocess.Popen[bytes]) -> None:
-    """Kill a worker and its children, as a machine that fails does."""
+    """Kill a worker and its children with SIGKILL."""
     with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait(10)

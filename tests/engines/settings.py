@@ -14,7 +14,7 @@ from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES, INSTALLED_APPS
 
 ENGINE = os.environ.get("TEST_ENGINE", "tasks_db")
-#: Runs at the same time do not share a broker's queue.
+#: Simultaneous test runs use different queues of the broker.
 NAME = os.environ.get("TEST_QUEUE_NAME", "turbosmtp-tests")
 REDIS = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
 RABBITMQ = os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
@@ -28,7 +28,7 @@ else:
     TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 BROKER = RABBITMQ if ENGINE == "celery_rabbitmq" else REDIS
 
-# A worker of the tests opens the test database.
+# Workers use the test database.
 if database := os.environ.get("TEST_DATABASE_OF_WORKER"):
     for one in DATABASES.values():
         one["NAME"] = database

@@ -1,4 +1,4 @@
-"""The queue on a real task engine, with real workers, which are killed."""
+"""The queue on a real task engine, with real workers, some of which are killed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def is_empty() -> bool:
 
 
 def make_due() -> None:
-    """Let ten minutes pass for messages that wait, and fifteen for their workers."""
+    """Move the times of queued messages and claims back by ten and fifteen minutes."""
     QueuedMessage.objects.update(due_at=timezone.now() - timedelta(seconds=1))
     due.run_due(find_backend)
 
@@ -79,7 +79,7 @@ def test_two_workers_keep_to_one_rate(
     assert set(count_deliveries(sandbox).values()) == {1}
     times = sorted(m.received_at for m in sandbox.messages)
     assert len(times) == 60
-    # No second has more than 20 messages.
+    # There are at most 20 messages in each second.
     gaps = [later - first for first, later in zip(times, times[20:], strict=False)]
     assert min(gaps) >= timedelta(seconds=1)
 
@@ -113,7 +113,7 @@ def test_a_killed_worker_loses_nothing_and_sends_nothing_twice(
     deliveries, statuses = count_deliveries(sandbox), count_statuses()
     assert set(deliveries.values()) == {1}
     assert set(statuses) <= {"sent", "unknown"}
-    # Some of the unknown ones have arrived, and no other one is missing.
+    # Some of the unknown messages have arrived, and all others.
     assert statuses["sent"] <= len(deliveries) <= 300
     assert statuses["unknown"] <= 240
     unknown = Message.objects.filter(status="unknown")

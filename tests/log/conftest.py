@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Commit for real outside the plain world, and leave out what is of another one."""
+    """Use real commits outside the plain world, and skip tests of other worlds."""
     if worlds.NAME == "plain":
         return
     left_out = []
@@ -58,7 +58,7 @@ def _clear_quickly() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _surroundings(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What the world does besides its settings."""
+    """Apply everything in the world that is not a setting."""
     enter = SURROUNDINGS.get(worlds.NAME)
     if enter is None:
         yield
@@ -71,13 +71,13 @@ def _surroundings(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def queued(logged: Any) -> Any:
-    """A project with a queue, whose tasks are only collected."""
+    """Settings with a queue; its tasks are only collected."""
     turn_queue_on(logged)
     return logged
 
 
 @pytest.fixture
 def tracked(logged: Any, settings: Any) -> Any:
-    """A project whose log is on, and whose webhook is open."""
+    """Settings with the log on, and a webhook secret."""
     settings.TURBOSMTP |= {"WEBHOOK_SECRET": SECRET}
     return settings

@@ -1,4 +1,4 @@
-"""A database that knows fewer letters than Python: MySQL's "utf8"."""
+"""A database charset with fewer characters than Python: MySQL's "utf8"."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _convert(tables: tuple[str, ...], charset: str) -> None:
             cursor.execute(
                 f"ALTER TABLE turbosmtp_{table} CONVERT TO CHARACTER SET {charset}"
             )
-            # Those of exact text have their own charset in any database.
+            # Exact columns have their own charset in any database.
             for field in apps.get_model("turbosmtp", table)._meta.concrete_fields:
                 if isinstance(field, ExactCharField):
                     collation = field.db_parameters(connection)["collation"]

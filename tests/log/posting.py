@@ -1,4 +1,4 @@
-"""Posts events as turboSMTP does, for the tests of tracking."""
+"""Posts events to the webhook, as turboSMTP does."""
 
 from __future__ import annotations
 

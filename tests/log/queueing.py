@@ -1,4 +1,4 @@
-"""A queue whose tasks run when the test says."""
+"""Helpers for the queue. The test decides when its tasks run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMMEDIATE = {"default": {"BACKEND": f"{TASKS}.backends.immediate.ImmediateBacken
 
 
 def turn_queue_on(settings: Any) -> None:
-    """Queue mail for the server of the test; tasks are only collected."""
+    """Configure a queue for the server of the test; tasks are only collected."""
     settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True, "QUEUE": True}
     settings.TASKS = DUMMY
     if HAS_MAILERS:
@@ -29,7 +29,7 @@ def turn_queue_on(settings: Any) -> None:
 
 
 def send(*messages: Any, **options: Any) -> int:
-    """Send in one call, through the site's mailer unless there are options."""
+    """Send messages in one call, through the site's mailer unless there are options."""
     backend = get_mailer("default") if HAS_MAILERS and not options else None
     return int((backend or EmailBackend(**options)).send_messages(messages) or 0)
 
@@ -46,7 +46,7 @@ def list_ids() -> list[list[str]]:
 
 
 def work_off(*ids: Any) -> None:
-    """Do what a worker does with a task of these messages, all by default."""
+    """Run a worker's task for these messages (default: all)."""
     keys = ids or list(QueuedMessage.objects.values_list("pk", flat=True))
     work.send_queued([str(key) for key in keys], find_backend)
 
@@ -56,7 +56,7 @@ def run_due() -> due.Result:
 
 
 def pass_time(**by: Any) -> None:
-    """Let time pass for the queue, by moving its times into the past."""
+    """Simulate that time has passed, by moving the times of the queue into the past."""
     delta = timedelta(**by)
     for model in (QueuedMessage, QueueAccount, Heartbeat):
         for row in model.objects.all():

@@ -1,4 +1,4 @@
-"""What a world does besides its settings: closed connections, pools, ASGI."""
+"""Features of worlds that are not settings: closed connections, pools, ASGI."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SURROUNDINGS: dict[str, Enter] = {}
 
 
 def clear_tables(_: Any) -> None:
-    """Delete the rows that tests leave, of any app: much sooner than "flush" does."""
+    """Delete all rows of all apps; much faster than "flush"."""
     kept = {"auth.permission", "contenttypes.contenttype"}
     models: dict[str, list[Any]] = {}
     for model in apps.get_models(include_auto_created=True):
@@ -40,14 +40,14 @@ def clear_tables(_: Any) -> None:
         if model._meta.label_lower not in kept:
             models.setdefault(alias, []).append(model)
     for alias, of_alias in models.items():
-        # In any order: PostgreSQL checks foreign keys at the commit.
+        # The order does not matter: PostgreSQL checks foreign keys at the commit.
         with connections[alias].constraint_checks_disabled(), atomic(using=alias):
             for model in of_alias:
                 model._base_manager.using(alias).all()._raw_delete(alias)
 
 
 def count_queries(captured: CaptureQueriesContext) -> int:
-    """Return the number of statements, without those of new connections."""
+    """Return the number of statements, except those that set up a connection."""
     parting = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "SET ")
     return sum(not (query["sql"] or "").startswith(parting) for query in captured)
 
@@ -70,20 +70,20 @@ def surround(name: str) -> Callable[[Callable[[Any], Iterator[None]]], Enter]:
 
 
 class Killer:
-    """Ends connections from the server's side, as one does that finds them idle."""
+    """Closes connections on the server's side, as a server does with idle ones."""
 
     def __init__(self) -> None:
         self._own: Any = None
         self._lock = threading.Lock()
 
     def close_all(self) -> None:
-        """End each connection of this thread that is in no transaction."""
+        """Close each connection of this thread that is not in a transaction."""
         for wrapper in connections.all(initialized_only=True):
             if wrapper.connection is not None and not wrapper.in_atomic_block:
                 self.close(wrapper)
 
     def close(self, wrapper: Any) -> None:
-        """End a connection; SQLite has no server, and its connection stays."""
+        """Close a connection; SQLite has no server, so its connection stays open."""
         if wrapper.vendor == "sqlite":
             return
         wrapper.ensure_connection()
@@ -101,11 +101,11 @@ class Killer:
                 with self._own.cursor() as cursor:
                     cursor.execute(end, [key])
             except OperationalError as error:
-                # It ended before, in a test that closes connections itself.
+                # A test that closes connections has already closed it.
                 if "Unknown thread" not in str(error):
                     raise
         if wrapper.vendor == "postgresql":
-            # The server says goodbye, some time after it was asked to.
+            # The server closes the connection a moment later.
             select.select([wrapper.connection.fileno()], [], [], 2)
 
     def leave(self) -> None:
@@ -114,7 +114,7 @@ class Killer:
 
 
 def forget_closed_connections() -> None:
-    """Let the test itself open those again that the request did not use."""
+    """Reconnect the connections that the request did not use, for the test."""
     for wrapper in connections.all(initialized_only=True):
         is_open = wrapper.connection is not None and not wrapper.in_atomic_block
         if is_open and not wrapper.is_usable():
@@ -158,7 +158,7 @@ def close_connections(blocker: Any) -> Iterator[None]:
 
 @surround("replica")
 def forbid_reading_the_log(blocker: Any) -> Iterator[None]:
-    """Let the package read nothing of the log from the replica, which lags behind."""
+    """Fail if the package reads the log from the replica, which lags behind."""
 
     def check(execute: Any, sql: str, *arguments: Any) -> Any:
         if "turbosmtp_" in sql and not worlds.is_asked_by_a_test():
@@ -178,7 +178,7 @@ def forbid_reading_the_log(blocker: Any) -> Iterator[None]:
 
 @surround("pgbouncer")
 def run_pgbouncer(blocker: Any) -> Iterator[None]:
-    """Connect through a pgbouncer of our own, once the databases of the tests exist."""
+    """Connect through a new pgbouncer, after the test databases have been created."""
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -199,7 +199,7 @@ default_pool_size = 5
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
     assert program, "The world needs pgbouncer: apt-get install pgbouncer"
     log = (folder / "log").open("wb")
-    # It refuses to be root.
+    # pgbouncer does not run as root.
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     command = [program, *user, str(folder / "pgbouncer.ini")]
     process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -229,21 +229,21 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 def _use_port(ports: dict[str, Any]) -> None:
     for alias, port in ports.items():
         connections[alias].close()
-        # The dicts of which connections of other threads are made, too.
+        # Connections of other threads are created from the same dicts.
         connections.settings[alias]["PORT"] = port
         connections[alias].settings_dict["PORT"] = port
 
 
 @surround("asgi")
 def serve_by_asgi(blocker: Any) -> Iterator[None]:
-    """Serve the requests of Django's test client by the handler of ASGI."""
+    """Serve the requests of Django's test client with the ASGI handler."""
 
     def serve(handler: Any, environ: dict[str, Any]) -> Any:
         asgi = AsyncClientHandler(enforce_csrf_checks=handler.enforce_csrf_checks)
         response = async_to_sync(asgi)(_build_scope(environ))
         if getattr(response, "is_async", False):
             response.streaming_content = iter(async_to_sync(_collect)(response))
-        # The test client takes what a WSGI request has.
+        # The test client expects attributes of a WSGI request.
         response.wsgi_request = response.asgi_request
         return response
 

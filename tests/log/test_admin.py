@@ -1,4 +1,4 @@
-"""The log in the admin: who sees what, and that nobody changes anything."""
+"""The log in the admin: permissions, and that it is read-only."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ pytestmark = [
 
 @pytest.fixture
 def close_from_the_server() -> Iterator[Callable[[], None]]:
-    """Ends the log's connection as a server does that finds it idle."""
+    """Closes the log's connection, as a server does with an idle one."""
     killer = Killer()
     yield lambda: killer.close(connections[WORLD.alias])
     killer.leave()
@@ -65,7 +65,7 @@ def test_a_message_has_its_row(
 def test_an_outcome_is_recorded(
     logged: Any, sandbox: Sandbox, close_from_the_server: Callable[[], None]
 ) -> None:
-    """The connection ends while the message is being sent."""
+    """The connection is closed while the message is being sent."""
     sandbox.add_fault("400")
 
     class Closing:
@@ -96,7 +96,7 @@ def test_events_are_stored(
 
 
 def test_an_aborted_transaction_is_tried_again(db: Any) -> None:
-    """As that of a deadlock, which ends one of two processes."""
+    """For example after a deadlock, in which one of two transactions is aborted."""
     calls = []
 
     def work() -> str:
@@ -115,11 +115,11 @@ def test_an_aborted_transaction_is_tried_again(db: Any) -> None:
 
 
 class TestLocks:
-    """A migration holds a lock on the tables of the log, and mail does not wait."""
+    """A migration locks the tables of the log, and mail is not delayed."""
 
     @pytest.fixture
     def hold(self) -> Iterator[Callable[..., None]]:
-        """Locks tables until the end of the test, by a connection of its own."""
+        """Locks tables until the end of the test, in a separate connection."""
         own = connections[WORLD.alias].copy("holder")
 
         def work(*tables: str) -> None:
@@ -190,7 +190,7 @@ class TestLocks:
 
 
 class TestByHand:
-    """The site has autocommit off, and commits itself."""
+    """The site has turned autocommit off and commits manually."""
 
     @pytest.fixture(autouse=True)
     def _by_hand(self, tracked: Any) -> Iterator[None]:
@@ -207,14 +207,14 @@ class TestByHand:
         transaction.commit(using=WORLD.alias)
         send(new())
         transaction.rollback(using=WORLD.alias)
-        # SQLite commits as it releases the outermost savepoint.
+        # SQLite commits when the outermost savepoint is released.
         commits = connection.vendor == "sqlite"
         assert Message.objects.filter(outcome="accepted").count() == 1 + commits
         assert "could not be written" not in caplog.text
 
 
 def test_a_kill_leaves_no_partial_outcome(logged: Any, sandbox: Sandbox) -> None:
-    """The message and its recipients are written together, or not at all."""
+    """Either the message and its recipients are both written, or neither."""
     child = os.fork()
     if child == 0:
         updates = 0
@@ -229,7 +229,7 @@ def test_a_kill_leaves_no_partial_outcome(logged: Any, sandbox: Sandbox) -> None
         def watch(connection: Any, **_: Any) -> None:
             connection.execute_wrappers.append(die)
 
-        # The package opens a connection of its own in a process that was forked.
+        # In a forked process, the package opens a new connection.
         connection_created.connect(watch)
         try:
             EmailBackend().send_messages([new()])

@@ -1,4 +1,4 @@
-"""The page of one message, and that of one person: what is said, and to whom."""
+"""The page of one message, and the page of one person."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_inline_pictures(
     assert f"url({second})" in shown
     assert shown.count("data:") == 2
     assert "cid:gone" in shown
-    # Not more than a page can take.
+    # A page shows inline pictures only up to a total size.
     monkeypatch.setattr(preview, "_MAX_PICTURES", len(PNG) + 1)
     assert admin_client.get(url).text.count("data:") == 1
     kept = row.content.html
@@ -272,7 +272,7 @@ def test_inline_pictures(
     monkeypatch.setattr(preview, "_MAX_PICTURES", 10 * len(PNG))
     assert admin_client.get(url).text.count("data:") == 9
     Content.objects.update(html=kept)
-    # Nothing but a picture, and no file that is gone.
+    # Only pictures are shown, and only if their file exists.
     row.attachments.filter(position=0).update(type='image/x"onload=alert(1)')
     assert admin_client.get(url).text.count("data:") == 1
     row.attachments.get(position=1).stored.file.delete(save=False)  # type: ignore[union-attr]

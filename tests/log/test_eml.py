@@ -1,4 +1,4 @@
-"""The file of a message says what the log says: no header becomes another one."""
+"""The .eml file of a message: its headers are those of the log."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.worlds import WORLDS
 
 pytestmark = [
     pytest.mark.django_db,
-    # Writing headers depends on no setting of the site.
+    # Writing headers does not depend on settings.
     pytest.mark.except_in(*WORLDS.keys() - {"plain"}),
 ]
 
-#: Texts that end a header, and begin others and a body.
+#: Texts that would end a header, and begin others or a body.
 INJECTION = "Hello\r\nBcc: evil@example.org\r\nX-Evil: 1\r\n\r\nEvil body"
 
 
@@ -133,7 +133,7 @@ def _read(mail: Any, name: str) -> list[Any]:
 def test_reply_to(
     headers: dict[str, str], logged: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
-    """Of messages sent as JSON and as MIME."""
+    """Messages sent as JSON and as MIME."""
     message = new(reply_to=['"Help, please" <help@example.com>'], headers=headers)
     row = send(message)
     assert bool(row.why_mime) == bool(headers)

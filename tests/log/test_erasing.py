@@ -1,4 +1,4 @@
-"""Erasing and exporting a person: every column, and every form of an address."""
+"""Erasing and exporting a person: every column, and every encoding of an address."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.django_db
 
 ADDRESS = "jane.o'neil+shop@bücher.example"
 PUNYCODE = "jane.o'neil+shop@xn--bcher-kva.example"
-#: Another person, whose address holds the other one's.
+#: Another person, whose address contains the erased one.
 OTHER = f"mary-{PUNYCODE}"
 
 
@@ -107,7 +107,7 @@ def make_event(**values: Any) -> Event:
 
 
 def make_row(model: Any, name: str, text: str) -> Any:
-    """Make a row of a model whose column ``name`` holds a text."""
+    """Create a row of a model with a text in the column ``name``."""
     field = model._meta.get_field(name)
     value: Any = text
     if isinstance(field, JSONField):
@@ -116,7 +116,7 @@ def make_row(model: Any, name: str, text: str) -> Any:
         value = text[: field.max_length]
     if model is Message:
         message = make_message(**{name: value})
-        # As it is: the beginning of the subject is written with each row.
+        # Without save(), which would set the beginning of the subject.
         Message.objects.filter(pk=message.pk).update(**{name: value})
         return message
     if model is Event:
@@ -201,7 +201,7 @@ def test_no_trace_in_any_column(model: Any, name: str) -> None:
     assert [after[n] for n in ("messages", "events", "notes", "admin_log")] == [[]] * 4
 
 
-#: Decoding depends on the engine, and on no setting of the site.
+#: Decoding depends on the engine, but not on settings.
 in_plain_world = pytest.mark.except_in(*WORLDS.keys() - {"plain"})
 
 
@@ -245,7 +245,7 @@ def test_no_trace_of_capitals_in_any_column(model: Any, name: str) -> None:
 def test_other_persons_are_kept(form: str) -> None:
     text = FORMS[form].replace(PUNYCODE, OTHER).replace(ADDRESS, f"mary-{ADDRESS}")
     if text == FORMS[form]:
-        # The form of another address, encoded as this one.
+        # Another address in the same encoding.
         text = OTHER
     make_row(Message, "subject", text)
     make_row(Event, "raw", text)

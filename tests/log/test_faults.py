@@ -1,4 +1,4 @@
-"""The log never stands in the mail's way, whatever its database does."""
+"""Database faults of the log do not affect the mail."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def send(*messages: Any, **options: Any) -> int:
 
 
 def break_table(table: str, action: str) -> str:
-    """Make the database itself refuse ``action``; return how to mend it."""
+    """Make the database refuse ``action``; return a function that undoes this."""
     name, on = f"broken_{table}_{action}", f"turbosmtp_{table}"
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
@@ -109,7 +109,7 @@ def test_failing_after_acceptance(
     assert send(message) == 1
 
     assert message.turbosmtp_status.outcome == "accepted"
-    # The message is the last to be written: until then nothing is settled.
+    # The message is written last: until then, it is not settled.
     assert Message.objects.get().status == "sending"
     assert Recipient.objects.get().mid in {"", message.turbosmtp_status.message_id}
     assert "after the send" in caplog.text
@@ -169,7 +169,7 @@ def test_a_broken_transaction_that_django_does_not_know_of(
     with transaction.atomic():
         with pytest.raises(DatabaseError), connection.cursor() as cursor:
             cursor.execute("SELECT no_such_column")
-        # PostgreSQL now refuses all; the others go on.
+        # PostgreSQL now refuses all statements; the others do not.
         assert send(new()) == 1
         transaction.set_rollback(True)
     assert sandbox.total_accepted == 1
@@ -206,7 +206,7 @@ def test_missing_tables(
     try:
         assert send(new()) == 1
         found = run_checks(tags=["database"], databases=[WORLD.alias])
-        # Who is about to make them is not told to.
+        # While "migrate" runs, the check does not warn about missing tables.
         monkeypatch.setattr("sys.argv", ["manage.py", "migrate"])
         assert run_checks(tags=["database"], databases=[WORLD.alias]) == []
     finally:
@@ -222,7 +222,7 @@ def test_missing_tables(
 def gone(
     django_db_blocker: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """The alias of a database that cannot be opened."""
+    """An alias of a database that cannot be opened."""
     database = {
         **copy.deepcopy(connection.settings_dict),
         "ENGINE": "django.db.backends.sqlite3",
@@ -243,7 +243,7 @@ def test_no_database(gone: str, logged: Any, sandbox: Sandbox, caplog: Any) -> N
 
 
 def test_a_missing_database_is_tried_once(gone: str) -> None:
-    """The mail must not wait for it several times."""
+    """Mail waits for a missing database only once."""
     calls: list[int] = []
 
     def work() -> None:
@@ -287,7 +287,7 @@ def test_a_database_that_recovers_receives_the_row(
 def test_data_in_database_errors_is_not_logged(
     broken: Any, logged: Any, sandbox: Sandbox, caplog: Any
 ) -> None:
-    # A message of the same key is there already, as the database will say.
+    # The database refuses this row, because its key exists.
     first = new(body="hunter2")
     send(first)
     row = Message.objects.get()
@@ -326,7 +326,7 @@ def test_mailing_our_log_record_causes_no_further_mail(
         assert send(new()) == 1
     finally:
         logger.removeHandler(handler)
-    # The message, and a mail for each of its two records.
+    # The message, and a mail for each of the two log records.
     assert sandbox.total_accepted == 3
 
 
@@ -371,7 +371,7 @@ def test_no_query_in_worker_threads(logged: Any, sandbox: Sandbox) -> None:
         send(*(new() for _ in range(20)))
     finally:
         connection_created.disconnect(note)
-    # Every thread has connections of its own: a query in a worker would make one.
+    # Each thread has its own connections, so a query in a worker would create one.
     assert connected <= {threading.current_thread().name}
     assert Message.objects.filter(outcome="accepted").count() == 20
 
@@ -403,7 +403,7 @@ EmailBackend().send_messages(
 
 
 def start_sender(database: Any, sandbox: Sandbox, count: int) -> Any:
-    """Return a process that sends messages, once it has begun to."""
+    """Return a process that has begun to send messages."""
     arguments = [sys.executable, "-c", KILLED, str(database), sandbox.send_url()]
     process = subprocess.Popen(
         [*arguments, str(count)], stdout=subprocess.PIPE, env={**os.environ}
@@ -438,9 +438,9 @@ def test_a_killed_sender_leaves_at_most_one_part_without_its_outcome(
     opened.close()
     received = sandbox.total_accepted
     assert delivered <= received < 500
-    # Every message that arrived has its row, and nearly all have their outcome.
+    # Every message that arrived has a row, and nearly all have their outcome.
     assert sum(counts.values()) >= received
-    # One part, and those of the next that were sent while it was recorded.
+    # One part, and messages of the next part that were sent while it was recorded.
     assert received - counts.get("sent", 0) <= 2 * PART
     assert set(counts) <= {"sent", "sending"}
 
@@ -480,14 +480,14 @@ def test_after_a_fork(logged: Any, sandbox: Sandbox) -> None:
             code = 2
         os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    # On the same connection as before, which the child has not spoken on.
+    # On the same connection as before, because the child has not used it.
     send(new(subject="again"))
     rows = Message.objects.filter(outcome="accepted").order_by("id")
     assert [row.subject for row in rows] == ["parent", "child", "again"]
 
 
 class Raising(EmailMessage):
-    """A message that cannot be asked for its attachments any more, once it is sent."""
+    """A message whose attachments can no longer be read after it is sent."""
 
     sending = True
 

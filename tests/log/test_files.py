@@ -1,4 +1,4 @@
-"""``LOG_ATTACHMENTS``: the bytes in Django's storage, once for each content."""
+"""``LOG_ATTACHMENTS``: bytes in Django's storage, stored once for each content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PDF = ("a.pdf", b"%PDF-1", "application/pdf")
 
 @pytest.fixture
 def stored(logged: Any) -> Iterator[Path]:
-    """The log on, with the bytes of attachments; their folder, which is empty."""
+    """Turn on the log and the bytes of attachments; return their empty folder."""
     logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_ATTACHMENTS": True}
     folder = Path(logged.STORAGES["turbosmtp"]["OPTIONS"]["location"])
     yield folder
@@ -90,7 +90,7 @@ def test_a_storage_that_fails(stored: Path, sandbox: Sandbox, caplog: Any) -> No
 
 
 def test_an_existing_file_is_used(stored: Path, sandbox: Sandbox) -> None:
-    # As after a transaction that was rolled back.
+    # As after a rolled-back transaction.
     EmailBackend().send_messages([new(attachments=[PDF])])
     Message.objects.all().delete()
     StoredFile.objects.all().delete()

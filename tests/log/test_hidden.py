@@ -1,4 +1,4 @@
-"""What a site's own ``get_queryset()`` leaves out is left out on every page."""
+"""Messages that a site's ``get_queryset()`` excludes are hidden on every page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def restricted(monkeypatch: pytest.MonkeyPatch, tracked: Any) -> None:
-    """An admin that shows only messages whose subject begins with "Shown"."""
+    """Shows only messages whose subject begins with "Shown"."""
     everything = MessageAdmin.get_queryset
 
     def get_queryset(self: Any, request: Any) -> Any:

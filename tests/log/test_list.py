@@ -1,4 +1,4 @@
-"""The list of messages: what it shows, finds and filters, in few queries."""
+"""The list of messages: columns, search and filters, in few queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.worlds import WORLD, connection
 
 
 class BrokenCache(DummyCache):
-    """A cache whose server is gone."""
+    """A cache whose server is down."""
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         raise ConnectionError
@@ -36,7 +36,7 @@ LIST = "/admin/turbosmtp/message/"
 
 
 def add(subject: str, *addresses: str, **fields: Any) -> Message:
-    """Write a row as the journal would."""
+    """Write a row as the log does."""
     fields = {"created_at": timezone.now(), "status": "sent"} | fields
     message = Message.objects.create(
         subject=subject, reference_id=subject, api_version=2, **fields
@@ -56,13 +56,13 @@ def ask(client: Client, **query: str) -> list[str]:
 
 
 def oldest_first(client: Client) -> str:
-    """Return the value of ``o`` that sorts the column of times."""
+    """Return the value of ``o`` that sorts by time in reverse."""
     return str(client.get(LIST).context["cl"].list_display.index("time_shown"))
 
 
 @pytest.fixture(params=["few", "many"])
 def regime(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the way for few matches, and that for many, whatever there is."""
+    """Use the query for few matches and the query for many, for any number of rows."""
     if request.param == "many":
         monkeypatch.setattr(querysets, "FEW", 0)
 
@@ -199,7 +199,7 @@ def test_search_in_any_spelling(
     term: str,
     local: str,
 ) -> None:
-    """Those too whose message was refused: no local part may be Unicode."""
+    """Also addresses of refused messages: turboSMTP accepts no Unicode local part."""
     term = term.replace("jane@", f"{local}@").replace("Jane@", f"{local}@")
     term = term.replace("JANE@", f"{local.upper()}@")
     message = new(subject="Found", to=[f"Jane <{local}@BÜCHER.example>"])
@@ -269,7 +269,7 @@ def test_a_status_is_a_word_with_an_icon(admin_client: Client) -> None:
 def test_few_queries(
     admin_client: Client, user: Any, query: dict[str, str], most: int, regime: None
 ) -> None:
-    """Two more for one who is no superuser: Django looks up the permissions."""
+    """Two more for a user who is not a superuser: Django looks up the permissions."""
     for _ in range(60):
         add("Your order", campaign="order", status="failed")
     for client, more in ((admin_client, 0), (user("view_message"), 2)):
@@ -278,7 +278,7 @@ def test_few_queries(
         assert count_queries(captured) <= most + more
 
 
-#: What a plan says of a table that is read whole, or of a query asked for each row.
+#: In a plan: a table that is read completely, or a query for each row.
 WALKS = {
     "sqlite": "SCAN turbosmtp_",
     "postgresql": "Seq Scan on turbosmtp_",
@@ -303,7 +303,7 @@ def test_rare_values_are_found_by_an_index(admin_client: Client, find: Any) -> N
         Tag.objects.create(message=row, name=f"tag{number}")
     with transaction.atomic(using=WORLD.alias), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            # Of so few rows it would read them all.
+            # With few rows, the database would read all of them.
             cursor.execute("SET LOCAL enable_seqscan = off")
         plan = (
             find(Message.objects.using(WORLD.alias)).order_by().values("pk").explain()
@@ -332,9 +332,9 @@ def test_slow_counts_are_cached(settings: Any, monkeypatch: pytest.MonkeyPatch) 
             time.sleep(0.25)
         return len(counted)
 
-    # Counted in no time: anew the next time.
+    # A fast count is not cached.
     assert [count_cached("x", count), count_cached("x", count)] == [1, 2]
-    # Now it took long: the same again.
+    # A slow count is cached.
     assert [count_cached("x", count), count_cached("x", count)] == [2, 2]
     assert count_cached("y", count) == 3
 

@@ -114,7 +114,7 @@ def test_an_empty_dashboard(admin_client: Client) -> None:
 
 def test_days_begin_at_midnight_in_the_user_s_time_zone() -> None:
     zone = ZoneInfo("Europe/Berlin")
-    # On 2026-10-25 the clocks went back an hour.
+    # On 2026-10-25 clocks are set back by an hour.
     days = list_intervals("week", datetime(2026, 10, 27, 15, 30, tzinfo=zone))
     assert [day.start.day for day in days] == [21, 22, 23, 24, 25, 26, 27]
     assert {day.start.hour for day in days} == {0}
@@ -129,9 +129,9 @@ def test_days_begin_at_midnight_in_the_user_s_time_zone() -> None:
 @pytest.mark.parametrize(
     ("now", "labels"),
     [
-        # An hour comes twice: the last Sunday of October.
+        # On the last Sunday of October, one hour occurs twice.
         ("2026-10-25T04:30+01:00", ["1 a.m.", "2 a.m. CEST", "2 a.m. CET", "3 a.m."]),
-        # And one not at all.
+        # In spring, one hour does not occur.
         ("2026-03-29T05:30+02:00", ["midnight", "1 a.m.", "3 a.m.", "4 a.m."]),
         ("2026-05-05T05:30+02:00", ["1 a.m.", "2 a.m.", "3 a.m.", "4 a.m."]),
     ],
@@ -220,7 +220,7 @@ def test_other_cells_are_unchanged(text: str) -> None:
 def test_csv_in_parts(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, order: str | None
 ) -> None:
-    """Each message once and in order, those of one moment too."""
+    """Each message once and in order, also messages of the same moment."""
     monkeypatch.setattr("django_turbosmtp.admin.export._CHUNK", 7)
     now = timezone.now()
     rows = [
@@ -374,7 +374,7 @@ def test_a_test_mail_needs_its_permission(
 
 @pytest.mark.django_db(transaction=True)
 def test_csv_is_streamed_under_asgi(admin_client: Client) -> None:
-    """The first lines leave before the last ones are read."""
+    """The first lines are sent before the last ones are read."""
     Message.objects.bulk_create(
         Message(
             created_at=timezone.now(), status="sent", reference_id=str(n), api_version=2
@@ -389,10 +389,10 @@ def test_csv_is_streamed_under_asgi(admin_client: Client) -> None:
     async def receive() -> dict[str, Any]:
         for event in events:
             return event
-        # The client stays; the handler cancels this at the end.
+        # The client does not disconnect; the handler cancels this task at the end.
         return await asyncio.get_running_loop().create_future()
 
-    # The connection of this thread: the event loop has another thread.
+    # The connection of this thread, because the event loop runs in another one.
     with CaptureQueriesContext(connections[WORLD.alias]) as captured:
 
         async def take(event: dict[str, Any]) -> None:
@@ -447,7 +447,7 @@ def test_eml_of_unusual_rows(
 
 
 class StorageError(Exception):
-    """What a storage of its own may raise, boto's ClientError for one."""
+    """An exception of a third-party storage, such as boto's ClientError."""
 
 
 def test_a_storage_that_fails_is_explained(

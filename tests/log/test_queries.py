@@ -1,4 +1,4 @@
-"""The number of statements does not grow with that of the messages."""
+"""The number of statements does not depend on the number of messages."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ pytestmark = [
 
 
 class Counter:
-    """Counts all that is executed, but not what a driver says by itself.
+    """Counts all executed statements, except those of a driver itself.
 
-    Nor what sets up a connection, limits the time it waits for locks, or waits for the
-    one writer of SQLite.
+    Statements that set up a connection, set its lock time-out, or wait for the single
+    writer of SQLite are not counted.
     """
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ def least(rows: int, values: int) -> int:
 
 
 def test_one_message(logged: Any, sandbox: Sandbox) -> None:
-    # Three begin a transaction, on SQLite alone. One asks who is suppressed.
+    # On SQLite, three statements begin a transaction. One looks up suppressions.
     assert count(new()) <= (9 if connection.vendor == "sqlite" else 6)
 
 
 def test_a_part(logged: Any, sandbox: Sandbox) -> None:
-    """The statements of a part do not grow with the number of its messages."""
+    """The number of statements of a part does not depend on its number of messages."""
     few = count(*(new(attachments=[("a", b"x", "image/gif")]) for _ in range(5)))
     many = count(*(new(attachments=[("a", b"x", "image/gif")]) for _ in range(PART)))
 
@@ -73,7 +73,7 @@ def test_a_part(logged: Any, sandbox: Sandbox) -> None:
 
 
 def test_a_plain_batch(logged: Any, sandbox: Sandbox) -> None:
-    """About ten statements a part; one more looks up who is suppressed."""
+    """About ten statements for each part, and one that looks up suppressions."""
     parts = -(-500 // PART)
     wide = least(PART, len(Message._meta.fields)) - 1
     assert count(*(new() for _ in range(500))) <= parts * (8 + wide) + 2

@@ -1,4 +1,4 @@
-"""The queue: stored, claimed, sent once, recorded; tasks run when the test says."""
+"""The queue: storing, claiming, sending once, recording."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NO_CREDIT = say(400, {"message": "error", "errors": ["nocredit"]})
 
 @pytest.fixture
 def wire(server: Any, settings: Any) -> Any:
-    """The same with a server that answers as the test says."""
+    """The same, with a server whose answer the test sets."""
     turn_queue_on(settings)
     server.answer = ACCEPT
     return server
@@ -156,7 +156,7 @@ def test_no_message_is_lost_if_the_broker_is_down(
     assert not list_tasks()
     assert run_due().enqueued == 1
     assert len(list_ids()) == 1
-    # It has a task now.
+    # Now it has a task.
     assert run_due().enqueued == 0
 
 
@@ -366,7 +366,7 @@ def test_only_refused_blind_copies_are_tried_again(wire: Any) -> None:
     assert read_statuses() == [("sent", "accepted")]
 
 
-# Poison
+# Unreadable payloads
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_a_payload_of_a_newer_release_waits(queued: Any, sandbox: Sandbox) -> No
     assert row.not_before > now()
 
 
-# Brakes
+# Pauses and stops
 
 
 def test_a_429_pauses_every_worker(wire: Any) -> None:
@@ -413,7 +413,7 @@ def test_a_429_pauses_every_worker(wire: Any) -> None:
     wire.answer = ACCEPT
     work_off()
     assert len(wire.seen) == tried
-    # Another task waits as long as turboSMTP asked.
+    # Another task waits for the time that turboSMTP asked for.
     wait = (QueueAccount.objects.get().paused_until - now()).total_seconds()
     assert 19 < wait < 21
     assert QueuedMessage.objects.filter(token=None).count() == 40
@@ -455,7 +455,7 @@ def test_an_account_that_cannot_send_stops_and_is_probed(
     work_off()
     assert len(wire.seen) == tried
     pass_time(minutes=6)
-    # One message is sent to find out.
+    # One message is tried.
     run_due()
     assert len(list_ids()[-1]) == 1
     work_off()
@@ -505,7 +505,7 @@ def test_arguments_unknown_to_workers_are_refused(queued: Any) -> None:
     assert not Message.objects.exists()
 
 
-# Suppressed meanwhile
+# Suppressed since it was queued
 
 
 def test_a_recipient_that_was_suppressed_meanwhile_is_left_out(
@@ -522,7 +522,7 @@ def test_a_recipient_that_was_suppressed_meanwhile_is_left_out(
     assert set(left_out.values_list("status", "why")) == {("rejected", "bounced")}
 
 
-# Later
+# send_at, expires_at and priority
 
 
 def test_send_at_is_honoured(queued: Any, sandbox: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""The queue in the admin: what waits, what has stopped, and cancelling."""
+"""The queue in the admin: queued messages, stopped queues, and cancelling."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_queued_message_is_cancelled_after_confirmation(
 def test_a_message_is_either_claimed_or_cancelled(
     queued: Any, sandbox: Sandbox, admin_client: Client
 ) -> None:
-    """A worker claims the message while somebody looks at the question."""
+    """A worker claims the message while a user sees the confirmation page."""
     send(new())
     row = Message.objects.get()
     assert admin_client.get(build_url(row)).status_code == 200

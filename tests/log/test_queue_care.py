@@ -1,4 +1,4 @@
-"""What a site does about its queue: run_due, cancelling, checks, a new key."""
+"""Operating the queue: run_due, cancelling, checks, a new key."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_messages_queued_with_another_key_are_adopted(
     assert not QueueAccount.objects.exists()
 
 
-# What else happens to a log
+# Other features of the log
 
 
 def test_queued_messages_are_not_pruned(queued: Any, sandbox: Sandbox) -> None:
@@ -165,7 +165,7 @@ def test_queued_messages_are_not_pruned(queued: Any, sandbox: Sandbox) -> None:
     message.send_at = timezone.now() + timedelta(days=1)
     send(message, new(to=["sent@x.org"]))
     work_off()
-    # All that is older than tomorrow.
+    # Everything older than tomorrow.
     assert prune(WORLD.alias, days=None, body_days=-1).bodies == 1
     assert prune(WORLD.alias, days=-1, body_days=-1).messages == 1
     assert Content.objects.count() == Payload.objects.count() == 1

@@ -42,7 +42,7 @@ def has_own_clock() -> bool:
 
 
 def shifted(by: timedelta) -> Any:
-    """Let this process be a worker whose clock is wrong."""
+    """Change the clock of this process, which runs the worker."""
     moment = make_aware(now()) + by
     local = timezone.localtime(moment).utcoffset() if not settings.USE_TZ else 0
     return freeze_time(moment, tick=True, tz_offset=local)
@@ -87,7 +87,7 @@ def test_a_pause_has_the_same_length_on_every_clock(
 
 def test_run_due_with_a_clock_ahead_does_not_stop_workers(queued: Any) -> None:
     send(new())
-    # Another worker has just claimed it.
+    # Another worker has just claimed a message.
     QueuedMessage.objects.update(token=uuid.uuid4(), due_at=now() + HOUR / 4)
     Message.objects.update(status="sending", outcome="")
     with shifted(HOUR):
@@ -101,7 +101,7 @@ def test_claims_of_another_worker_delay_only_briefly(
     queued.TURBOSMTP |= {"RATE": "10/s"}
     send(*(new(to=[f"a{n}@x.org"]) for n in range(3)))
     account = QueuedMessage.objects.values_list("account", flat=True)[0]
-    # It has the whole budget, and its worker was killed.
+    # It uses the whole rate, and its worker was killed.
     until = now() + timedelta(seconds=2.5)
     RateUse.objects.create(account=account, recipients=10, counts_until=until)
     work_off()

@@ -26,7 +26,7 @@ PICTURE = b"\x89PNG\r\n\x1a\n\x00\xff"
 
 
 def build_message() -> Any:
-    """Return the message that the files hold."""
+    """Return the message that the files contain."""
     message: Any = EmailMultiAlternatives(
         "Zürich – 10 € ✓",
         "Hello\r\n.\r\nGrüße",

@@ -46,7 +46,7 @@ def run(*arguments: Any, **options: Any) -> str:
 
 
 def make(days: float, **values: Any) -> Message:
-    """Make a row as old as this, with all that belongs to one."""
+    """Create a message of a given age, with rows in all related tables."""
     at = time.time() - days * 86400
     made = make_storable(datetime.fromtimestamp(at, UTC))
     key = find_uuid7_floor(at)
@@ -80,7 +80,7 @@ def test_uuid7_follows_a_clock_that_is_set_back() -> None:
     made = uuid7()
     assert made < ahead
     assert abs((made.int >> 80) / 1000 - time.time()) < 60
-    # A correction by seconds does not change the order of a batch.
+    # A clock correction of seconds does not change the order of a batch.
     with freeze_time(datetime.now(UTC) - timedelta(seconds=5), tick=True):
         assert uuid7() > made
 
@@ -296,7 +296,7 @@ def test_progress_on_a_terminal_only(settings: Any) -> None:
 
 @pytest.fixture
 def audited() -> Iterator[list[str]]:
-    """Receivers that read rows after their deletion, as an audit trail does."""
+    """Receivers may read rows after their deletion, as audit logs do."""
     seen: list[str] = []
 
     def read(sender: Any, instance: Any, **_: Any) -> None:
@@ -323,7 +323,7 @@ def test_receivers_may_read_what_was_deleted(
 def test_events_that_arrive_while_their_messages_are_removed(
     tracked: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No deadlock, no event refused: each is with its message, or without."""
+    """No deadlocks, and each event is stored, with or without its message."""
     tracked.TURBOSMTP |= {"RETENTION_DAYS": 1}
     monkeypatch.setattr(prune_module, "FIRST_CHUNK", 3)
     monkeypatch.setattr(prune_module, "MAX_CHUNK", 3)

@@ -1,4 +1,4 @@
-"""Events when rows are pruned or a person is erased."""
+"""Pruning and erasing of events."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TestRemoving:
 
 
 class TestLateEvents:
-    """turboSMTP posts events about mail whose recipient was erased since."""
+    """turboSMTP posts events about mail whose recipient has since been erased."""
 
     def erase(self) -> None:
         call_command("turbosmtp_erase", "jane@x.org", no_input=True, verbosity=0)
@@ -80,7 +80,7 @@ class TestLateEvents:
         assert Event.objects.count() == Unmatched.objects.count() == 1
         assert "jane" not in str(list(Event.objects.values())).lower()
         assert "jane" not in str(list(Unmatched.objects.values())).lower()
-        # A second erasing finds it.
+        # Erasing again removes it.
         self.erase()
         assert not Event.objects.exists()
 
@@ -103,7 +103,7 @@ class TestLateEvents:
             EmailBackend().send_messages([new(to=["jane@x.org"])])
 
     def test_about_later_mail(self, tracked: Any, sandbox: Sandbox) -> None:
-        """The person came back: new mail is tracked as ever."""
+        """New mail to an erased person is tracked as usual."""
         self.erase()
         [row] = send(new(to=["jane@x.org"]))
         tell(build("OPENED", row, email="jane@x.org"))

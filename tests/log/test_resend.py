@@ -1,4 +1,4 @@
-"""Sending again from the admin: the same bytes, once, to whom did not get it."""
+"""Sending again from the admin: the same bytes, once, only to missing recipients."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ACCEPT = say(200, {"message": "OK", "mid": 4321})
 
 @pytest.fixture
 def wire(server: Any, settings: Any) -> Any:
-    """A server that keeps what it was sent; the log on."""
+    """A server that records requests; the log is on."""
     settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True}
     server.answer = REFUSE
     return server
@@ -47,7 +47,7 @@ def build_url(row: Message) -> str:
 
 
 def resend(client: Client, row: Message) -> tuple[Message, str]:
-    """Press the button; return the newest row, and what the page says."""
+    """Press the button; return the newest row and the messages of the page."""
     answer = client.post(build_url(row), follow=True)
     assert answer.status_code == 200
     said = [str(message) for message in answer.context["messages"]]
@@ -99,7 +99,7 @@ def test_a_refused_message_is_sent_again(wire: Any, admin_client: Client) -> Non
         row.recipients.values_list(*fields)
     )
     assert {r.status for r in again.recipients.all()} == {"sent"}
-    # What became of the first stays as it was; of both nothing can be sent again.
+    # The first row is unchanged, and neither can be sent again.
     row.refresh_from_db()
     assert (row.outcome, row.status) == ("refused", "failed")
     assert not Payload.objects.exists()
@@ -191,7 +191,7 @@ def test_refused_again_it_can_be_sent_once_more(
 def test_recipients_who_have_it_do_not_receive_it_twice(
     wire: Any, admin_client: Client
 ) -> None:
-    """Of one request, as soon as something tells that it reached one of them."""
+    """Recipients of one request, after an event reports that one was reached."""
     wire.answer = say(500, "lost")
     row = send(new(to=["a@example.org"], cc=["c@example.org"], bcc=["b@example.org"]))
     row.recipients.filter(address="a@example.org").update(status="sent")
@@ -274,7 +274,7 @@ def test_the_row_is_committed_first_with_a_transaction_for_each_request(
     seen: list[bool] = []
 
     def look(handler: Any, body: bytes) -> None:
-        # In another thread, and so with a connection of its own.
+        # In another thread, and so with another connection.
         seen.append(Message.objects.filter(status="sending").exists())
         connections.close_all()
         ACCEPT(handler, body)
@@ -433,7 +433,7 @@ def test_mime_with_attachments(wire: Any, admin_client: Client) -> None:
 
 
 class TestTheAccount:
-    """Another account is never used without a question."""
+    """Another account is only used after confirmation."""
 
     OTHER: ClassVar = {"consumer_key": "other-key", "consumer_secret": "other-secret"}
 
@@ -510,7 +510,7 @@ class TestTheAccount:
     def test_the_page_of_a_message_does_not_call_for_credentials(
         self, wire: Any, settings: Any, admin_client: Client
     ) -> None:
-        """A callable may ask a vault, which may be down."""
+        """A callable may use a secret store, which may be down."""
 
         def fail() -> str:
             raise OSError("the vault is down")
@@ -541,7 +541,7 @@ def test_in_the_sandbox(logged: Any, sandbox: Sandbox, admin_client: Client) -> 
 def test_an_event_before_the_lock_is_considered(
     wire: Any, settings: Any, admin_client: Client
 ) -> None:
-    """The page showed both; meanwhile, one of them has it."""
+    """The page showed both recipients; meanwhile one of them has the message."""
     settings.TURBOSMTP |= {"WEBHOOK_SECRET": SECRET}
     row = send(new(to=[], bcc=["a@x.org", "b@x.org"]))
     stale = Message.objects.get(pk=row.pk)

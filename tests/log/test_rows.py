@@ -1,4 +1,4 @@
-"""A row for every message that the backend handles, and what stands in it."""
+"""The row of each message that the backend handles, and its columns."""
 
 from __future__ import annotations
 

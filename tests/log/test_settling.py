@@ -1,4 +1,4 @@
-"""Events that make an unknown outcome, or a message id, known."""
+"""Events that settle an unknown outcome or an unknown message id."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TestUnknown:
         assert (row.outcome, row.status, row.mid) == ("accepted", "delivered", "77")
         assert row.error == ""
         assert statuses(row) == ["delivered"]
-        # Accepted: it is not to be sent again, and nothing is kept for that.
+        # Accepted, so it is not sent again, and the payload is deleted.
         assert not Payload.objects.exists()
         tell(build("OPENED", row))
         row.refresh_from_db()
@@ -59,7 +59,7 @@ class TestUnknown:
         [row] = send(new(to=["a@x.org", "b@x.org", "left@out.org"], cc=["c@x.org"]))
         ids = {"mid": "77", "reference_id": row.reference_id}
         tell(build("DELIVERED", row, email="a@x.org", **ids))
-        # Accepted is the request as a whole; delivered, hers alone.
+        # The whole request is accepted; only this recipient's status is delivered.
         assert statuses(row) == ["delivered", "sent", "sent", "rejected"]
         row.refresh_from_db()
         assert (row.status, row.outcome) == ("sent", "accepted")
@@ -74,7 +74,7 @@ class TestUnknown:
     def test_in_every_order_of_two_recipients(
         self, together: bool, tracked: Any, sandbox: Sandbox
     ) -> None:
-        """Only one of the events names the message in a way that is known here."""
+        """Only one of the events has an id that the log knows."""
         events = [
             ("DELIVERED", {"email": "a@x.org"}),
             ("OPENED", {"email": "b@x.org", "reference_id": "order-9"}),
@@ -100,7 +100,7 @@ class TestUnknown:
     def test_a_message_of_version_1_is_not_settled(
         self, tracked: Any, sandbox: Sandbox
     ) -> None:
-        """Its reference id, though the same, was never sent."""
+        """API v1 does not send the reference id, so an equal one proves nothing."""
         sandbox.add_fault("lost_answer")
         one, two = new(), new()
         one.reference_id = two.reference_id = "order"
@@ -112,7 +112,7 @@ class TestUnknown:
 
     @pytest.mark.parametrize("api_version", [2])
     def test_a_request_is_settled_once(self, tracked: Any, sandbox: Sandbox) -> None:
-        """However many of its recipients are told of together."""
+        """Also if events of several recipients arrive together."""
         addresses = [f"r{number}@x.org" for number in range(50)]
         sandbox.add_fault("lost_answer")
         [row] = send(new(to=addresses))
@@ -180,7 +180,7 @@ class TestUnknown:
     def test_an_event_before_the_answer(
         self, fault: str | None, tracked: Any, sandbox: Sandbox, monkeypatch: Any
     ) -> None:
-        """Its status stands, whatever the answer says."""
+        """The status from the event is kept, whatever the answer is."""
         write_outcomes = Recorder.write_outcomes
 
         def tell_first(recorder: Any, jobs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Mail goes out and the webhook receives nothing: the check and the banner."""
+"""Mail is sent, but the webhook receives no events: the check and the banner."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TestSilence:
     TEXT = "turboSMTP has reported no events"
 
     def ask(self, client: Client) -> tuple[bool, bool]:
-        """Return whether the dashboard and the checks say that no events come."""
+        """Return whether the dashboard and the checks report missing events."""
         page = client.get("/admin/turbosmtp/message/dashboard/").text
         found = run_checks(tags=["database"], databases=[WORLD.alias])
         return self.TEXT in page, "turbosmtp.W010" in {message.id for message in found}

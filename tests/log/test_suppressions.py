@@ -1,4 +1,4 @@
-"""Who must not be written to: kept by events, looked up before a send, lifted."""
+"""Suppressed addresses: added by events, looked up before a send, deleted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestSending:
         assert status.outcome == "accepted"
         assert status.recipients["a@example.org"].status == "sent"
         assert status.recipients["Gone@Example.org"].status == "rejected"
-        # The caller's own lists are as they were.
+        # The caller's lists are unchanged.
         assert message.to == ["a@example.org", "Gone <Gone@Example.org>"]
         rows = Recipient.objects.order_by("address").values_list(
             "address", "status", "why"
@@ -155,7 +155,7 @@ class TestSending:
             "gone@x.org": "bounced",
             "b@elsewhere.org": "guard",
         }
-        # Each is said once.
+        # Each reason is mentioned once.
         said = [r.getMessage().partition(": ")[2] for r in caplog.records]
         assert said == [
             "RECIPIENT_GUARD left out 1 recipient(s).",
@@ -254,7 +254,7 @@ class TestEvents:
         Suppression.objects.all().delete()
         tell(event)
         assert not Suppression.objects.exists()
-        # Another event, from before it was lifted, that arrives late.
+        # A late event, from before the suppression was deleted.
         tell(build("SPAM", email="jane@x.org", timestamp=time.time() - 60))
         assert not Suppression.objects.exists()
         tell(build("SPAM", email="jane@x.org", timestamp=time.time() + 1))
@@ -280,7 +280,7 @@ class TestEvents:
         assert not Suppression.objects.exists()
         tell(build("SPAM", email="jane@x.org", timestamp=time.time() - 5))
         assert not Suppression.objects.exists()
-        # The address itself is not stored for it.
+        # The address itself is not stored.
         assert "jane" not in str(list(HashedAddress.objects.values()))
 
     @pytest.mark.parametrize("together", [True, False])
@@ -329,7 +329,7 @@ class TestAdmin:
         text = client.get(ADMIN, {"q": row.address.upper()}).text
         assert row.address in text
         assert row.address not in client.get(ADMIN, {"q": "jane"}).text
-        # Twice, in another writing.
+        # The same address in another spelling.
         again = client.post(f"{ADMIN}add/", data | {"address": row.address.upper()})
         assert "already exists" in again.text
         bad = client.post(f"{ADMIN}add/", data | {"address": "nobody"})
@@ -416,7 +416,7 @@ def test_hashes_are_rewritten_under_the_new_key(
     for _ in range(2):
         with pytest.raises(RecipientsRefused):
             send(new(to=["jane@x.org"]))
-        # Some day, the old key is removed.
+        # Later, the old key is removed.
         suppressing.SECRET_KEY_FALLBACKS = []
 
 
@@ -562,7 +562,7 @@ class TestCommand:
         expected = [("a@x.org", "complained"), ("b@x.org", "bounced")]
         assert list(rows.values_list("address", "reason")) == expected
         Suppression.objects.all().delete()
-        # The same on standard input.
+        # The same from standard input.
         stdin = io.TextIOWrapper(io.BytesIO(path.read_bytes()), "latin-1")
         monkeypatch.setattr("sys.stdin", stdin)
         assert "2 were added" in self.run("import", "-")
@@ -579,7 +579,7 @@ class TestCommand:
         with pytest.raises(CommandError, match="3 could not be read") as caught:
             self.run("import", str(path))
         numbers = [int(n) for n in re.findall(r"Line (\d+):", str(caught.value))]
-        # The marks that are never closed hold neither the address nor the other lines.
+        # An unclosed quotation mark is ignored: it does not include the lines below.
         assert numbers == [11, 31, 41]
         assert Suppression.objects.count() == 2_996
 
@@ -602,7 +602,7 @@ class TestCommand:
 
 
 class TestLetters:
-    """é is not e, and ß not s, to any database."""
+    """No database treats é as e, or ß as s."""
 
     def test_similar_letters_are_different_addresses(
         self, suppressing: Any, sandbox: Sandbox
@@ -618,7 +618,7 @@ class TestLetters:
     def test_erasing_one_leaves_the_other(
         self, suppressing: Any, sandbox: Sandbox
     ) -> None:
-        # turboSMTP takes no such local part: the rows of refused messages have it.
+        # turboSMTP accepts no such local part, but rows of refused messages have it.
         for name in ("jose", "josé", "strasse", "straße"):
             alone = new(to=[f"{name}@x.org"], body="Hello")
             shared = new(to=[f"{name}@x.org", "all@x.org"], from_email=f"{name}@x.org")

@@ -1,4 +1,4 @@
-"""Whatever text a message holds is stored on every database, or marked as changed."""
+"""Any text is stored on every database, or marked as altered."""
 
 from __future__ import annotations
 

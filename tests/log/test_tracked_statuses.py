@@ -120,7 +120,7 @@ class TestStatuses:
         assert row.status == "bounced"
         tell(build("OPENED", row, email="nobody@x.org"))
         assert statuses(row) == ["opened", "delivered", "bounced"]
-        # Kept with the message all the same.
+        # The event is still stored with the message.
         assert row.events.count() == 5  # type: ignore[attr-defined]
 
     def test_a_recipient_that_is_named_twice(

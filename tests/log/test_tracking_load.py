@@ -1,4 +1,4 @@
-"""Many events: queries, two processes at once, and a real server."""
+"""Many events: queries, two processes at the same time, and a real server."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_few_queries(tracked: Any, sandbox: Sandbox) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_two_at_once(tracked: Any, sandbox: Sandbox) -> None:
-    """The same events, and others of the same messages, in several processes' order."""
+    """The same and other events of the same messages, in different orders."""
     rows = send(
         *(new(to=[f"a{n}@x.org", f"b{n}@x.org"]) for n in range(6)),
         *(new(to=[f"c{n}@x.org"]) for n in range(6)),
@@ -78,7 +78,7 @@ def test_two_at_once(tracked: Any, sandbox: Sandbox) -> None:
                 while True:
                     code = post(shuffled[start : start + 9]).status_code
                     answers.append(code)
-                    # As turboSMTP does, where it could not be stored.
+                    # As turboSMTP does if an event could not be stored.
                     if code == 200:
                         break
         finally:
@@ -106,7 +106,7 @@ class Quiet(WSGIRequestHandler):
 
 @pytest.fixture
 def site_port() -> Iterator[int]:
-    """Serve the site in a thread, whose connections to the database are its own."""
+    """Serve the site in a thread, with its own database connections."""
     server = make_server("127.0.0.1", 0, WSGIHandler(), handler_class=Quiet)
 
     def serve() -> None:
@@ -136,7 +136,7 @@ def site_port() -> Iterator[int]:
 def test_events_of_the_sandbox_arrive(
     name: str, status: str, tracked: Any, site_port: int
 ) -> None:
-    """From the send to the webhook, over the wire both ways."""
+    """From the send to the webhook, over HTTP in both directions."""
     url = f"http://{SECRET}@127.0.0.1:{site_port}{URL}"
     with Sandbox(webhook_url=url) as sandbox:
         tracked.TURBOSMTP |= {

@@ -37,7 +37,7 @@ class TestPages:
         client = user("view_message")
         url = f"/admin/turbosmtp/message/{row.pk}/change/"
         text = client.get(url).text
-        # In order of time, in words, with what the server said.
+        # In order of time, as sentences, with the server's answers.
         places = [
             text.index("has not accepted it yet; turboSMTP will try again"),
             text.index("It was opened.", text.index("Delivery events")),
@@ -47,7 +47,7 @@ class TestPages:
         assert "450 wait" in text
         assert "452 4.2.2 &lt;b&gt;mailbox full" in text
         assert "Mozilla/5.0 (iPhone)" in text
-        # As it came, it has the subject, which may be a part of the body's secret.
+        # The raw event contains the subject, so it needs the permission for bodies.
         assert "Raw event" not in text
         full = user("view_message", "view_message_body")
         assert "Raw event" in full.get(url).text
@@ -167,7 +167,7 @@ def test_events_are_redacted_as_messages_are(
     assert "secret-token" not in stored
     assert stored.count("/reset/...") >= 6
     assert row.recipients.get().status == "clicked"  # type: ignore[attr-defined]
-    # The site's own code gets the link.
+    # The site's code receives the link.
     assert link in told
     page = admin_client.get(f"/admin/turbosmtp/message/{row.pk}/change/")
     assert "secret-token" not in page.text

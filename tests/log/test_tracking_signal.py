@@ -1,4 +1,4 @@
-"""The signal `tracking`: one for each new event."""
+"""The signal `tracking`, sent once for each new event."""
 
 from __future__ import annotations
 

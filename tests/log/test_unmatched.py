@@ -44,7 +44,7 @@ class TestUnmatched:
 def test_joined_when_the_row_is_committed(
     fault: str | None, tracked: Any, sandbox: Sandbox
 ) -> None:
-    """Its sender's transaction is still open when the event comes."""
+    """The transaction of the send is still open when the event arrives."""
     if fault:
         sandbox.add_fault(fault)
     message = new()
@@ -53,7 +53,7 @@ def test_joined_when_the_row_is_committed(
         row = Message.objects.using(WORLD.alias).get()
         mid = sandbox.latest.mid  # type: ignore[union-attr]
         event = build("BOUNCED", row, mid=mid, reference_id=row.reference_id)
-        # As another process would find it: nothing is committed.
+        # Another process sees no row, because it is not committed.
         row_id, reference = row.pk, row.reference_id
         Event.objects.bulk_create([build_unmatched(event)])
         Unmatched.objects.create(
@@ -84,7 +84,7 @@ def test_joined_to_the_message_if_no_recipient_is_named(
 
 
 def test_joined_when_the_event_is_posted_again(tracked: Any, sandbox: Sandbox) -> None:
-    """As turboSMTP does where joining it failed, after it was stored."""
+    """turboSMTP posts an event again after joining it to its message failed."""
     [row] = send()
     raw = build("OPENED", row)
     Event.objects.bulk_create([build_unmatched(raw)])
@@ -99,7 +99,7 @@ def test_joined_when_the_event_is_posted_again(tracked: Any, sandbox: Sandbox) -
 def test_unmatched_events_are_read_only_for_messages_in_the_log(
     tracked: Any,
 ) -> None:
-    """Otherwise a request takes longer the more events wait for the same reference.
+    """Many unmatched events with the same reference id do not slow down requests.
 
     10,000 events of another application that uses the same reference id took 27 s.
     """

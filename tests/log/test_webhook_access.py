@@ -59,7 +59,7 @@ class TestWhoGetsIn:
         assert Event.objects.count() == 0
         assert reason in caplog.text
         assert "hunter2" not in caplog.text + answer.text
-        assert "aHVudGVyMg" not in caplog.text  # in Base64
+        assert "aHVudGVyMg" not in caplog.text  # Base64
 
     @pytest.mark.parametrize("pair", [SECRET, "new:secret", "with:colons:in:it"])
     def test_several_while_rotating(self, pair: str, tracked: Any) -> None:

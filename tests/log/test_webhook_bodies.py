@@ -1,4 +1,4 @@
-"""The webhook: what a body may be, and what is stored of it."""
+"""The webhook: accepted bodies, and the stored events."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class TestBodies:
         assert Suppression.objects.get().address == shown
 
     def test_hostile_bodies(self, tracked: Any) -> None:
-        """Whatever comes, no 5xx, and a good event beside it is there."""
+        """No body causes a 5xx, and a valid event next to it is stored."""
         picked = random.Random(7)
         values = [
             *(None, True, -1, 0, 2**70, 1e300, "", "x" * 3000, "\0", "\ud800", "🚚"),
@@ -106,7 +106,7 @@ class TestBodies:
             assert Event.objects.filter(event_id=f"good-{number}").exists(), event
 
     def test_corrupted_bodies(self, tracked: Any, sandbox: Sandbox) -> None:
-        """Bytes of good ones put in, taken out and exchanged: 200 or 400."""
+        """Valid bodies with inserted, removed and exchanged bytes: 200 or 400."""
         picked = random.Random(11)
         [row] = send(new(to=["a@x.org"]))
         odd = [
@@ -128,7 +128,7 @@ class TestBodies:
             body = json.dumps(picked.sample(good, picked.randint(1, 4))).encode()
             for _ in range(picked.randint(1, 3)):
                 at = picked.randrange(len(body))
-                # Mostly inside of a text, where JSON stays JSON.
+                # Mostly inside a string, so that the JSON stays valid.
                 if picked.random() < 0.7:
                     at = body.find(picked.choice([b"no", b"@x", b"x", b"y"]), at)
                 end = at + picked.choice([0, 0, 0, 1, 9])
@@ -175,7 +175,7 @@ def test_a_narrower_charset_of_the_database(tracked: Any, sandbox: Sandbox) -> N
     face = "?" if fewer else "😀"
     assert statuses(row) == ["bounced"]
     assert Event.objects.get(event_type="bounced").answer == f"550 5.1.1 é{face}"
-    # What is compared has a charset of its own.
+    # Exact columns have their own charset.
     assert Unmatched.objects.get().reference_id == "é😀"
     notes = Suppression.objects.order_by("since").values_list("address", "note")
     assert list(notes) == [
@@ -186,7 +186,7 @@ def test_a_narrower_charset_of_the_database(tracked: Any, sandbox: Sandbox) -> N
 
 @pytest.mark.django_db(transaction=True)
 def test_committed_before_2xx(tracked: Any, sandbox: Sandbox) -> None:
-    """With ATOMIC_REQUESTS, too."""
+    """Also with ATOMIC_REQUESTS."""
     [row] = send()
     seen: list[bool] = []
 
@@ -208,7 +208,7 @@ def test_committed_before_2xx(tracked: Any, sandbox: Sandbox) -> None:
 
 
 def test_too_many_events(tracked: Any) -> None:
-    """Millions of them would take minutes."""
+    """Millions of events would take minutes."""
     for body in (b"[" + b"[]," * 1_700_000 + b"[]]", b"[" + b"{}," * 10_000 + b"{}]"):
         answer = post(body)
         assert answer.status_code == 413
@@ -217,7 +217,7 @@ def test_too_many_events(tracked: Any) -> None:
 
 
 def read_body_after_the_view(get_response: Any) -> Any:
-    """Middleware, as that of a debugging tool."""
+    """For example, the middleware of a debugging tool."""
 
     def middleware(request: Any) -> Any:
         response = get_response(request)
@@ -240,7 +240,7 @@ def test_middleware_may_read_the_body_after_the_view(
 
 
 class TestEncodings:
-    """How a body may arrive besides plain JSON with a length."""
+    """Bodies that are not plain JSON with a Content-Length."""
 
     def post(self, body: bytes, **headers: str) -> Any:
         return Client().post(
@@ -299,7 +299,7 @@ class TestEncodings:
 
     @pytest.mark.parametrize(("ends", "status"), [(True, 200), (False, 411)])
     def test_chunked(self, ends: bool, status: int, tracked: Any) -> None:
-        """As gunicorn passes it on; wsgiref does not end the stream."""
+        """As with gunicorn; wsgiref does not end the stream."""
         body = json.dumps(build("OPENED")).encode()
         request = RequestFactory().post(
             URL,

@@ -1,8 +1,8 @@
-"""Runs the test suites of other packages with the backends of this one.
+"""Runs the tests of other packages with the backends of this one.
 
-``python tests/packages/run.py``: downloads the source of each package, and runs its
-suite with Django's outbox, with `OutboxBackend` and over the wire (see `swap.py`). The
-same tests have to pass with all three. It needs ``pip install -e '.[test,packages]'``.
+``python tests/packages/run.py`` downloads the source of each package, and runs its
+tests with Django's outbox, with `OutboxBackend` and with a sandbox (see `swap.py`). The
+same tests must pass with all three. Requires ``pip install -e '.[test,packages]'``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BACKENDS = ("django", "outbox", "wire")
 @dataclass
 class Result:
     passed: int
-    #: Also with Django's outbox: the archives lack files that some tests read.
+    #: These fail with Django's outbox, too: the archives lack files that they read.
     failed: frozenset[str]
     output: str = field(compare=False)
 
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def download(package: str, folder: Path) -> Path:
-    """Return the folder of the source of the version that is installed."""
+    """Return the folder with the source of the installed version."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--no-binary", ":all:", "--dest", str(folder)]
     subprocess.run([*command, f"{package}=={version(package)}"], check=True)
@@ -64,19 +64,19 @@ def download(package: str, folder: Path) -> Path:
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     [root] = [path for path in folder.iterdir() if path.is_dir()]
-    # Some archives lack it, and another package called "tests" would be imported.
+    # Some archives lack it, so another package named "tests" would be imported.
     (root / "tests/__init__.py").touch()
     (root / "tests_of_packages_swap.py").write_text((HERE / "swap.py").read_text())
     return root
 
 
 def run(root: Path, backend: str) -> Result:
-    """Return the result of the package's suite with this backend."""
+    """Run the package's tests with this backend, and return the result."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-rfE"]
     command += ["-p", "no:cacheprovider", "-p", "tests_of_packages_swap", "tests"]
     names = {"BACKEND_OF_TESTS": backend}
     with tempfile.TemporaryDirectory() as own:
-        # Of their own: the packages lock a file in the current or the temporary folder.
+        # Separate folders: packages lock a file in the current or temporary folder.
         copy = shutil.copytree(root, Path(own, "copy"))
         names |= {"PYTHONPATH": str(copy), "TMPDIR": own}
         done = subprocess.run(

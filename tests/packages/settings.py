@@ -1,4 +1,4 @@
-"""A site that sends through the queues of other packages."""
+"""Settings of a site that sends through the queues of other packages."""
 
 import os
 import tempfile

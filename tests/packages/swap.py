@@ -1,8 +1,9 @@
-"""A pytest plugin that puts a backend of this package in place of Django's outbox.
+"""A pytest plugin that replaces Django's outbox by a backend of this package.
 
-``BACKEND_OF_TESTS``: ``django`` leaves Django's in place, ``outbox`` uses
-`OutboxBackend`, ``wire`` sends to a sandbox and keeps the accepted messages in
-``mail.outbox``. It runs in the test suites of other packages (see `run.py`).
+It runs in the tests of other packages (see `run.py`). The variable
+``BACKEND_OF_TESTS`` selects the backend: ``django`` keeps Django's, ``outbox`` is
+`OutboxBackend`, and ``wire`` sends to a sandbox and adds accepted messages to
+``mail.outbox``.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from django_turbosmtp.testing import OutboxBackend
 
 MODE = os.environ["BACKEND_OF_TESTS"]
 SANDBOX = Sandbox()
-#: The message ids that senders know. A file, for they may be processes of their own.
+#: The message ids of accepted messages. A file, because senders may be processes.
 REPORTED = Path(tempfile.mkstemp()[1])
 
 
 class WireBackend(EmailBackend):
-    """Sends to the sandbox, and keeps what it accepts as Django's outbox does."""
+    """Sends to the sandbox, and adds accepted messages to ``mail.outbox``."""
 
     def __init__(self, fail_silently: bool = False, **options: Any) -> None:
         options |= {"consumer_key": "sandbox-key", "consumer_secret": "sandbox-secret"}

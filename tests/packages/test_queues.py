@@ -1,7 +1,7 @@
-"""Messages sent by the queues of other packages arrive once, whatever goes wrong.
+"""Messages sent by the queues of other packages arrive at most once.
 
-With the packages themselves, a sandbox that counts deliveries, and the code that
-docs/migrating.rst gives to users.
+The tests use the real packages, a sandbox that counts deliveries, and the code of
+docs/migrating.rst.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class TestDjangoMailer:
         assert count_deliveries(sandbox) == {f"Order {n}": 1 for n in range(4)}
         assert read_outcomes() == ["accepted"] * 4
         assert not Queued.objects.exists()
-        # Its log pickles messages, with their status.
+        # The package's log pickles messages with their status.
         assert [log.email.subject for log in MessageLog.objects.order_by("id")] == [
             f"Order {n}" for n in range(4)
         ]
@@ -166,7 +166,7 @@ class TestCeleryEmail:
         ("fault", "outcomes"),
         [
             (None, ["accepted"] * 3),
-            # Tried again, because it certainly was not accepted.
+            # Tried again, because it was certainly not accepted.
             ("429", ["accepted", "accepted", "accepted", "refused"]),
             ("lost_answer", ["accepted", "accepted", "unknown"]),
             ("nocredit", ["accepted", "accepted", "refused"]),
@@ -180,7 +180,7 @@ class TestCeleryEmail:
         get_connection().send_messages([build(n) for n in range(3)])
         wait_for(lambda: len(read_outcomes()) == len(outcomes))
         wait_for(lambda: not Message.objects.filter(status="sending").exists())
-        # A second attempt would come at once.
+        # A second attempt would be made immediately.
         time.sleep(1)
         assert sorted(read_outcomes()) == outcomes
         counts = count_deliveries(sandbox)

@@ -1,4 +1,4 @@
-"""A running sandbox, and requests to it over real sockets."""
+"""Fixtures: a running sandbox, and a client with real sockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATHS = {1: "/api/mail/send", 2: "/api/v2/mail/send"}
 
 
 class Answer:
-    """An answer, read whole."""
+    """A completely read answer."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status = response.status

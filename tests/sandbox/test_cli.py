@@ -21,7 +21,7 @@ from tests.sandbox.conftest import V2
 ROOT = Path(__file__).parents[2]
 MODULE = ["-m", "django_turbosmtp.sandbox"]
 COMMAND = ["-m", "django", "turbosmtp_sandbox"]
-# Enough to find the command: no database, nothing of a project.
+# Enough to find the command, without a database or a project.
 SETTINGS = "SECRET_KEY = 'x'\nINSTALLED_APPS = ['django_turbosmtp']\n"
 
 

@@ -1,4 +1,4 @@
-"""What arrives, from what was posted."""
+"""The composed message for each posted request."""
 
 from __future__ import annotations
 

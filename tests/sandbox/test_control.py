@@ -1,4 +1,4 @@
-"""The JSON for tests and people."""
+"""The sandbox's JSON API."""
 
 from __future__ import annotations
 

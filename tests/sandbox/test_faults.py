@@ -1,4 +1,4 @@
-"""Every fault, as a client meets it."""
+"""Every fault, as a client sees it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_odd_answers(sandbox, client, accept):
     assert redirect.status == 302
     assert redirect.headers["Location"] == f"{sandbox.url}/api/v2/redirected"
     assert len(sandbox.messages) == (5 if accept else 0)
-    # Whoever follows is told OK, and is found out by the request log.
+    # A client that follows redirects gets OK, and the request log shows it.
     assert client.get("/api/v2/redirected").json["message"] == "OK"
     assert sandbox.requests[-1].path == "/api/v2/redirected"
 
@@ -113,7 +113,7 @@ def test_reset_is_a_reset(sandbox, client):
     sandbox.add_fault("reset_after_body")
     with pytest.raises(ConnectionResetError) as caught:
         client.send()
-    # RemoteDisconnected, a mere end of the stream, is a subclass.
+    # RemoteDisconnected, the end of the stream, is a subclass.
     assert type(caught.value) is ConnectionResetError
 
 
@@ -176,7 +176,7 @@ def test_times_skip_and_order(sandbox, client):
     fault = sandbox.add_fault("429", times=2, skip=1)
     sandbox.add_fault("500", skip=1)
     statuses = [client.send().status for _ in range(6)]
-    # The first passes both; the second fault counts what the first leaves to it.
+    # The second fault counts only requests that the first one did not handle.
     assert statuses == [200, 429, 429, 500, 200, 200]
     assert (fault.used, fault.skipped, fault.spent) == (2, 1, True)
 
@@ -193,7 +193,7 @@ def test_match(sandbox, client):
     sandbox.add_fault("429", match="Gr\u00fc\u00dfe")
     assert client.send(to="a@x.com").status == 200
     assert client.send(to="b@x.com").status == 500
-    # As the wire spells it in escapes, and as a person writes it.
+    # As JSON escapes and as plain text.
     assert client.send(subject="Gr\u00fc\u00dfe").status == 429
     assert client.send(subject="Gr\u00fc\u00dfe", to="b@x.com").status == 200
 

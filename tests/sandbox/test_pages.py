@@ -1,4 +1,4 @@
-"""The inbox: escaping, policies, tokens, search."""
+"""The inbox: escaping, content security policies, tokens, search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every strict rule, on the wire."""
+"""Every strict rule, tested with HTTP requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_accepts_a_minimal_message(sandbox, client, version):
     if version == 2:
         expected["mid"] = int(received.mid)
         assert int(received.mid) > 2**53
-        # No float on the way: the digits are in the answer as they are.
+        # The answer contains the exact digits, because no float is used.
         assert received.mid in answer.text
     assert answer.json == expected
     assert received.api_version == version

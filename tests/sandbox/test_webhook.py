@@ -1,4 +1,4 @@
-"""Events that the sandbox posts, by the address and by a button."""
+"""Events that the sandbox posts, by the recipient's address and by a button."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.sandbox.conftest import closing
 
 @pytest.fixture
 def project():
-    """Yield what a project was posted, and its address with a password in it."""
+    """Yield the requests that a project received, and its URL with a password."""
     seen = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -67,7 +67,7 @@ def test_by_the_address(name, telling):
         assert str(event["mid"]) == sandbox.latest.mid
         assert event["email"] == f"{name}@example.org"
         assert event["reference_id"] == "order-1"
-    # A repetition is the same event.
+    # A repetition is an identical event.
     assert len({event["id"] for event in events}) == len(set(words))
 
 
@@ -106,7 +106,7 @@ def test_by_a_button(word, telling):
     assert sandbox.webhook.wait()
     [event] = flatten(seen)
     assert event["status"] in {word, "SPAM"}
-    # Not in somebody else's name, and nothing that is not known.
+    # Unknown recipients and unknown events are not posted.
     for bad in ("&status=X&address=silent%40example.org", "&status=OPENED&address=a@b"):
         assert client.form(f"{page}/events", f"token={token}{bad}").status == 303
     assert client.form(f"{page}/events", body.replace(token, "x")).status == 403
