@@ -1,12 +1,12 @@
-"""How long the pages of the log take, at ten thousand messages and at a million.
+"""Measure the pages of the log, with ten thousand and a million messages.
 
-``python3 benchmarks/admin.py`` fills a database of its own, asks for every page as a
-browser would, and prints the median time and the number of queries. It needs this
-package installed: ``pip install -e .``.
+``python3 benchmarks/admin.py`` fills a new database, requests every page as a browser
+does, and prints the median time and the number of queries. It needs this package:
+``pip install -e .``.
 
 ``--database``: a file for SQLite, or ``postgresql://user@host:port/name`` (or
-``mysql://`` for MariaDB), which has to exist and be empty. What is there already is
-measured, not filled again.
+``mysql://`` for MariaDB), which must exist and be empty. A database that this command
+has already filled is not filled again.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 #: Messages have one recipient, two or three: two on average.
 RECIPIENTS = (1, 2, 3)
-#: Every message to three has this one among them.
+#: A recipient of every message with three recipients.
 ARCHIVE = "archive@example.com"
-PEOPLE = 5  # messages for each address
+PEOPLE = 5  # Messages for each address.
 DAYS = 365
 CHUNK = 5_000
 TIMES = 11
 
-#: How many of a hundred messages have which status.
+#: The number of messages with each status, of a hundred messages.
 STATUSES = {
     "sent": 14,
     "delivered": 55,
@@ -48,7 +48,7 @@ STATUSES = {
     "invalid": 1,
 }
 OUTCOMES = {"unknown": "unknown", "failed": "refused", "invalid": "refused"}
-#: What turboSMTP told of the first recipient on the way to a status.
+#: The events of the first recipient that lead to each status.
 TOLD = {
     "delivered": ("delivered",),
     "opened": ("delivered", "opened"),
@@ -67,7 +67,7 @@ def main() -> None:
     if options.database and len(options.messages) > 1:
         parser.error("--database takes one number of --messages")
     if len(options.messages) > 1:
-        # A process for each: settings are read once.
+        # A process for each database, because Django reads settings once.
         import subprocess
 
         for count in options.messages:
@@ -167,16 +167,16 @@ def _measure(count: int, times: int) -> None:
 
 
 def _ask(url: str, number: int) -> tuple[float, list[float], int]:
-    """Return the seconds of the first time, when nothing is counted yet, and of others.
+    """Return the seconds of the first request, without cached counts, and of others.
 
-    With them, the number of queries of the first.
+    Also return the number of queries of the first request.
     """
     from django.contrib.auth.models import Permission, User
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
-    # As support staff have it; a superuser's permissions take two queries fewer.
+    # A staff user. For a superuser, Django needs two queries less.
     user, _ = User.objects.get_or_create(username="support", is_staff=True)
     ours = ["view_message", "view_message_body", "resend_message"]
     user.user_permissions.set(Permission.objects.filter(codename__in=ours))
@@ -234,7 +234,7 @@ def list_pages(total: int) -> Iterator[tuple[str, str]]:
 
 
 def fill(count: int) -> None:
-    """Write so many messages, twice as many recipients, their events; all in order."""
+    """Write messages in order of time, twice as many recipients, and events."""
     from django_turbosmtp.models import Content, Event, Message, Recipient, Tag
 
     numbers = random.Random(1)
@@ -308,7 +308,7 @@ def _build_messages(
                     kind="to",
                     address=address,
                     shown=address,
-                    # What was told was told of the first.
+                    # Only the first recipient has events.
                     status="sent" if position and message.mid else status,
                     mid=message.mid,
                 )

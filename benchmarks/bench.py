@@ -1,4 +1,4 @@
-"""What the measurements share: their parameters, the server, databases, messages."""
+"""Shared by the measurements: parameters, server, databases and messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANYMAIL = "anymail.backends.postmark.EmailBackend"
 HEADERS = {"consumerKey": "a-key", "consumerSecret": "a-secret-of-some-length"}
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 
-#: What a site with the log has in INSTALLED_APPS.
+#: INSTALLED_APPS of a site with the log.
 LOG_APPS = (
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -38,7 +38,7 @@ Figures = dict[str, Any]
 
 
 class Bench:
-    """The parameters of a measurement, and the server it speaks to."""
+    """The parameters of a measurement, and its server."""
 
     def __init__(self, params: dict[str, Any]) -> None:
         self.messages: int = params.get("messages", 500)
@@ -72,7 +72,7 @@ class Bench:
         return answer
 
     def django(self, backend: str, *, apps: tuple[str, ...] = (), **more: Any) -> None:
-        """Set up Django with one backend, all of them at our server."""
+        """Set up Django with one backend, which sends to our server."""
         import django
         from django.conf import settings
 
@@ -100,7 +100,7 @@ class Bench:
         django.setup()
 
     def timed(self, send: Callable[[int], object], **figures: Any) -> Figures:
-        """Return the figures of ``send(count)``, once after a warm-up."""
+        """Return the figures of one call of ``send(count)``, after a warm-up."""
         self.reset()
         send(min(WARM_UP, self.messages))
         self.reset(latency=self.latency)
@@ -120,7 +120,7 @@ class Bench:
 
 @contextlib.contextmanager
 def in_database(bench: Bench, backend: str, **options: Any) -> Iterator[None]:
-    """Set up Django with one backend, and an empty database that is removed again."""
+    """Set up Django with one backend, and an empty database; remove it at the end."""
     with tempfile.TemporaryDirectory() as directory:
         bench.django(backend, DATABASES={"default": _database(directory)}, **options)
         from django.db import connection, connections
@@ -138,7 +138,7 @@ def in_database(bench: Bench, backend: str, **options: Any) -> Iterator[None]:
 def _database(directory: str) -> dict[str, Any]:
     """Return SQLite in this folder, or the PostgreSQL that ``PGDATABASE`` names.
 
-    There, a database of this name with ``test_`` before it is made.
+    On PostgreSQL, a database with this name and the prefix ``test_`` is created.
     """
     if name := os.environ.get("PGDATABASE"):
         return {
@@ -151,7 +151,7 @@ def _database(directory: str) -> dict[str, Any]:
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(Path(directory) / "log.sqlite3"),
         "TEST": {"NAME": str(Path(directory) / "log.sqlite3")},
-        # Two workers write at the same time; Django's docs recommend it for that.
+        # Django's documentation recommends this if several processes write.
         "OPTIONS": {"transaction_mode": "IMMEDIATE"},
     }
 
@@ -160,7 +160,7 @@ _CONTROL = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "ROLLBACK")
 
 
 class Counter:
-    """Counts statements, without those that control transactions."""
+    """Counts statements, except those that control transactions."""
 
     def __init__(self) -> None:
         self.statements = 0
@@ -172,9 +172,9 @@ class Counter:
 
 
 def reset_peak() -> int:
-    """Forget the peak so far; return the resident bytes from which it grows.
+    """Reset the peak of the resident memory, and return the current value in bytes.
 
-    ru_maxrss alone would start at whatever an import once needed, and so hide growth.
+    Without a reset, ru_maxrss would contain the peak of imports and hide growth.
     """
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -1,4 +1,4 @@
-"""What one message costs: memory, CPU, imports and threads."""
+"""Measures memory, CPU, imports and threads of one message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def attachments(bench: Bench) -> Figures:
-    """One message of three large attachments: memory, CPU and what arrived."""
+    """Send a message with three large attachments: memory, CPU and arrived bytes."""
     from django.core.mail import EmailMessage, get_connection
 
     bench.django(OURS if bench.way == "dumps" else bench.way)
@@ -73,7 +73,7 @@ def attachments(bench: Bench) -> Figures:
     hashes = [hashlib.sha256(content).hexdigest() for content in contents]
     payload = sum(map(len, contents))
     return {
-        # The trace slows all down: its seconds say nothing.
+        # Tracing is slow, so the seconds are meaningless.
         **({} if cpu is None else {"cpu_ms": 1000 * cpu}),
         "growth": growth / payload,
         "growth_mb": growth / 10**6,
@@ -83,7 +83,7 @@ def attachments(bench: Bench) -> Figures:
 
 
 def imports(bench: Bench) -> Figures:
-    """Milliseconds that imports take in a fresh process, settings being configured."""
+    """Measure the milliseconds of imports in a new process with configured settings."""
     start = time.perf_counter()
     for name in ("django", "requests", "django.core.mail"):
         importlib.import_module(name)
@@ -98,7 +98,7 @@ def imports(bench: Bench) -> Figures:
 
 
 def threads(bench: Bench) -> Figures:
-    """How many threads a send of ``messages`` messages starts."""
+    """Count the threads that a send of ``messages`` messages starts."""
     from django.core.mail import get_connection
 
     bench.django(OURS)
@@ -108,12 +108,12 @@ def threads(bench: Bench) -> Figures:
     known = threading.local()
 
     def note(*_: object) -> None:
-        # Not by current_thread(), which makes a second object for a thread that ends.
+        # current_thread() would create a second object for a thread that is ending.
         if not hasattr(known, "noted"):
             known.noted = True
             started.append("one")
 
-    # The documented hook: called in every thread that the threading module starts.
+    # This hook is called in every thread that the threading module starts.
     threading.setprofile(note)
     bench.reset(latency=bench.latency)
     get_connection().send_messages(ready)

@@ -1,4 +1,4 @@
-"""What the log costs: statements, CPU, memory, and the time of pruning."""
+"""Measures the log: statements, CPU, memory, and the time of pruning."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _logging(bench: Bench, **more: Any) -> Iterator[None]:
-    """Set up Django with the log on, in a database of its own."""
+    """Set up Django with the log on, in a separate database."""
     with in_database(bench, OURS, apps=LOG_APPS):
         from django.conf import settings
 
@@ -38,7 +38,7 @@ def _logging(bench: Bench, **more: Any) -> Iterator[None]:
 
 
 def logged(bench: Bench) -> Figures:
-    """All messages in one send_messages(), or by send_mail(), each with its row."""
+    """Send all messages by send_messages() or by send_mail(), with the log on."""
     from django.core.mail import get_connection, send_mail
 
     def send(count: int) -> None:
@@ -65,7 +65,7 @@ def logged(bench: Bench) -> Figures:
 
 
 def memory(bench: Bench) -> Figures:
-    """Messages of 30 KB from a generator, log on: growth of the resident memory."""
+    """Send messages of 30 KB from a generator, and measure the growth of the memory."""
     from django.core.mail import EmailMessage, get_connection
 
     def draw(count: int) -> Iterator[EmailMessage]:
@@ -86,7 +86,7 @@ def memory(bench: Bench) -> Figures:
 
 
 def blind(bench: Bench) -> Figures:
-    """300 blind copies alone with a file of 1 MiB: growth of the resident memory."""
+    """Send to 300 Bcc recipients with a file of 1 MiB, and measure the memory."""
     from django.core.mail import EmailMessage, get_connection
 
     with _logging(bench):
@@ -102,7 +102,7 @@ def blind(bench: Bench) -> Figures:
 
 
 def pruning(bench: Bench) -> Figures:
-    """Remove so many old messages: seconds, memory, and the longest transaction."""
+    """Prune old messages: seconds, memory, and the longest transaction."""
     from django.db import connection
 
     with _logging(bench):
@@ -125,7 +125,7 @@ def pruning(bench: Bench) -> Figures:
 
 
 class _Longest:
-    """Takes the time from each BEGIN to the next: a transaction and what follows."""
+    """Measures the time from each BEGIN to the next, as the time of a transaction."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -140,7 +140,7 @@ class _Longest:
 
 
 def _fill(count: int) -> None:
-    """Make rows of 500 days ago, with body and recipient each."""
+    """Create rows that are 500 days old, each with a body and a recipient."""
     from django.utils import timezone
 
     from django_turbosmtp._lib.versions import find_uuid7_floor, uuid7

@@ -1,8 +1,8 @@
-"""One measurement, in a process of its own: prints its figures as JSON.
+"""Runs one measurement in a separate process, and prints its figures as JSON.
 
-``python measure.py NAME '{"http": PORT, "smtp": PORT, ...}'``. Run by ``run.py`` in
-the virtual environment that has the peers. Here: how fast many messages go, by us and
-by the peers.
+``python measure.py NAME '{"http": PORT, "smtp": PORT, ...}'``. Run by ``run.py`` in the
+virtual environment with the other packages. This module measures the rate of sending,
+for this and the other packages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def batch(bench: Bench) -> Figures:
-    """All messages, built beforehand, in one send_messages()."""
+    """Send all messages, which are built before, with one send_messages()."""
     from django.core.mail import get_connection
 
     bench.django(bench.way)
@@ -47,7 +47,7 @@ def batch(bench: Bench) -> Figures:
 
 
 def single(bench: Bench) -> Figures:
-    """send_mail() again and again, from one thread or several."""
+    """Call send_mail() repeatedly, in one or several threads."""
     from django.core.mail import send_mail
 
     bench.django(bench.way)
@@ -68,7 +68,7 @@ def single(bench: Bench) -> Figures:
 
 
 def fork(bench: Bench) -> Figures:
-    """Parent, forked child, parent again: the child has a connection of its own."""
+    """Send in the parent, a forked child, and the parent again: count connections."""
     from django.core.mail import send_mail
 
     bench.django(OURS)
@@ -112,7 +112,7 @@ def _fields(number: int) -> dict[str, Any]:
 
 
 def session(bench: Bench) -> Figures:
-    """What a project writes by hand: requests.Session().post(json=...) in a loop."""
+    """Call requests.Session().post(json=...) in a loop, as a site might do itself."""
     import requests
 
     lock = threading.Lock()
@@ -146,7 +146,7 @@ def session(bench: Bench) -> Figures:
 
 
 def prepared(bench: Bench) -> Figures:
-    """The least requests can do: one prepared request, sent again and again."""
+    """Send one prepared request repeatedly, the minimum of work for requests."""
     import requests
 
     own = requests.Session()

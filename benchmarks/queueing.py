@@ -1,4 +1,4 @@
-"""What the queue costs: storing many messages, emptying it, and many that wait."""
+"""Measures the queue: storing and sending many messages, and a long queue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bench import Bench, Figures
 
-#: Claims that are timed, and the messages of each.
+#: The number of measured claims, and of messages in each.
 _WINDOWS, _CLAIMED = 100, 80
 
 
@@ -53,7 +53,7 @@ def _queue(
 @contextlib.contextmanager
 def _post_office(bench: Bench) -> Iterator[None]:
     """Set up Django with django-post_office, which sends by SMTP."""
-    # It would write several lines for every batch of a hundred.
+    # It would log several lines for each batch of 100 messages.
     logging.disable(logging.INFO)
     with in_database(
         bench,
@@ -76,7 +76,7 @@ def _mailer(bench: Bench) -> Iterator[None]:
 
 
 def _send_our_queue() -> None:
-    """Work until nothing waits, for later tasks too."""
+    """Run workers until no task is left, including later ones."""
     from django_turbosmtp.models import QueuedMessage
 
     while True:
@@ -113,7 +113,7 @@ _QUEUES: dict[str, tuple[Callable[[Bench], Any], Callable[[], None]]] = {
 
 
 def enqueue(bench: Bench) -> Figures:
-    """All messages in one send_messages(): how fast they are in the queue."""
+    """Queue all messages with one send_messages(), and measure the rate."""
     from django.core.mail import get_connection
 
     set_up, send = _QUEUES[bench.way]
@@ -122,7 +122,7 @@ def enqueue(bench: Bench) -> Figures:
 
         get_connection().send_messages(emails(WARM_UP))
         ready, counter = emails(bench.messages), Counter()
-        # Otherwise one collection of what Django's start left behind would be measured.
+        # Otherwise the collection of the garbage of Django's start would be measured.
         gc.collect()
         cpu, start = time.process_time(), time.perf_counter()
         with connection.execute_wrapper(counter):
@@ -139,7 +139,7 @@ def enqueue(bench: Bench) -> Figures:
 
 
 def drain(bench: Bench) -> Figures:
-    """All messages in the queue: how fast one worker sends them, or several."""
+    """Measure the rate at which one or several workers send queued messages."""
     from django.core.mail import get_connection
 
     set_up, send = _QUEUES[bench.way]
@@ -173,7 +173,7 @@ def _require_all(bench: Bench, messages: int) -> None:
 
 
 def _fork(works: list[Callable[[], None]]) -> None:
-    """Run each in a process of its own, as workers do."""
+    """Run each in a separate process, like workers."""
     from django.db import connections
 
     connections.close_all()
@@ -191,12 +191,12 @@ def _fork(works: list[Callable[[], None]]) -> None:
 
 
 def waiting(bench: Bench) -> Figures:
-    """Many messages wait: the time of a claim, and of a window of the sweep."""
+    """Measure a claim, and a window of run_due, while many messages are queued."""
     from django.utils import timezone
 
     from django_turbosmtp._lib.versions import load_tasks
 
-    # It runs nothing: messages wait.
+    # This backend runs no tasks, so messages stay queued.
     with _queue(bench, f"{load_tasks().__name__}.backends.dummy.DummyBackend"):
         from django.db import connection
 
@@ -206,11 +206,11 @@ def waiting(bench: Bench) -> Figures:
 
         _fill(bench.messages)
         if connection.vendor == "postgresql":
-            # As autovacuum does within a minute.
+            # Autovacuum does this within a minute.
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE")
         claims = sorted(_time_claims())
-        # The workers that claimed were killed, and the other tasks are lost.
+        # Simulate that the workers were killed, and that other tasks were lost.
         old = timezone.now() - timedelta(hours=1)
         QueuedMessage.objects.update(due_at=old)
         start = time.perf_counter()
@@ -227,7 +227,7 @@ def waiting(bench: Bench) -> Figures:
 
 
 def _time_claims() -> list[float]:
-    """Claim messages of tasks all over the queue; return the seconds of each claim."""
+    """Claim messages from all parts of the queue; return the seconds of each claim."""
     from django_turbosmtp.backends import find_backend
     from django_turbosmtp.models import QueuedMessage
     from django_turbosmtp.queue import claim
@@ -255,9 +255,9 @@ def _time_claims() -> list[float]:
 
 
 def worker_memory(bench: Bench) -> Figures:
-    """Empty a long queue in one worker: growth of the memory after its first tasks."""
+    """Measure the growth of a worker's memory after its first tasks of a long queue."""
     with _queue(bench):
-        # In another process: what it needed would hide the growth of the worker.
+        # In another process; its memory would hide the growth of the worker.
         _fork([lambda: _fill(bench.messages)])
         bench.reset()
         _run_worker(max_tasks=2)

@@ -1,4 +1,4 @@
-"""The figures as one table, and which bounds they miss."""
+"""Shows the figures in one table, and the missed bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Results = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 
 
 def bounds(results: Results) -> Iterator[tuple[str, Bound, float]]:
-    """Yield each bound with its benchmark's name and the value that was measured."""
+    """Yield each bound with the name of its benchmark and the measured value."""
     for name, rows in results.items():
 
         def of(variant: str, figure: str, rows: Any = rows) -> float:
@@ -24,7 +24,7 @@ def bounds(results: Results) -> Iterator[tuple[str, Bound, float]]:
 
 
 def missed(results: Results) -> list[str]:
-    """Return a line for each bound that does not hold."""
+    """Return a line for each missed bound."""
     return [
         f"{name}: {value:.3g} {bound.label}, the bound is {bound.limit:g}"
         for name, bound, value in bounds(results)
@@ -33,7 +33,7 @@ def missed(results: Results) -> list[str]:
 
 
 def table(results: Results, *, messages: int) -> str:
-    """Return the one table: medians, lowest and highest, and the bounds."""
+    """Return the table: medians, lowest and highest figures, and the bounds."""
     rows: list[tuple[str, ...]] = [("", "median", "lowest", "highest", "")]
     found = list(bounds(results))
     for name, variants in results.items():

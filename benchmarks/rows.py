@@ -1,4 +1,4 @@
-"""What is measured: the benchmarks, their rows and their bounds."""
+"""The benchmarks, their rows and their bounds."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One row: the work of ``measure.py`` and its parameters."""
+    """One row: the name of a measurement in ``measure.py`` and its parameters."""
 
     label: str
     work: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    #: Runs of this row for each repetition.
+    #: The number of runs of this row in each repetition.
     times: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A promise about the medians of one benchmark."""
+    """A bound on the medians of one benchmark."""
 
     label: str
     value: Callable[[Callable[[str, str], float]], float]
@@ -36,11 +36,11 @@ class Bound:
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     title: str
-    #: Name of the figure, its unit in the table, its decimals.
+    #: The name of the figure, its unit in the table, and the number of decimals.
     figure: tuple[str, str, int]
     variants: Mapping[str, Variant]
     bounds: Sequence[Bound] = ()
-    #: Other figures of each row, shown behind it.
+    #: Further figures of each row, shown after the first.
     also: Sequence[tuple[str, str, int]] = ()
 
 
@@ -287,8 +287,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         bounds=[
             Bound(
                 label="ms added",
-                # Within one process: the difference of two medians would carry the
-                # noise of both, which is larger than what is measured.
+                # Measured within one process, because the difference of two medians
+                # would contain the noise of both, which is larger than the result.
                 value=lambda m: m("ours", "added_ms"),
                 limit=50,
             ),
@@ -302,7 +302,7 @@ BENCHMARKS: dict[str, Benchmark] = {
                 "one": Variant(
                     label="1 message", work="threads", params={"messages": 1}
                 ),
-                # Shows that the count would see them.
+                # Shows that threads are counted.
                 "many": Variant(
                     label="20 messages", work="threads", params={"messages": 20}
                 ),
@@ -311,7 +311,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bounds=[
             Bound(
                 label="threads for one message",
-                # One, apart from the main thread, in which signal handlers run.
+                # One in addition to the main thread, in which signal handlers run.
                 value=lambda m: m("one", "threads"),
                 limit=1,
             ),
@@ -522,7 +522,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             ),
             Bound(
                 label="messages/s of two workers with RATE 100/s",
-                # A reservation counts for a second after its messages were sent.
+                # The rate counts messages until a second after they were sent.
                 value=lambda m: m("rate", "rate"),
                 limit=75,
                 at_least=True,

@@ -1,7 +1,7 @@
-"""Measure django-turbosmtp against its promises and its peers: one command, one table.
+"""Measure django-turbosmtp and other packages, and check the results against bounds.
 
-``python3 benchmarks/run.py`` makes a virtual environment of its own; only the
-standard library is needed to start it. README.rst says what each row means.
+``python3 benchmarks/run.py`` creates a virtual environment, and needs only the standard
+library to start. README.rst describes each benchmark.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def _positive(text: str) -> int:
 
 
 def _environment(fresh: bool) -> Path:
-    """Return the Python that has this tree and its peers, installed if need be."""
+    """Return a Python with this checkout and the other packages installed."""
     python = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
     stamp = ENVIRONMENT / "made-from"
-    # What the tree needs; the rest of pyproject.toml is for other tools.
+    # The requirements; the rest of pyproject.toml is for other tools.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["tasks"]]
     wanted = hashlib.sha256(repr([needed, PEERS, sys.version]).encode()).hexdigest()
@@ -104,7 +104,7 @@ def _environment(fresh: bool) -> Path:
 
 
 def _child_environment() -> dict[str, str]:
-    """Return what children see: compiled modules are kept, and not in the tree."""
+    """Return the environment of children; their compiled modules are in a cache."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -132,12 +132,12 @@ def _server(python: Path) -> Iterator[dict[str, int]]:
 def _measure(
     python: Path, name: str, params: dict[str, Any], options: argparse.Namespace
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return each variant's figures. They take turns, so that noise hits them all."""
+    """Return the figures of each variant. They alternate, so that noise affects all."""
     variants = BENCHMARKS[name].variants
     figures: dict[str, list[dict[str, Any]]] = {key: [] for key in variants}
     rounds = options.repeat * max(variant.times for variant in variants.values())
     if name == "import":
-        # Compiles what is not compiled yet.
+        # Compile all modules first.
         for variant in variants.values():
             _child(python, variant, params)
     for turn in range(rounds):

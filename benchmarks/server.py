@@ -1,15 +1,15 @@
-"""A local server that takes mail fast and counts it: HTTP and SMTP in one process.
+"""A fast local server that accepts and counts mail, with HTTP and SMTP.
 
-It answers every POST with success after a latency, and tells what it got. Standard
-library only. Control requests:
+It answers every POST with success after a latency. It uses only the standard library.
+Control requests:
 
 ``POST /reset?latency=0.04&refuse=429,503&verify=1``
-    forgets what was counted. ``refuse``: statuses of the next answers to messages,
-    each with ``Retry-After: 0``. ``verify``: keep bodies, and hash their attachments.
+    resets the counts. ``refuse``: statuses of the next answers to messages, each with
+    ``Retry-After: 0``. ``verify``: store bodies, and hash their attachments.
 ``GET /stats``
-    the counts since the reset, as JSON.
+    returns the counts since the reset, as JSON.
 
-It ends when its standard input does, so that it never outlives who started it.
+It ends when its standard input is closed, and so with the process that started it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class State:
-    """What was asked for by the last reset, and what was counted since."""
+    """The parameters of the last reset, and the counts since."""
 
     def __init__(self, query: dict[str, list[str]] | None = None) -> None:
         query = query or {}
@@ -43,7 +43,7 @@ class State:
         return {
             "messages": self.messages,
             "requests": self.requests,
-            # Only those that carried a message since the reset.
+            # Only connections with a message since the reset.
             "connections": len(self.connections),
             "bytes": self.bytes,
             "attachments": self.attachments,
@@ -51,7 +51,7 @@ class State:
 
 
 class Server:
-    """What all connections share."""
+    """Common methods of all connections."""
 
     def __init__(self) -> None:
         self.state = State()
@@ -72,10 +72,10 @@ class Server:
 
 
 class Http(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive. asyncio sets TCP_NODELAY itself.
+    """HTTP/1.1 with keep-alive. asyncio sets TCP_NODELAY.
 
-    A protocol and not a pair of streams: it costs a third of the time, which on a
-    small machine the client being measured would lack.
+    A protocol needs a third of the CPU of asyncio's streams. On a small machine, the
+    measured client would lack this CPU.
     """
 
     transport: asyncio.Transport
@@ -160,7 +160,7 @@ def _http(status: int, data: object, extra: str = "") -> bytes:
 
 
 def _hashes(body: bytes) -> list[str]:
-    """Return the SHA-256 of each attachment, decoded from the body that arrived."""
+    """Return the SHA-256 of each attachment, decoded from a received body."""
     attachments = json.loads(body).get("attachments") or ()
     return [
         hashlib.sha256(base64.b64decode(part["content"], validate=True)).hexdigest()
@@ -169,8 +169,8 @@ def _hashes(body: bytes) -> list[str]:
 
 
 class Smtp(asyncio.Protocol):
-    """As much SMTP as smtplib speaks. The latency is once a message, on the answer
-    that accepts its data; every other answer is immediate."""
+    """The SMTP commands that smtplib uses. Only the answer that accepts the data of a
+    message has the latency; all others are immediate."""
 
     transport: asyncio.Transport
 

@@ -1,12 +1,12 @@
-"""How many events of the webhook are stored a second, as the log grows.
+"""Measure how many events of the webhook are stored per second, by size of the log.
 
-``python3 benchmarks/webhook.py`` fills a database of its own with messages, then posts
-events through the view in arrays of 100 and one by one, and the same to a receiver as
-one writes it by hand for django-anymail: look the message up, keep the event, raise the
-status. Both run in the same process, database and run. It needs this package with its
-tests' packages installed: ``pip install -e '.[test]'``.
+``python3 benchmarks/webhook.py`` fills a new database with messages, and posts events
+to the view, in arrays of 100 and one by one. It posts the same events to a receiver for
+django-anymail that looks up the message, stores the event and sets the status, as a
+site would do itself. Both are measured in the same process and database. It needs this
+package and its tests' packages: ``pip install -e '.[test]'``.
 
-``--database``: a file for SQLite, or ``postgresql://user@host:port/name``, which has to
+``--database``: a file for SQLite, or ``postgresql://user@host:port/name``, which must
 exist and be empty.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SECRET = "turbosmtp:secret"
 WORDS = ("PROCESSED", "DELIVERED", "OPENED", "CLICKED", "BOUNCED", "DEFERRED")
-#: Post so many events each time, and so often.
+#: The number of events of one measurement, and the number of measurements.
 EVENTS = {100: 5_000, 1: 500}
 TIMES = 3
 
@@ -133,7 +133,7 @@ def time_posts(post: Callable[[bytes], None], bodies: list[bytes], total: int) -
 def build_bodies(
     known: list[Any], size: int, total: int, numbers: random.Random
 ) -> Iterator[bytes]:
-    """Yield bodies of ``size`` events, of messages anywhere in the log."""
+    """Yield bodies of ``size`` events, of messages in all parts of the log."""
     now = int(time.time())
     for _ in range(total // size):
         events = []
@@ -160,13 +160,13 @@ def build_bodies(
 def build_largest_bodies(
     known: list[Any], numbers: random.Random
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield bodies at the limits of the view, in parts or bytes, each with its name."""
+    """Yield names and bodies that have the maximum number of parts or bytes."""
     from django_turbosmtp.tracking.events import MAX_EVENTS
     from django_turbosmtp.tracking.view import MAX_BODY_BYTES
 
     [body] = build_bodies(known, MAX_EVENTS, MAX_EVENTS, numbers)
     events = json.loads(body)
-    # Fill each event up with a field that the log stores and does not read.
+    # Pad each event with a field that the log only stores.
     room = (MAX_BODY_BYTES - len(body)) // MAX_EVENTS - len(', "x": ""')
     padded = json.dumps([event | {"x": "x" * room} for event in events]).encode()
     yield "events of messages in the log", padded
@@ -187,7 +187,7 @@ def build_largest_bodies(
 
 
 def build_peer() -> Any:
-    """Return a view of django-anymail's kind, with a receiver as written by hand."""
+    """Return a view like django-anymail's, with the receiver of a site."""
     from anymail.signals import AnymailTrackingEvent, tracking
     from anymail.webhooks.base import AnymailBaseWebhookView
     from django.db import connection, models, transaction

@@ -363,8 +363,8 @@ class TestConnections:
         used = []
 
         def note_and_stay_open(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-            # As a server may that honours "close" without repeating it: the client
-            # finds the connection closed only when it has sent the next request.
+            # A server may honour "close" without repeating it in its answer. The
+            # client notices only after its next request that the connection is closed.
             used.append((handler.client_address, handler.headers["Connection"]))
             answer(handler, body)
 

@@ -129,9 +129,9 @@ def close_connections(blocker: Any) -> Iterator[None]:
     def serve(handler: Any, environ: dict[str, Any]) -> Any:
         killer.close_all()
         if not environ["PATH_INFO"].startswith("/turbosmtp/"):
-            # As Django does before each request, of which a test client lets it not:
-            # the session would fail before the page. The webhook has no session, and
-            # sites without CONN_HEALTH_CHECKS.
+            # Django does this before each request, but not with its test client.
+            # Without it, the session would fail before the page. The webhook uses no
+            # session, and many sites have no CONN_HEALTH_CHECKS.
             close_old_connections()
         try:
             return call(handler, environ)

@@ -101,7 +101,7 @@ def test_unmatched_events_are_read_only_for_messages_in_the_log(
 ) -> None:
     """Many unmatched events with the same reference id do not slow down requests.
 
-    10,000 events of another application that uses the same reference id took 27 s.
+    With 10,000 such events of another application, a request took 27 seconds.
     """
     tell(*(build("SENT", mid=str(n), reference_id="order") for n in range(30)))
     later = [build("SENT", mid=str(n), reference_id="order") for n in range(50, 60)]
