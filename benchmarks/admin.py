@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=TIMES, help="ask for each page")
     options = parser.parse_args()
     if options.database and len(options.messages) > 1:
-        parser.error("--database takes one number of --messages")
+        parser.error("--database allows only one number of --messages")
     if len(options.messages) > 1:
         # A process for each database, because Django reads settings once.
         import subprocess

@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     if len(options.messages) > 1:
         if options.database:
-            parser.error("--database takes one number of --messages")
+            parser.error("--database allows only one number of --messages")
         for count in options.messages:
             command = [sys.executable, __file__, "--messages", str(count)]
             if options.events:

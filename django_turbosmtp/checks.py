@@ -280,7 +280,7 @@ def check_tables(
     try:
         alias = choose_log_database()
     except ImproperlyConfigured:
-        return  # another check reports it
+        return  # Another check reports it.
     if alias not in (databases or ()):
         return
     try:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from django.core.files.storage import Storage
 
-    # Generic for type checkers only.
+    # The class is only generic for type checkers.
     _CharField = models.CharField[str, str]
 else:
     _CharField = models.CharField
@@ -89,7 +89,7 @@ class Message(models.Model):
     """One message and its result.
 
     The key is a UUID of version 7 (RFC 9562), made before the row is written: in order
-    of time, so that the newest rows stand at the end of every index.
+    of time, so that the newest rows are at the end of every index.
     """
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
@@ -289,7 +289,7 @@ class HashedAddress(models.Model):
         The times of turboSMTP's events have no fractions of seconds.
         """
         values: dict[str, Any] = {field: timezone.now().replace(microsecond=0)}
-        # None without a SECRET_KEY.
+        # There are no hashes without a SECRET_KEY.
         hashes = sorted({h for address in addresses for h in list_hashes(address)[:1]})
         rows = cls._default_manager.using(alias)
         for start in range(0, len(hashes), _VALUES):
@@ -340,7 +340,7 @@ class Event(models.Model):
     message = models.ForeignKey(
         Message, models.CASCADE, null=True, related_name="events"
     )
-    #: Of the recipient in the message.
+    #: The position of the recipient in the message.
     position = models.PositiveIntegerField(_("position"), null=True)
     event_type = models.CharField(_("event"), max_length=16)
     occurred_at = models.DateTimeField(_("time"))
@@ -525,7 +525,7 @@ class QueuedMessage(models.Model):
         default_permissions = ()
         indexes: ClassVar = [
             models.Index(fields=["due_at"], name="turbosmtp_queue_due"),
-            # Urgent mail is sent first. Few messages have a priority.
+            # Messages with a high priority are sent first. Few messages have one.
             models.Index(
                 fields=["-priority", "not_before"], name="turbosmtp_queue_priority"
             ),
@@ -612,7 +612,7 @@ class StoredFile(models.Model):
     sha256 = models.CharField("SHA-256", max_length=64, primary_key=True)
     size = models.PositiveBigIntegerField(_("size"))
     file = models.FileField(_("file"), storage=choose_storage, max_length=255)
-    #: Its bytes may be gone: save them again before it is used.
+    #: The bytes may be missing, so they are saved again before the file is used.
     being_removed = models.BooleanField(default=False, editable=False)
 
     class Meta:
@@ -625,7 +625,7 @@ class StoredFile(models.Model):
 
 
 class Attachment(models.Model):
-    """What was attached to a message; ``stored`` where ``LOG_ATTACHMENTS`` kept it."""
+    """An attachment. ``stored``: its bytes, if ``LOG_ATTACHMENTS`` is True."""
 
     message = models.ForeignKey(Message, models.CASCADE, related_name="attachments")
     position = models.PositiveIntegerField(_("position"))

@@ -29,7 +29,7 @@ smartquotes = False
 highlight_language = "none"
 
 _logger = logging.getLogger(__name__)
-#: Files beside the README that have a page of their own here.
+#: Files beside the README that are also pages of the documentation.
 _PAGES = {"CHANGELOG": "changelog", "README": "index", "LICENSE": "licence"}
 
 

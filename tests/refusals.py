@@ -281,7 +281,7 @@ def read_lines(text: str) -> list[str]:
     return text.strip().splitlines()
 
 
-#: The lines of the corpus by kind; "" stands for any kind that suppresses nobody.
+#: The lines of the corpus by kind; "" stands for any kind that does not suppress the address.
 CORPUS = {
     "no_mailbox": read_lines(_NO_MAILBOX),
     "no_domain": read_lines(_NO_DOMAIN),

@@ -516,7 +516,7 @@ class TestTransmission:
             transmission = Transmission(body)
             pieces = iter(transmission)
             sent = sum(len(next(pieces, b"")) for _ in range(stop))
-            # What interrupts here finds it complete if all of it may have left.
+            # At an interruption here, it is complete if all bytes may have been sent.
             assert transmission.complete or sent < len(body)
 
 

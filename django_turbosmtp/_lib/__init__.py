@@ -1,1 +1,1 @@
-"""Helpers without a subject of their own: versions, secrets, threads, logging, text."""
+"""General helpers: versions, secrets, threads, logging, text."""

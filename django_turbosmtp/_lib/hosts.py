@@ -10,7 +10,7 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        # Not ip_address(): it tries both classes, and its error has lost the cause.
+        # ip_address() is not used: its error hides an exception of a signal handler.
         if ":" in host:
             return ipaddress.IPv6Address(host).is_loopback
         return ipaddress.IPv4Address(host).is_loopback

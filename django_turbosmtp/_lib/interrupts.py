@@ -54,7 +54,7 @@ def raise_as_it_was(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except Interrupted as interrupt:
             error = interrupt.error
-        # Outside the handler, so that nothing is added to its context.
+        # Raised outside the handler, so that Python adds no context to it.
         raise error
 
     return run

@@ -77,7 +77,7 @@ def guard_logger(name: str) -> None:
     """Guard a logger of another package; see `guard_records`."""
     logger = logging.getLogger(name)
     if not any(isinstance(known, _Guard) for known in logger.filters):
-        # Before the site's filters, which may raise.
+        # Insert it before the site's filters, which may raise.
         logger.filters.insert(0, _Guard(name))
 
 

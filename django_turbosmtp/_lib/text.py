@@ -26,7 +26,7 @@ _MAX_SHOWN = 200
 
 
 class HeaderInjection(MessageError, BadHeaderError):  # noqa: N818 - as its base
-    """A value that would become more than one header: Django's own error as well."""
+    """A value that would become more than one header; also Django's BadHeaderError."""
 
 
 def find_surrogate(text: str) -> int | None:

@@ -45,7 +45,7 @@ _LABELS = {
 
 
 def is_open() -> bool:
-    """Return whether the webhook takes anything at all."""
+    """Return whether the webhook accepts events: whether it has a secret."""
     try:
         return bool(read_webhook_secrets())
     except ImproperlyConfigured:

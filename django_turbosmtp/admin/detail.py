@@ -94,10 +94,10 @@ def describe_history(message: Message, *, may_read: bool) -> list[dict[str, Any]
         {
             "words": describe_attempt(row),
             "when": show_time(row.began_at),
-            # Stored only if the message took several requests.
+            # Stored only if the message needed several requests.
             "recipients": row.recipients,
             "error": row.error,
-            # A server may repeat the message.
+            # turboSMTP's answer may repeat the message.
             "answer": row.answer if may_read else "",
         }
         for row in rows

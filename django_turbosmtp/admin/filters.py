@@ -51,7 +51,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 class QueueFilter(admin.SimpleListFilter):
-    """Messages that wait in the queue, if the site has one."""
+    """Queued messages, if the site has a queue."""
 
     title = _("queue")
     parameter_name = "queue"

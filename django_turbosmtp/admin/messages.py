@@ -79,7 +79,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
         MailerFilter,
     )
     sortable_by = ("time_shown",)
-    # Shows the search field. Its help text and get_search_results() list the columns.
+    # Not empty, so that Django shows the search field. `get_search_results` searches.
     search_fields = ("reference_id",)
     search_help_text = _(
         "Enter a complete address, a message id, a reference id, or the beginning"

@@ -73,7 +73,7 @@ class ReadingPages(_Base):
         return path(route, self.admin_site.admin_view(view), name=name)
 
     def preview_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        """Show only the HTML, for the frame on the page of a message."""
+        """Show only the HTML, in the frame on the page of a message."""
         message = self._find(request, pk, "view_message_body")
         contents = Content.objects.using(message._state.db).only("html")
         content = get_object_or_404(contents, pk=pk)

@@ -1,4 +1,4 @@
-"""The queue in the admin: waiting messages, stopped queues, and cancelling."""
+"""The queue in the admin: queued messages, stopped queues, and cancelling."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class QueuePages(SendingPages):
         yield self._serve("<uuid:pk>/cancel/", self.cancel_view, "cancel")
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may cancel messages that wait, if any can wait."""
+        """Return whether the site has a queue, and the user may cancel its messages."""
         return uses_queue() and request.user.has_perm("turbosmtp.cancel_message")
 
     @admin.action(
@@ -46,7 +46,7 @@ class QueuePages(SendingPages):
         description=gettext_lazy("Cancel selected queued messages"),
     )
     def cancel_queued(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
-        """Cancel those of the selected messages that wait in the queue."""
+        """Cancel the selected messages that are queued."""
         waiting = queryset.filter(status=Status.QUEUED)
         if count := waiting.count():
             self.log_change(request, waiting[0], f"Cancelled up to {count} messages")
@@ -54,7 +54,7 @@ class QueuePages(SendingPages):
 
     @method_decorator(exempt_from_atomic_requests)
     def cancel_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
-        """Ask for confirmation, and cancel a waiting message (POST)."""
+        """Ask for confirmation, and cancel a queued message (POST)."""
         message = self._find(request, pk, "cancel_message")
         back = self._build_url("change", pk)
         if message.status != Status.QUEUED:

@@ -127,7 +127,7 @@ class SendingPages(ReadingPages):
         """Ask for the recipient of a test mail, send it, and show its row."""
         self._require(request, "resend_message")
         self._require_view(request)
-        # Not AnonymousUser: the admin requires a login.
+        # The user is not AnonymousUser, because the admin requires a login.
         own = getattr(request.user, "email", "")
         form = TestMailForm(request.POST or None, initial={"to": own})
         if request.method == "POST" and form.is_valid():

@@ -163,6 +163,6 @@ def describe_duration(seconds: float) -> str:
         return _("%(count)d ms") % {"count": round(seconds * 1000)}
     if seconds < 120:
         return _("%(count).1f s") % {"count": seconds}
-    # A message may wait in the queue for hours.
+    # A message may be queued for hours.
     now = timezone.now()
     return timesince(now - timedelta(seconds=seconds), now)

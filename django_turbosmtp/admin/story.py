@@ -1,4 +1,4 @@
-"""The events of messages, for the pages."""
+"""Data about the events of messages, for the pages of the admin."""
 
 from __future__ import annotations
 

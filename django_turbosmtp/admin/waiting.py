@@ -1,4 +1,4 @@
-"""The data about the queue for the pages."""
+"""Data about the queue, for the pages of the admin."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST = 10_000
 
 
 def describe_queue(messages: QuerySet[Message]) -> dict[str, Any]:
-    """Return how many messages wait, since when, and which queues have stopped.
+    """Return the number and age of queued messages, and the stopped queues.
 
     ``messages``: those that the user may see.
     """
@@ -55,9 +55,9 @@ def describe_queue(messages: QuerySet[Message]) -> dict[str, Any]:
 
 
 def describe_wait(message: Message) -> list[tuple[str, str]]:
-    """Return labels and values about a message that waits.
+    """Return labels and values about a queued message.
 
-    Empty if it does not wait.
+    Empty if it is not queued.
     """
     if message.status != Status.QUEUED:
         return []

@@ -113,6 +113,6 @@ def _dumps(value: Any) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         pass
-    # Not in the frames of the error's traceback: they may contain credentials.
+    # Raise it here, because the frames of the first error may contain credentials.
     del value, text
     raise MessageError(f"A field of the message contains {SURROGATE}. Remove it.")

@@ -124,11 +124,11 @@ def _read_integer(value: Any) -> int | None:
 
 
 def _describe(response: Response) -> str:
-    # Not the text itself: an error page of a proxy may repeat the request.
+    # Do not show the text: an error page of a proxy may repeat the request.
     kind = response.headers.get("Content-Type", "no content type")
     where = response.headers.get("Location")
     if where:
-        # Not its path, which contains the password of a v1 login.
+        # Do not show its path, which contains the password of a v1 login.
         host = urlsplit(where).netloc.rpartition("@")[2] or "another page of the host"
         return f"a redirect to {host}, which is not followed"
     return f"nothing readable ({len(response.text)} characters of {kind})"

@@ -47,7 +47,7 @@ PRIVATE_NAMES = {
 
 
 class _Punctual:
-    """A connection with time limits for connecting, for sending, and for the answer.
+    """A connection with time limits on connecting, sending, and waiting for the answer.
 
     urllib3 sends with the time-out for connecting, which is too short for large
     requests on slow lines. Here, each piece has the time-out of the answer, and the
@@ -60,7 +60,7 @@ class _Punctual:
     _head: bytes | None = None
 
     def _tunnel(self: Any) -> None:
-        # It asks a proxy for the connection.
+        # With this header, the request asks a proxy for the connection.
         self._deadline = Deadline(self.timeout)
         super()._tunnel()  # type: ignore[misc]
 
@@ -122,7 +122,7 @@ class _Aging:
     def _make_request(self, conn: Any, *args: Any, **kwargs: Any) -> Any:
         headers = kwargs.get("headers") or {}
         asks_to_close = str(headers.get("Connection", "")).lower() == "close"
-        # Before the request, so that the values are also set if it fails.
+        # Set them before the request, so that they are also set if it fails.
         conn.single_use, conn.max_idle = asks_to_close, None
         conn.send_timeout = kwargs["timeout"].read_timeout
         response = super()._make_request(conn, *args, **kwargs)  # type: ignore[misc]
@@ -141,7 +141,7 @@ class _Aging:
     def _get_conn(self, timeout: float | None = None) -> Any:
         conn = super()._get_conn(timeout=timeout)  # type: ignore[misc]
         if _is_too_old(conn):
-            conn.close()  # the next request reopens it
+            conn.close()  # The next request reopens it.
         return conn
 
 

@@ -275,7 +275,7 @@ def _explain_bundle(verify: str | bool) -> str:
 def _is_usable(proxy: str) -> bool:
     try:
         parts = _split(proxy)
-        _ = parts.port  # raises ValueError if it is invalid
+        _ = parts.port  # It raises ValueError if it is invalid.
         # The name is looked up in this form: no label is empty, or too long.
         (parts.hostname or ".").rstrip(".").encode("idna")
     except ValueError:

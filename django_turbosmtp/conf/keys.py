@@ -151,7 +151,7 @@ def _check_url(value: Any) -> str:
         return f"is a {type(value).__name__}, not a string."
     try:
         parts = urlsplit(value)
-        _ = parts.port  # raises ValueError if it is invalid
+        _ = parts.port  # It raises ValueError if it is invalid.
     except ValueError:
         return "is not a URL: its host or port cannot be read."
     if parts.username or parts.password:

@@ -59,7 +59,7 @@ def has_log() -> bool:
 
 
 def choose_log_database() -> str:
-    """Return the alias of the log's database, for reading and for writing.
+    """Return the alias of the log's database, which is used to read and to write.
 
     It is ``LOG_USING``, or else the database to which the router writes messages: never
     a replica, because pages and commands read rows that were just written. Raise

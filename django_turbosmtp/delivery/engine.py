@@ -43,7 +43,7 @@ class Source(Protocol):
         """
 
     def record(self, jobs: Sequence[Job]) -> None:
-        """Record the outcomes of jobs that were taken and are settled."""
+        """Record the outcomes of jobs that have been read and are settled."""
 
     def record_rest(self) -> None:
         """Record the remaining jobs, because the call ends or was interrupted."""
@@ -96,7 +96,7 @@ class PreparedJobs:
 
 
 class Engine:
-    """Sends jobs with one client, for one call of ``send_messages()`` or one task."""
+    """Sends the jobs of one ``send_messages()``, or of one task, with one client."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Engine:
         self.account = account
         self.recorder = Recorder(settings, account)
         self._client = client
-        # For the whole call, so that pauses and a stop apply to all of its windows.
+        # One pace for the whole call, so that pauses and a stop apply to all windows.
         self._pace = Pace(settings.max_connections, shares_pauses=shares_pauses)
 
     @property
@@ -150,7 +150,7 @@ class Engine:
     def run_source(self, source: Source, requests: int) -> None:
         """Send all jobs of a source, about ``requests`` requests.
 
-        The next part is taken while the previous one is being sent, and a part is
+        The next part is read while the previous one is being sent, and a part is
         recorded as soon as it ends. Only interrupts raise, as in `run`, and exceptions
         of the source.
         """
@@ -162,7 +162,7 @@ class Engine:
                 self._record_settled(flight, source)
                 if not is_empty and flight.wants_more:
                     jobs = source.take()
-                    # Before more is sent, so that a kill leaves few outcomes unknown.
+                    # Record outcomes first, so that a kill leaves few of them unknown.
                     self._record_settled(flight, source)
                     if jobs is None:
                         is_empty = True

@@ -82,7 +82,7 @@ def _set_outcome(job: Job) -> list[SendRequest]:
 
 def _add_advice(error: OutcomeUnknown, request: SendRequest, reference_id: str) -> None:
     if error.reference_id:
-        return  # it was added before
+        return  # The hint was already added.
     error.reference_id = reference_id
     # API v1 has no field for it (docs/wire.rst, "Fields").
     is_sent = "reference_id" in request.fields

@@ -125,5 +125,7 @@ def slows_all(error: TurboSMTPError) -> bool:
 def fails_for_all(error: TurboSMTPError) -> bool:
     """Return whether all messages of the account would fail with this error."""
     if isinstance(error, ConnectionFailed):
-        return not error.connected  # otherwise, the size of this message may matter
+        return (
+            not error.connected
+        )  # With other errors, the size of this message may matter.
     return isinstance(error, (AuthenticationError, NoCredit))

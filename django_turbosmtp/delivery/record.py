@@ -137,13 +137,13 @@ def build_entry(job: Job, settings: Settings, account: str, now: datetime) -> En
     """
     outcome = job.status.outcome or ""
     if job.requests and outcome != Outcome.QUEUED:
-        # It is about to be sent.
+        # "" means that it is about to be sent.
         outcome = ""
     return Entry(
         id=job.id,
         created_at=now,
         message=job.message,
-        # None if it was cancelled, or refused before.
+        # There are none if the message was cancelled or refused before the translation.
         attributes=job.attributes
         or Attributes(reference_id=str(job.id), headers=_read_headers(job)),
         translation=job.translation or Translation(requests=()),
@@ -221,7 +221,7 @@ def build_payload(job: Job) -> PayloadToStore | None:
     """Return what the log stores of the first request, None if it cannot be sent."""
     try:
         body = Body(job.requests[0].fields)
-    except MessageError:  # it was refused for this reason
+    except MessageError:  # The message was refused because of this.
         return None
     return wrap_body(job, body)
 

@@ -36,9 +36,9 @@ def resend(row: Message, engine: Engine, *, allow_other_account: bool = False) -
     """
     alias = choose_log_database()
     messages = Message.objects.using(alias).filter(pk=row.pk)
-    # Durable, because nothing may be sent before the commit.
+    # A durable transaction, because nothing may be sent before the commit.
     with transaction.atomic(using=alias, durable=True), begin(alias, limits_wait=False):
-        # Before the plan, so that no event changes a recipient until the commit.
+        # Lock before planning, so that no event changes a recipient until the commit.
         lock_messages(messages)
         found = messages.first()
         if found is None:

@@ -163,7 +163,7 @@ class Flight:
         while len(self._ends) < len(self._threads):
             self._see_wake(None)
             self._raise_failure()
-        # So that no thread is left if the caller forks.
+        # Wait for the threads, so that none is left if the caller forks.
         for thread in self._threads:
             thread.join()
         _gone.extend(self._threads)

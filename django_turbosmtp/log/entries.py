@@ -75,7 +75,7 @@ class AttemptEntry:
     """One attempt to send a request: when, and how many ``seconds`` it took.
 
     ``answer``: turboSMTP's answer as text, "" for none. ``error``: None if it was
-    accepted. ``recipients``: of the request, if the message took several requests.
+    accepted. ``recipients``: of the request, if the message needed several requests.
     """
 
     began_at: datetime.datetime

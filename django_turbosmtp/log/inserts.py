@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
-#: Fields whose values every database takes as they are, if they have the right type.
+#: Fields whose values every database accepts unchanged, if their type is right.
 _PLAIN = (CharField, TextField, IntegerField)
 
 #: psycopg needs 3 microseconds for each parameter, so PostgreSQL gets a column as one
@@ -50,7 +50,7 @@ def insert_values(
 
 
 def _convert_column(field: Any, column: Sequence[Any], alias: str) -> Iterable[Any]:
-    """Return the values of a column as the database takes them.
+    """Return the values of a column in the form that the database accepts.
 
     Many rows have the same time: it is converted once. JSON is text already.
     """
@@ -131,7 +131,7 @@ def _build_place(fields: Sequence[Any]) -> str:
 
 
 def _find_type(field: Any, connection: BaseDatabaseWrapper) -> str:
-    # Without its length: a cast to varchar(5) would cut the text.
+    # Omit the length, because a cast to varchar(5) would cut the text.
     return str(field.db_type(connection)).partition("(")[0]
 
 

@@ -66,7 +66,7 @@ def _locks_at_once(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _lock_sqlite(connection: BaseDatabaseWrapper) -> None:
-    """Wait for the write lock at once, by a statement that changes nothing.
+    """Wait for the write lock immediately, with a statement without effect.
 
     A transaction that has read does not wait for it, but fails if another one writes
     (https://www.sqlite.org/lang_transaction.html, "Deferred").

@@ -204,7 +204,7 @@ def _describe_events(
         event = rows.get(pk=pk)
         if event.message_id in keys:
             continue
-        # It belongs to another message, or to none.
+        # The event belongs to another message, or to none.
         own = event.message_id
         if own is None or messages is None or messages.filter(pk=own).exists():
             yield _describe_event(event)

@@ -179,7 +179,7 @@ class Person:
         )
 
     def _is_named_in_bytes(self, content: bytes) -> bool:
-        # Without its null bytes, UTF-16 reads like ASCII.
+        # Remove null bytes: UTF-16 without them looks like ASCII.
         content = content.replace(b"\0", b"")
         lower = content.lower()
         if not any(token.lower().encode() in lower for token in self.tokens):
@@ -242,7 +242,7 @@ class Person:
     def _match_rows(
         self, rows: QuerySet[Any], columns: tuple[str, ...]
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
-        # In lower case, because some columns and databases are case-sensitive.
+        # Compare in lower case, because some columns and databases are case-sensitive.
         lower = {
             f"{name}_in_lower_case": Lower(Cast(name, TextField())) for name in columns
         }
@@ -252,7 +252,7 @@ class Person:
                 named |= Q(**{f"{path}__contains": token.lower()})
         found = rows.annotate(**lower).filter(named)
         part = found.values_list("pk", *columns)
-        # In parts, because MariaDB's client loads all rows of one statement.
+        # Read in parts, because MariaDB's client loads all rows of one statement.
         while chunk := list(part[:_CHUNK]):
             for pk, *values in chunk:
                 pairs = dict(zip(columns, values, strict=True))

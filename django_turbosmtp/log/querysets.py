@@ -82,7 +82,7 @@ def filter_attention(
     """
     # Whole minutes, so that the count and the list agree.
     before = (now or timezone.now()).replace(second=0, microsecond=0) - STUCK
-    # Not those that we left out, because of RECIPIENT_GUARD or SUPPRESS.
+    # Exclude recipients left out because of RECIPIENT_GUARD or SUPPRESS.
     ours = Q(status=Status.REJECTED) & ~Q(outcome=Outcome.ACCEPTED)
     if connections[queryset.db].vendor != "postgresql":
         # By key, because no index contains the outcome: the rest is then counted in one
@@ -153,7 +153,7 @@ def search(queryset: QuerySet[Message], term: str) -> QuerySet[Message]:
     if count_each_up_to([much], FEW)[0] <= FEW:
         keys = matching.values("message_id"), messages.filter(named).values("pk")
         return _filter_keys(queryset, *keys, subjects.values("pk"))
-    # In a function, so that the database does not use the index.
+    # A function prevents that the database uses the index of this column.
     starts = queryset.alias(_start=Coalesce("subject_start", Value("")))
     return starts.filter(named | Q(_start__startswith=start) | Q(_ask_each(matching)))
 
@@ -171,7 +171,7 @@ def _filter_keys(
     queryset: QuerySet[Message], first: QuerySet[Any], *others: QuerySet[Any]
 ) -> QuerySet[Message]:
     """Return the messages whose key any of these queries finds."""
-    # Without ordering: Django 6.1 adds that of the model to a union.
+    # Remove the ordering: Django 6.1 adds that of the model to a union.
     keys = first.union(*others, all=True).order_by()
     if connections[queryset.db].vendor != "mysql":
         return queryset.filter(pk__in=keys)
@@ -202,7 +202,7 @@ def read_related(manager: Manager[_Row]) -> QuerySet[_Row]:
 
 
 def is_queued(message: Message) -> bool:
-    """Return whether a message waits in the queue, or a worker is sending it."""
+    """Return whether a message is queued, or a worker is sending it."""
     rows = QueuedMessage.objects.using(message._state.db)
     return rows.filter(pk=message.pk).exists()
 

@@ -44,7 +44,7 @@ _NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
 
 @dataclass(kw_only=True, slots=True)
 class Rows:
-    """All rows of one message, as `log.inserts.insert_values` takes them.
+    """All rows of one message, as arguments of `log.inserts.insert_values`.
 
     ``contents``: the bytes of each attachment, in order. ``stores_payload``: whether
     the payload may be stored if the message is not accepted.

@@ -131,7 +131,7 @@ def _count_each(parts: Sequence[QuerySet[Message]]) -> list[Counts]:
             .annotate(n=Count("*"))
             for number, part in enumerate(parts[start : start + _PARTS], start)
         ]
-        # Without ordering: Django 6.1 adds that of the model to a union.
+        # Remove the ordering: Django 6.1 adds that of the model to a union.
         rows: Iterable[Any] = some[0].union(*some[1:], all=True).order_by()
         for number, status, count in rows:
             found[number][Status(status).group] += count

@@ -179,7 +179,7 @@ class LogWriter:
                 statements.delete_payloads(there, self._alias)
                 statements.insert_attempts(there, storing, self._alias, self._width)
                 also(self._alias)
-        # Of all mailers, because they share one webhook.
+        # Use the functions of all mailers, because they share one webhook.
         join = self._join_events
         if join and there and (self._settings.webhook_secret or has_webhook()):
             mids = {result.mid for c in there for result in c.results if result.mid}

@@ -244,7 +244,7 @@ def _parse_time(text: str, *, is_own: bool) -> datetime | None:
         moment = parse_datetime(text)
         if moment is None and re.match(r"[A-Za-z]{3},? ", text):
             moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # the 31st of February
+    except (ValueError, OverflowError):  # Such as the 31st of February.
         return None
     if moment is None:
         return None

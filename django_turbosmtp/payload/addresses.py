@@ -164,7 +164,7 @@ def normalize_address(text: str) -> str:
     Does not raise: of an invalid address, only the parts that can be converted are. The
     result is cut to the length of the column.
     """
-    # As log.storable does: PostgreSQL does not store null characters.
+    # Remove null characters, as log.storable does: PostgreSQL does not store them.
     text = text.replace("\0", "\u2400").strip().lower()
     if text.endswith(">"):
         text = text.rpartition("<")[2][:-1].strip()
@@ -262,7 +262,7 @@ def _build_mailbox(parsed: Any, text: str, where: str) -> Mailbox:
             )
         spec = f"{spec[: -len(domain)]}{idna}"
     name = parsed.display_name or ""
-    refuse_line_breaks(name, where)  # from an encoded word
+    refuse_line_breaks(name, where)  # It may be from an encoded word.
     if find_surrogate(name) is not None:
         raise _build_error(text, where, f"its name contains {SURROGATE}")
     if MODERN_MIME and len(name.splitlines()) > 1:

@@ -51,7 +51,7 @@ def encode_value(name: str, text: str) -> str:
         try:
             mailboxes = parse_list(text, name)
         except InvalidAddress:
-            pass  # encode the words one by one
+            pass  # Encode the words one by one.
         else:
             if all(map(is_plain, mailboxes)):
                 return ", ".join(mailbox.format_unsplit() for mailbox in mailboxes)

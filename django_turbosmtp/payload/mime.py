@@ -58,7 +58,7 @@ def is_customised(message: Any) -> bool:
     if not vars(message).keys().isdisjoint(MESSAGE_STEPS):
         return True
     cls = type(message)
-    # Not cached: a method of Django's class may be replaced while the site runs.
+    # Do not cache it: a method of Django's class may be replaced while the site runs.
     return not are_djangos_own(*[getattr(cls, step, None) for step in MESSAGE_STEPS])
 
 
@@ -75,7 +75,7 @@ def render(
     wanted = headers.as_mime_headers()
     raw = _render_shown(message, wanted, envelope, customised=customised)
     names = {name for name, _ in _split_headers(raw)[0]}
-    # All recipients would see them.
+    # All recipients would see these headers.
     hidden = _BLIND | _RESENT if envelope.changed else _BLIND
     if names & hidden:
         raw = _replace_headers(raw, dict.fromkeys(hidden, ""))
@@ -124,7 +124,7 @@ def _render_shown(
     clone.bcc = []
     raw = _write(clone, customised=customised)
     if customised:
-        # It may show addresses that are not in these lists.
+        # The header may show addresses that are not in these lists.
         raw = show_recipients(raw, *shown.values())
     return raw
 

@@ -94,7 +94,7 @@ def _read(data: bytes) -> tuple[dict[str, Any], bool]:
     try:
         stored = json.loads(data)
     except ValueError:
-        # Not the error's own text, which may show the content.
+        # Do not show the text of the error, which may contain the content.
         raise UnreadablePayloadError("It is not JSON.") from None
     if not isinstance(stored, dict):
         raise UnreadablePayloadError(f"It is a {type(stored).__name__}.")

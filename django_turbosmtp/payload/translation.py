@@ -125,7 +125,7 @@ def translate(
     if not customised:
         message = require_contents(message)
     if guard is not None and (customised or headers.show_recipients):
-        # It may show recipients whom the guard left out.
+        # The header may show recipients that the guard left out.
         envelope = replace(envelope, changed=True)
     elif guard is None and customised:
         envelope = replace(envelope, changed=False)

@@ -1,4 +1,4 @@
-"""The brakes of an account's queue, shared by all workers through the database.
+"""Pauses and stops of an account's queue, shared by all workers in the database.
 
 A pause ends by itself. A stop lasts until a message is accepted: from time to time one
 message is sent to find out (a probe).

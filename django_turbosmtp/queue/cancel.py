@@ -58,7 +58,7 @@ def _cancel(keys: list[UUID], alias: str) -> int:
         messages = Message.objects.using(alias)
         lock_messages(messages.filter(pk__in=keys))
         rows = QueuedMessage.objects.using(alias)
-        # Claim it, as a worker does: only one of both succeeds.
+        # Claim it like a worker, so that only one of the two succeeds.
         token = uuid.uuid4()
         if not rows.filter(pk__in=keys, token=None).update(token=token):
             return 0

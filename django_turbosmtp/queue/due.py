@@ -164,7 +164,7 @@ def _start(
     find_backend: Callable[[str], Any],
 ) -> None:
     """Enqueue a task for these messages; send them here if the queue was turned off."""
-    # Before it, so that another run at the same time does not enqueue them, too.
+    # Before enqueueing, so that a simultaneous run does not enqueue them again.
     rows = QueuedMessage.objects.using(alias).filter(pk__in=keys, token=None)
     rows.update(due_at=read_now(alias) + TASK_LIFETIME)
     engine = engines.find_engine(mailer)

@@ -104,7 +104,7 @@ class QueueSource:
         claimed = self._claim(limit)
         if claimed is None:
             return None
-        # Before they are loaded, so that they are recorded after any error.
+        # Add it before loading, so that its messages are recorded after any error.
         part = _Part(claimed=claimed, deadline=self._find_deadline())
         self._open.append(part)
         part.queued = run_statements(
@@ -235,7 +235,7 @@ class QueueSource:
             return None
         errors = [request.error for request in failed if request.attempts]
         if not errors:
-            # No request was made, because the engine had stopped.
+            # The engine had stopped, so no request was made.
             return read_now(self._alias), False
         if any(map(_stops_account, errors)):
             return read_now(self._alias), False

@@ -53,7 +53,7 @@ _MAX_BYTES: Final = 32 * 2**20
 _SAME_TIME: Final = timedelta(minutes=1)
 
 
-#: Before any time for which a message may wait.
+#: Earlier than any time at which a message may be due.
 _AT_ONCE: Final = datetime.fromtimestamp(0, UTC)
 
 #: A message that may be sent at once is stored as due for this long: the clock of this
@@ -228,7 +228,7 @@ def _choose_task(one: _Prepared) -> tuple[int, datetime]:
     send_at = one.schedule.send_at
     if send_at is None or send_at <= datetime.now(UTC):
         return one.schedule.priority, _AT_ONCE
-    # The end of its minute, so that messages of the same minute share a task.
+    # Use the end of the minute, so that messages of one minute share a task.
     seconds = _SAME_TIME.total_seconds()
     rounded = -(-send_at.timestamp() // seconds) * seconds
     return one.schedule.priority, datetime.fromtimestamp(rounded, UTC)

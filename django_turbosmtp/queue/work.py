@@ -67,7 +67,7 @@ def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
         task.keys.append(key)
         task.fingerprints.add(account)
     if early:
-        # The engine's clock is ahead. `run_due` enqueues them in time.
+        # The clock of the task engine is ahead. `run_due` enqueues them in time.
         rows.filter(pk__in=early).update(due_at=F("not_before"))
     for task in tasks.values():
         task.run(find_backend)

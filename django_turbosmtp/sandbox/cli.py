@@ -95,7 +95,7 @@ def run(options: dict[str, Any], write: Callable[[str], object] | None = None) -
     except ValueError as error:
         return _fail(str(error))
     ended = threading.Event()
-    # Before the port is reported, because a signal may be sent as soon as it is known.
+    # Install them before the port is reported, because a signal may follow at once.
     before = {
         number: signal.signal(number, lambda *_: ended.set())
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -150,7 +150,7 @@ def _announce(
         write(f"Additional accounts: {names}, each with its own secret.\n")
     if options["port_file"] is not None:
         port = sandbox.url.rpartition(":")[2]
-        # In one step, so that other processes never read a part of the number.
+        # Replace the file in one step, so that no process reads a part of the number.
         target: Path = options["port_file"]
         draft = target.with_name(target.name + ".new")
         draft.write_text(port, encoding="ascii")

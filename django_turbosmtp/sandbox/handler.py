@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
             response, unread = refusal.response, True
             self.close_connection = True
         finally:
-            # Before the answer is sent, so that tests find the record after it.
+            # Record it before the answer is sent, so that tests find the record.
             if self.path.startswith("/api/"):
                 self._record(response, started, len(body))
             if self._is_send and not response.accepted:

@@ -54,7 +54,7 @@ class Sandbox(State):
             )
         if webhook_url is not None:
             _check_webhook(webhook_url)
-        # Not resolved, because a resolver could return another address.
+        # Do not resolve the name, because a resolver could return another address.
         self._host = "127.0.0.1" if host.endswith("localhost") else host.strip("[]")
         self._port = port
         self._tls = ssl_context

@@ -45,7 +45,7 @@ def _refuse_constant(name: str) -> Any:
 
 def _explain(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
-        # Not str(error): some versions quote the document.
+        # str(error) is not used, because some versions quote the document.
         return f"{error.msg} at character {error.pos}"
     return str(error)
 

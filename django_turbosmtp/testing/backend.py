@@ -104,7 +104,7 @@ class _OutboxClient(Client):
     """Accepts all requests, except those for which the test has chosen an error."""
 
     def __init__(self, settings: Settings) -> None:
-        # Without a session, because no request is made.
+        # There is no session, because no request is made.
         super().__init__(None, settings, None)  # type: ignore[arg-type]
 
     def prepare(self, fields: Mapping[str, Any]) -> Body:

@@ -68,7 +68,7 @@ def use_sandbox(**turbosmtp: Any) -> Iterator[Sandbox]:
 def _replace_backend(backend: str, turbosmtp: dict[str, Any]) -> Iterator[None]:
     """Use this backend, with these keys of ``TURBOSMTP``."""
     override = override_settings(**_build_settings(backend, turbosmtp))
-    # Only for the change of settings, so that warnings of the test are shown.
+    # Ignore warnings only during this change, so that those of the test are shown.
     with allow_email_backend():
         override.enable()
     try:

@@ -34,9 +34,9 @@ __all__ = ["HARD", "Bounce", "BounceKind", "RejectReason", "classify"]
 HARD: Final[frozenset[BounceKind]] = frozenset({"no_mailbox", "no_domain"})
 
 _MAX_LENGTH = 2_000
-#: Not inside a number or an IP address, but a full stop may follow.
+#: The end of a code, which is not part of a number or an IP address.
 _END = r"(?!\d|\.\d)"
-#: Enhanced codes (RFC 3463, 2): the subjects are 0 to 7. Not a server's version number.
+#: Enhanced codes (RFC 3463, 2), with subjects 0 to 7; versions of servers look alike.
 _ENHANCED = re.compile(
     r"(?<![\d.])(?<!exim )(?<!postfix )(?<!sendmail )(?<!exchange )(?<!version )"
     rf"(?<!dovecot )(?<!qmail )(?<!mdaemon )([245])\.([0-7])\.(\d{{1,3}}){_END}"

@@ -618,7 +618,7 @@ MISSING: Final[tuple[Rule, ...]] = (
     ),
 )
 
-#: Texts that are no reason to give up a recipient, and that staff can be told apart.
+#: Texts that do not suppress a recipient, but have a useful meaning for staff.
 OTHERS: Final[tuple[Rule, ...]] = (
     _rule(
         UNCERTAIN,

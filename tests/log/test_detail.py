@@ -154,7 +154,7 @@ def test_the_answer_is_part_of_the_body(
     assert ("hunter2" in read(may, row)) is log_body
     text = read(user("view_message"), row)
     assert "Refused (HTTP 400)" in text
-    # The message took one request, so the attempt does not name its recipients.
+    # The message needed one request, so the attempt does not name its recipients.
     assert "(HTTP 400) Technical details" not in text
     assert "hunter2" not in text
 

@@ -185,7 +185,7 @@ def _post_event(state: State, received: Received, form: dict[str, str]) -> Reply
     known = [recipient for _, recipient in received.recipients]
     if word in WORDS and address in known:
         state.webhook.post(received, [word], address)
-        # So that the next page shows the answer.
+        # Wait, so that the next page shows the answer.
         state.webhook.wait(2)
     return render.redirect(f"/messages/{received.mid}")
 

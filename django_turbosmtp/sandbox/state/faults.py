@@ -141,14 +141,14 @@ def _matches(match: str | None, body: bytes) -> bool:
     if match in text:
         return True
     try:
-        # Without JSON's escapes, as a person would write it.
+        # Also compare without JSON's escapes, as a person would write it.
         return match in json.dumps(json.loads(text), ensure_ascii=False)
     except (ValueError, RecursionError):
         return False
 
 
 def _check_type(name: str, value: object, *kinds: type) -> None:
-    # With type(), because isinstance() treats a bool as an int.
+    # type() is used, because isinstance() treats a bool as an int.
     if type(value) not in kinds:
         raise ValueError(f"{name} may not be {value!r}")
 

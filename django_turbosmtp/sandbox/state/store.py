@@ -45,7 +45,7 @@ class RequestRecord:
 
     @cached_property
     def kept_bytes(self) -> int:
-        """What keeping it costs."""
+        """The memory that it needs."""
         return measure(self.path, self.headers)
 
 
