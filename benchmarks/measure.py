@@ -1,8 +1,7 @@
 """Runs one measurement in a separate process, and prints its figures as JSON.
 
 ``python measure.py NAME '{"http": PORT, "smtp": PORT, ...}'``. Run by ``run.py`` in the
-virtual environment with the other packages. This module measures the rate of sending,
-for this and the other packages.
+virtual environment with the other packages. This module measures the rate of sending.
 """
 
 from __future__ import annotations

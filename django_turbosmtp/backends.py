@@ -135,7 +135,7 @@ class EmailBackend(BaseEmailBackend):
     def build_engine(self, *, shares_pauses: bool = False) -> Engine:
         """Return an engine with the settings of this backend.
 
-        ``shares_pauses``: as in `delivery.engine.Engine`, for a worker of the queue.
+        ``shares_pauses``: for a worker of the queue (see `delivery.engine.Engine`).
         Raise ImproperlyConfigured if a callable does not return a valid credential.
         """
         credentials = self.settings.credentials()

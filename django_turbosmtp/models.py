@@ -227,7 +227,8 @@ class Content(models.Model):
 class Recipient(models.Model):
     """One recipient of a message, with a separate status.
 
-    ``address``: normalized, for comparisons. ``shown``: as it is in the message.
+    ``address``: normalized, so that it can be compared. ``shown``: as it is in the
+    message.
     """
 
     message = models.ForeignKey(Message, models.CASCADE, related_name="recipients")

@@ -97,8 +97,8 @@ class Stage(_Word):
 class _Row:
     """One row of the table.
 
-    ``label``: one word, for lists. ``icon`` and ``tone``: always shown with a text; the
-    tone is a colour (``good``, ``doubt``, ``bad`` or ``plain``). ``sentence``: for
+    ``label``: one word, used in lists. ``icon`` and ``tone``: always shown with a text;
+    the tone is a colour (``good``, ``doubt``, ``bad`` or ``plain``). ``sentence``: for
     pages.
     ``events``: turboSMTP's words for the events that lead to this status.
     ``event_type``: the type of these events, django-anymail's word.

@@ -199,7 +199,7 @@ def server(settings: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def proxy(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that sets the proxy of the environment, for another host."""
+    """Return a function that sets a proxy for another host in the environment."""
     settings.TURBOSMTP = {
         "LOG": False,
         "SUPPRESS": False,

@@ -1,6 +1,6 @@
 """A send ends within the configured time, however slow the server is.
 
-Each server here sends or receives a byte at intervals, for much longer than TIMEOUT.
+Each server here sends or receives a byte at intervals, much longer than TIMEOUT.
 """
 
 from __future__ import annotations

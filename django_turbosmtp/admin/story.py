@@ -1,4 +1,4 @@
-"""Data about the events of messages, for the pages of the admin."""
+"""Data about the events of messages, as shown on the pages of the admin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data about the queue, for the pages of the admin."""
+"""Data about the queue, as shown on the pages of the admin."""
 
 from __future__ import annotations
 

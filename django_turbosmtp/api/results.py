@@ -27,7 +27,7 @@ class Response:
     data: Any = field(default=None, repr=False)
 
     def json(self) -> Any:
-        """Return the parsed body, for code written for django-anymail."""
+        """Return the parsed body; django-anymail's users expect this method."""
         return self.data
 
 

@@ -225,7 +225,7 @@ class Flight:
         try:
             while (item := self._queue.get()) is not None:
                 self._work_on(*item)
-            # The mark of the end, for the other workers.
+            # Put back the mark of the end, which tells other workers to stop.
             self._queue.put(None)
         except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
             failure = error

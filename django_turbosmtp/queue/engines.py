@@ -54,7 +54,7 @@ def _choose_queue(backend: Any) -> str:
 
 
 def decorate_task(function: Callable[..., None]) -> Any:
-    """Return the task of a function, for the site's task backend."""
+    """Return the task that runs a function on the site's task backend."""
     backend = find_task_backend()
     queue = _choose_queue(backend)
     return load_tasks().task(backend=backend.alias, queue_name=queue)(function)

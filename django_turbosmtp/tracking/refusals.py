@@ -15,7 +15,7 @@ RejectReason = Literal[
     "invalid", "bounced", "timed_out", "blocked", "spam", "unsubscribed", "other"
 ]
 
-#: The kind of problem, for staff.
+#: The kind of problem, which pages show to staff.
 BounceKind = Literal[
     "no_mailbox", "no_domain", "full", "blocked", "spam", "too_large", "slow", "other"
 ]

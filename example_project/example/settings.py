@@ -35,7 +35,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_turbosmtp",
-    # Tasks as rows of the database, for the queue.
+    # The queue's tasks are rows of the database.
     "django_tasks_db",
     "example",
 ]

@@ -146,7 +146,7 @@ def fill_queue() -> None:
 
 
 def tell_of_one() -> None:
-    """Post events of the first message, for one of its two recipients."""
+    """Post events about the first of the two recipients of the first message."""
     from django_turbosmtp.models import Message
     from django_turbosmtp.tracking.events import read_event
     from django_turbosmtp.tracking.record import record_events

@@ -114,7 +114,7 @@ class Killer:
 
 
 def forget_closed_connections() -> None:
-    """Reconnect the connections that the request did not use, for the test."""
+    """Reconnect connections that the request did not use; the test uses them."""
     for wrapper in connections.all(initialized_only=True):
         is_open = wrapper.connection is not None and not wrapper.in_atomic_block
         if is_open and not wrapper.is_usable():

@@ -48,7 +48,7 @@ def route(state: State, request: Request) -> Reply:
         _require_method(request, "GET")
         return _login_v1(state, *request.segments[2:])
     if request.path == "/api/v2/redirected":
-        # The target of the fault "redirect", for clients that follow it.
+        # The target of the fault "redirect". Clients should not follow it.
         return answer_json({"message": "OK", "mid": state.store.next_mid()})
     return answer_message("resource_not_found", status=404)
 

@@ -1,4 +1,4 @@
-// Draws the numbers of a table as bars. Without it, the table says the same.
+// Draws the numbers of a table as a bar chart. Without it, the table has the numbers.
 "use strict";
 
 (() => {
@@ -77,7 +77,7 @@
         };
         canvas.parentElement.hidden = false;
         redraw();
-        // Whoever switches between light and dark sees it in the new colours.
+        // Use the new colours after a switch between light and dark.
         new MutationObserver(redraw).observe(document.documentElement, {
             attributeFilter: ["data-theme"],
         });
