@@ -107,9 +107,12 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 continue
             text = f"{where}{problem.text}"
             level = Warning if problem.id == _NO_CREDENTIALS else Error
+            # By text, so that a problem of TURBOSMTP is reported once, and not for each
+            # mailer.
             found[text] = level(text, hint=problem.hint or None, id=problem.id)
         if not problems:
             found |= {str(m.msg): m for m in _check_values(merge_options(own))}
+        # Django passes "fail_silently" to every backend.
         for name in options.keys() - OPTION_NAMES - {"fail_silently"}:
             problem_text, hint = describe_unknown_option(name)
             text = f"{where}{problem_text}"
@@ -170,6 +173,7 @@ def check_use(**kwargs: Any) -> Iterator[CheckMessage]:
         except InvalidAddress as error:
             text = str(error)
         else:
+            # "webmaster@localhost" is Django's default.
             if "." in mailbox.domain:
                 continue
             text = f"{name} is {address!r}, a domain that cannot receive replies."
@@ -194,6 +198,7 @@ def _find_ignored() -> Iterator[CheckMessage]:
     from django_turbosmtp.backends import import_our_backend
 
     for alias, config in list_mailers().items():
+        # Options of other backends are not ours to check.
         if alias is None or import_our_backend(config.get("BACKEND", "")) is None:
             continue
         for name in sorted(map(str, config.keys() - {"BACKEND", "OPTIONS"})):
@@ -272,6 +277,7 @@ def check_tables(
     It is not an error, because commands that do not use the log run this check, too.
     ``migrate`` is excluded: it runs the checks before it creates the tables.
     """
+    # Django has no other sign of the command that runs the checks.
     if sys.argv[1:2] == ["migrate"]:
         return
     mailers = list(_find_our_mailers()) or [(None, {})]

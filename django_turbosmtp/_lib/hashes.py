@@ -16,6 +16,7 @@ from django_turbosmtp._lib.secrets import list_hash_keys
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+#: Never change it: the hashes in the logs of all sites depend on it.
 _SALT = "django_turbosmtp.suppressions"
 _HASH = re.compile(r"erased:[0-9a-f]{64}")
 

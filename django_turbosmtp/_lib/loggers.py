@@ -20,6 +20,7 @@ from django_turbosmtp._lib.interrupts import raise_interrupt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Context variables, so that other threads and async tasks still log.
 _handling: ContextVar[bool] = ContextVar("turbosmtp_handling", default=False)
 _guarding: ContextVar[bool] = ContextVar("turbosmtp_guarding", default=False)
 
@@ -43,6 +44,7 @@ def handle_once() -> Iterator[bool]:
         yield True
     except Exception as error:  # noqa: BLE001
         raise_interrupt(error)
+        # The conditions of logging's own handleError().
         if logging.raiseExceptions and sys.stderr:
             traceback.print_exc()
     finally:
@@ -88,6 +90,7 @@ class _Guard(logging.Filter):
             return True
         with handle_once() as may_say:
             if may_say:
+                # The record is handled here, so let it pass this time.
                 token = _guarding.set(False)
                 try:
                     logging.getLogger(record.name).handle(record)

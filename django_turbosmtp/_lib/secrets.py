@@ -54,6 +54,7 @@ def shows_no_locals(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        # The caller may be handling an exception, whose frames are not ours to clear.
         outside = sys.exc_info()[1]
         try:
             return function(*args, **kwargs)
@@ -62,6 +63,8 @@ def shows_no_locals(function: Callable[P, R]) -> Callable[P, R]:
             for found in walk_chain(error):
                 if id(found) not in not_ours:
                     traceback.clear_frames(found.__traceback__)
+            # The context would refer to cleared frames; our errors have set theirs
+            # deliberately.
             if not isinstance(error, TurboSMTPError):
                 error.__context__ = outside
             raise

@@ -58,8 +58,10 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
 
     If there are several recipients, each has a link to their events.
     """
+    # Annotations of `log.querysets.add_relations` save the queries for empty tables.
     alone = message.recipient_count == 1 or not getattr(message, "has_events", True)
     rows: QuerySet[Recipient] = read_related(message.recipients).order_by("position")
+    # The row has the number of recipients, so no query counts them.
     pages = Paginator(range(message.recipient_count), RECIPIENTS)
     page = pages.get_page(page).number
     start = (page - 1) * RECIPIENTS
@@ -79,6 +81,8 @@ def describe_recipients(message: Message, page: int, reader: Reader) -> dict[str
                 if alone or not row.mid or is_hash(row.address)
                 else f"?{urlencode({'r': page, 'of': row.address})}#turbosmtp-events",
             }
+            # An OFFSET is fast enough here: a message has few recipients compared to
+            # the table.
             for row in rows[start : start + RECIPIENTS]
         ],
         "recipient_pages": build_page_links(pages, page, lambda number: f"?r={number}"),
@@ -122,6 +126,7 @@ def describe_content(
         When(html="", then=F("text")), default=beginning, output_field=TextField()
     )
     wanted = F(tab) if tab in {"text", "wire"} else first
+    # Without the permission, not even the length of the HTML is read.
     kept = (
         contents.values_list(Length("html"), wanted).first()
         if reader.may_read
@@ -196,6 +201,7 @@ def describe_message(message: Message, visible: QuerySet[Message]) -> dict[str, 
 
     ``visible``: the messages that the user may see.
     """
+    # The site's get_queryset() may hide the original message.
     link = getattr(message, "resend_of", None)
     if link and not visible.filter(pk=link.original_id).exists():
         link = None
@@ -219,6 +225,7 @@ def describe_fieldsets(message: Message, fieldsets: Any, admin: Any) -> Iterator
     for title, options in fieldsets:
         names: list[str] = []
         for name in options["fields"]:
+            # Django allows tuples of fields that share a line.
             names += [name] if isinstance(name, str) else name
         yield {
             "title": title or _("Message"),

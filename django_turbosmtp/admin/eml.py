@@ -60,6 +60,7 @@ def build_eml(message: Message) -> bytes | None:
     built = email.message.EmailMessage(policy=email.policy.SMTP)
     for name, value in _list_headers(message):
         _set_header(built, name, value)
+    # A message without a body still has a text part, because Django sends one.
     if content.text or not content.html:
         built.set_content(content.text)
         if content.html:
@@ -88,6 +89,7 @@ def _read_mime(message: Message) -> bytes | None:
 
 def _list_headers(message: Message) -> Iterator[tuple[str, str | list[Mailbox]]]:
     """Yield the name and the value of each header: a text, or mailboxes."""
+    # The caller's headers replace those of the same name, as they do in Django.
     own = {str(name): str(value) for name, value in message.headers.items()}
     replaced = {name.lower() for name in own}
     lists: dict[str, list[Mailbox]] = {"to": [], "cc": [], "bcc": []}
@@ -114,6 +116,7 @@ def _set_header(
     """
     if not _NAME.fullmatch(name):
         return
+    # The message's own Content-Type would contradict the parts that are built here.
     is_of_structure = name.lower().startswith(("content-", "mime-version"))
     if not is_of_structure and name not in built:
         written = _write_addresses(name, value)
@@ -187,6 +190,7 @@ def _flatten(text: str) -> str:
         text = decoded
     else:
         text = text.replace("=?", "= ?")
+    # The log may contain unpaired surrogates in headers of refused messages.
     text = text.encode("utf-8", "replace").decode()
     return " ".join(_CONTROLS.sub(" ", text).split())
 
@@ -206,6 +210,8 @@ def _attach(built: email.message.EmailMessage, attachment: Attachment) -> bool:
     if data is None:
         return False
     kind, _slash, subtype = attachment.type.partition(";")[0].strip().partition("/")
+    # Python parses message/* and builds multipart/* itself, which would change the
+    # bytes.
     is_plain = _NAME.fullmatch(kind) and _NAME.fullmatch(subtype)
     if not is_plain or kind in {"message", "multipart"}:
         kind, subtype = "application", "octet-stream"

@@ -126,6 +126,7 @@ class MailerFilter(admin.SimpleListFilter):
         value = self.value()
         if value is None:
             return queryset
+        # PostgreSQL raises an error for a null character in a parameter.
         return queryset.filter(mailer=value.removeprefix("name:").replace("\0", ""))
 
 

@@ -86,7 +86,9 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
         " of a subject."
     )
     list_per_page = 50
+    # Another count of all rows, which takes seconds in a large table.
     show_full_result_count = False
+    # Each facet would count the rows of a filter.
     show_facets = admin.ShowFacets.NEVER
     paginator = LogPaginator
     fieldsets: ClassVar = [
@@ -132,6 +134,7 @@ class MessageAdmin(QueuePages, _ReadOnly, _ModelAdmin):
     ) -> Any:
         """Show one message, read-only."""
         message = self._find(request, unquote(object_id))
+        # The page replaces Django's form, so there is nothing to save.
         if request.method not in {"GET", "HEAD"}:
             raise PermissionDenied
         visible = self.get_queryset(request)

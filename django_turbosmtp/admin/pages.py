@@ -103,6 +103,8 @@ class ReadingPages(_Base):
             ) from None
         name = attachment.name or "attachment"
         response = FileResponse(file, as_attachment=True, filename=name)
+        # Never the attachment's own type: a browser might show HTML or SVG with the
+        # site's origin.
         response["Content-Type"] = "application/octet-stream"
         response["X-Content-Type-Options"] = "nosniff"
         response["Content-Security-Policy"] = "default-src 'none'; sandbox"
@@ -133,6 +135,7 @@ class ReadingPages(_Base):
         self._require_view(request)
         self._require(request, "view_message_body")
         address = request.GET.get("address", "")
+        # Without a complete address, there is no person to export.
         if "@" not in address:
             return self.person_view(request)
         messages = self.get_queryset(request)
@@ -167,6 +170,7 @@ class ReadingPages(_Base):
         """Stream the messages of the list, with its search and filters, as CSV."""
         self._require_view(request)
         try:
+            # Django's ChangeList applies the search and the filters of the URL.
             found = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self._build_url("changelist"))
@@ -192,6 +196,8 @@ class ReadingPages(_Base):
 
         Raise PermissionDenied, or Http404 if there is no such message.
         """
+        # Check it first, but raise later, so that a missing message and a forbidden one
+        # look the same.
         allowed = self.has_view_permission(request)
         self._require(request, *permissions)
         try:
@@ -276,5 +282,6 @@ def _stream(
 
 def read_page(text: str | None) -> int:
     """Return the number of a page, 1 if it is invalid."""
+    # The length is limited, because Python refuses to convert very long numbers.
     number = int(text[:9]) if text and text.isdecimal() else 1
     return max(number, 1)

@@ -64,6 +64,8 @@ class SendingPages(ReadingPages):
         except NotSentAgain as reason:
             self.message_user(request, str(reason), messages.ERROR)
             return HttpResponseRedirect(back)
+        # The form contains the account that the user has seen; the settings may have
+        # changed since.
         agreed = request.POST.get("account") == engine.account.fingerprint
         if request.method == "POST" and (agreed or not plan.is_other_account):
             url = self._send_again(request, message, engine, agreed=agreed)
@@ -112,6 +114,7 @@ class SendingPages(ReadingPages):
             self.message_user(request, text, messages.ERROR)
             return self._build_url("change", message.pk)
         sent = Message.objects.using(message._state.db).get(pk=job.id)
+        # In the admin's history of the original message, with the user.
         self.log_change(request, message, f"Sent again as {job.id}: {sent.outcome}")
         level = messages.ERROR
         if job.status.outcome == Outcome.ACCEPTED:

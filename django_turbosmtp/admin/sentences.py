@@ -62,6 +62,11 @@ _BOUNCES = {
     "": "",
 }
 
+_SETTINGS = gettext_lazy(
+    "The mail settings of this site are invalid, or they have changed since messages"
+    " were queued. The error log has the details."
+)
+
 _UNKNOWN_EVENT = gettext_lazy("turboSMTP reported an event of an unknown type.")
 
 _LEFT_OUT_BY_GUARD = gettext_lazy(
@@ -101,6 +106,14 @@ def describe_fate(message: Message) -> str:
 def describe_refusal(error_class: str) -> str:
     """Return the meaning of an error by the name of its class."""
     return str(_REFUSALS.get(error_class, Status.FAILED.sentence))
+
+
+def describe_stop(error_class: str) -> str:
+    """Return why the queue of an account has stopped, by the name of an error's class.
+
+    Other classes than those of refusals are errors of the settings.
+    """
+    return str(_REFUSALS.get(error_class, _SETTINGS))
 
 
 def describe_problem(message: Message) -> str:

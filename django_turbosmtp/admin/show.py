@@ -45,6 +45,7 @@ def _describe_age(seconds: float) -> str:
     """Return how long ago it was in the largest unit, "" for the future."""
     if seconds < 0:
         return ""
+    # "0 seconds ago" would need another phrase.
     passed = max(1, int(seconds))
     unit, words = next(age for age in _AGES if passed >= age[0])
     return words % (passed // unit)

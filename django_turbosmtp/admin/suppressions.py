@@ -76,6 +76,7 @@ class SuppressionAdmin(_ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Return whether it is the lookup of the filter by reason."""
+        # Django would run any other lookup, also slow ones (see `MessageAdmin`).
         return lookup == "reason__exact" and value in set(Reason)
 
     def get_search_results(
@@ -96,6 +97,7 @@ class SuppressionAdmin(_ModelAdmin):
         self, request: HttpRequest, obj: Suppression, form: Any, change: bool
     ) -> None:
         """Save in the log's database, with the name of the user as the source."""
+        # The length of the column. Usernames may be longer.
         obj.source = request.user.get_username()[:100]
         obj.save(using=choose_log_database())
 

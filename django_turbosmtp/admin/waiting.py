@@ -8,7 +8,7 @@ from django.utils import formats
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from django_turbosmtp.admin.sentences import describe_refusal
+from django_turbosmtp.admin.sentences import describe_stop
 from django_turbosmtp.admin.show import show_moment, show_time
 from django_turbosmtp.log.querysets import count_each_up_to
 from django_turbosmtp.models import QueuedMessage
@@ -47,7 +47,7 @@ def describe_queue(messages: QuerySet[Message]) -> dict[str, Any]:
             {
                 "mailer": row.mailer,
                 "since": show_time(row.stopped_at) if row.stopped_at else "",
-                "reason": describe_refusal(row.error_class),
+                "reason": describe_stop(row.error_class),
             }
             for row in find_stopped(messages.db)
         ],

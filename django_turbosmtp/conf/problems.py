@@ -56,6 +56,7 @@ def find_problems(
             text = f"{_name_place(key, options or {}, alias)} {complaint}"
             problems.append(Problem(id=KEYS[key].check_id, text=text))
     version_is_wrong = KEYS["API_VERSION"].complain(raw.get("API_VERSION", 2))
+    # Which credentials are needed depends on the version.
     if not version_is_wrong:
         problems += _find_combined_problems(raw, options or {}, alias)
     return problems
@@ -90,6 +91,7 @@ def _suggest_key(key: object, *, option: bool = False) -> str:
 
 
 def _find_near(key: object) -> list[str]:
+    # Imported late: it is only needed for an error.
     from difflib import get_close_matches
 
     return get_close_matches(str(key).upper(), KEYS, n=1)
@@ -111,6 +113,8 @@ def _find_combined_problems(
     problems += _find_queue_problems(raw)
     pair = CREDENTIALS[version]
     missing = [key for key in pair if raw.get(key) is None]
+    # `merge_options` ignores the other credential in TURBOSMTP, so "TURBOSMTP has no
+    # ..." would be wrong.
     if len(missing) == 1 and any(options.get(key.lower()) for key in pair):
         (given,) = set(pair) - set(missing)
         problems.append(

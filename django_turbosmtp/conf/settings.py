@@ -96,6 +96,7 @@ class Settings:
     def _credential(self, key: str) -> Secret:
         value = getattr(self, key.lower())
         if callable(value):
+            # Hide it at once, because error reporters show local variables.
             value = hide(value())
         complaint = KEYS[key].complain(value)
         if callable(value):
@@ -120,6 +121,7 @@ def merge_options(options: Mapping[str, Any]) -> dict[str, Any]:
         raise build_configuration_error(
             f"TURBOSMTP is a {type(raw).__name__}, not a dict. (turbosmtp.E001)"
         )
+    # A copy, because the dict belongs to the site.
     merged = hide_secrets(raw)
     for pair in CREDENTIALS.values():
         if any(options.get(key.lower()) is not None for key in pair):
@@ -187,6 +189,7 @@ def load(
     options = dict(options or {})
     login_was_passed = username is not None or password is not None
     if login_was_passed:
+        # Any other version is an error, which is found below.
         pair = CREDENTIALS[1 if merge_options(options).get("API_VERSION") == 1 else 2]
         options |= {pair[0].lower(): username, pair[1].lower(): password}
     raw = merge_options(options)
@@ -196,6 +199,7 @@ def load(
             " ".join(filter(None, [first.text, first.hint, f"({first.id})"])),
             alias=alias,
         )
+    # None means "not set", so the default of `Settings` applies.
     values = {key.lower(): value for key, value in raw.items() if value is not None}
     # None is a valid value of these two: rows are kept forever.
     for key in ("RETENTION_DAYS", "BODY_RETENTION_DAYS"):
@@ -207,6 +211,7 @@ def load(
     values["rate"] = read_rate(values.get("rate") or "")
     version, region = values.get("api_version", 2), values.get("region", "global")
     timeout = values.get("timeout", Settings.timeout)
+    # A single number is used for both, as in requests.
     connect, read = timeout if isinstance(timeout, (tuple, list)) else (timeout,) * 2
     values["timeout"] = (float(connect), float(read))
     send_url = values.get("send_url") or SEND_HOSTS.get((version, region), "")

@@ -49,6 +49,7 @@ def require_resendable(row: Message, settings: Settings, guard: Guard | None) ->
         raise NotSentAgain(str(Status.SENDING.sentence))
     if not settings.log:
         raise NotSentAgain(_("The log is off, so the result would not be recorded."))
+    # The stored fields are those of one API version (docs/wire.rst, "Send").
     if settings.api_version != row.api_version:
         raise NotSentAgain(
             _(
@@ -70,6 +71,7 @@ def plan_resend(row: Message, engine: Engine) -> Plan:
     require_resendable(row, engine.settings, engine.guard)
     waiting = _list_waiting(row, engine.guard)
     addresses = {read_mailbox(recipient).addr_spec.lower() for recipient in waiting}
+    # A recipient may have been suppressed since the first send.
     suppressed = look_up(addresses, engine.settings)
     if suppressed is None:
         raise NotSentAgain(

@@ -31,6 +31,8 @@ def build_guard(setting: Any, *, alias: str | None = None) -> Guard | None:
     allowed = {_normalise(entry) for entry in setting}
 
     def guard(mailbox: Mailbox) -> Mailbox | None:
+        # Local parts are case-sensitive (RFC 5321, 2.4), but no real server treats
+        # "Jane" and "jane" as two mailboxes.
         known = {mailbox.addr_spec.lower(), mailbox.domain.lower()}
         return None if allowed.isdisjoint(known) else mailbox
 

@@ -67,6 +67,8 @@ def _set_outcome(job: Job) -> list[SendRequest]:
     results = [request.result for request in job.requests if request.result]
     failed = [request for request in job.requests if request.error]
     unknown = [request for request in failed if request.is_unknown]
+    # An unknown outcome has priority, because only this error prevents that the caller
+    # sends the message again.
     status.error = (unknown or failed)[0].error if failed else None
     if results:
         # Like smtplib, raise nothing if any recipient got the mail: the caller would
@@ -91,6 +93,8 @@ def _add_advice(error: OutcomeUnknown, request: SendRequest, reference_id: str) 
         f"{str(error).rstrip('.')}. Before you send it again, search turboSMTP's"
         f" dashboard for {sought}."
     )
+    # Change the exception instead of replacing it, so that its traceback and cause are
+    # kept.
     error.args = (text,)
 
 
@@ -108,6 +112,7 @@ def _report(job: Job, failed: Sequence[SendRequest]) -> None:
     elif not failed:
         logger.debug("%s: accepted as %s.", status.reference_id, status.message_id)
     elif job.error is None:
+        # An error, because no exception informs the caller.
         logger.error(
             "%s: accepted for some recipients, but not for %s: %s",
             status.reference_id,

@@ -52,6 +52,8 @@ class Preparer:
         job = Job(message=message, status=status)
         try:
             pre_send.send(sender=self.sender, message=message, esp_name=ESP_NAME)
+            # Django's backends also ignore a message without recipients, and do not
+            # count it.
             if message.recipients():
                 self._translate(job)
         except CancelSend:
@@ -73,10 +75,13 @@ class Preparer:
             for job in jobs
             if job.requests and not getattr(job.message, "ignore_suppressions", False)
         ]
+        # One look-up for all messages, because each is a query (docs/log.rst).
         found = look_up({a for job in waiting for a in _list_lower(job)}, self.settings)
         for job in waiting:
             if found is None:
                 job.is_unchecked = True
+            # Translate again instead of editing the fields, because To and Cc must not
+            # show suppressed recipients either.
             elif found and (without := found.keys() & _list_lower(job)):
                 self._translate_again(job, {name: found[name] for name in without})
         for job in jobs:
@@ -84,9 +89,11 @@ class Preparer:
                 _report_left_out(job, job.translation.left_out)
 
     def _translate_again(self, job: Job, without: dict[str, str]) -> None:
+        # The first translation has set some of them.
         job.status.recipients.clear()
         job.requests = []
         try:
+            # The message may have other values now, and may even be invalid.
             self._translate(job, without)
         except Exception as error:  # noqa: BLE001 - other messages are still sent
             raise_interrupt(error)
@@ -160,6 +167,7 @@ def _refuse(job: Job, error: Exception) -> None:
     job.status.outcome = Outcome.REFUSED
     invalid = isinstance(error, InvalidAddress)
     state = Status.INVALID if invalid else Status.FAILED
+    # Read the lists again, because an invalid message has no translation.
     addresses = [address for _, address in list_addresses(job.message)]
     job.status.set_recipients(addresses, state, None)
     logger.warning("A message could not be sent: %s", error)
@@ -175,6 +183,7 @@ def list_addresses(message: Any) -> list[tuple[Kind, str]]:
                 try:
                     text = parse(text, kind).addr_spec
                 except MessageError:
+                    # It is not an address, so it may be a long text, such as a body.
                     text = shorten(text)
                 addresses.append((kind, text))
         except Exception as error:  # noqa: BLE001 - the list cannot be read

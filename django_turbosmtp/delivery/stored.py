@@ -78,12 +78,15 @@ def build_requests(
         EnvelopeRecipient(kind=Kind(recipient.kind), mailbox=read_mailbox(recipient))
         for recipient in recipients
     ]
+    # If only Bcc recipients are left of a message that had others, they are also sent
+    # separately, so that they cannot see each other.
     if not are_blind_copies(all_of) and not are_blind_copies(recipients):
         yield SendRequest(fields=fields, recipients=envelope_recipients)
         return
     # The stored fields are those of the first recipient.
     for envelope_recipient in envelope_recipients:
         mailbox = envelope_recipient.mailbox
+        # MIME contains the displayed names, so the fields need only addresses.
         to = mailbox.addr_spec if row.why_mime else str(mailbox)
         own = {name: v for name, v in fields.items() if name not in {"cc", "bcc"}}
         yield SendRequest(fields=own | {"to": to}, recipients=[envelope_recipient])
@@ -91,6 +94,8 @@ def build_requests(
 
 def read_mailbox(recipient: Recipient) -> Mailbox:
     """Return the mailbox of a stored recipient."""
+    # Not parsed: `payload.addresses` has written it in this form, and a name may
+    # contain any character.
     name, bracket, rest = recipient.shown.rpartition(" <")
     if bracket and rest.endswith(">"):
         return Mailbox(name=name, addr_spec=rest[:-1])
@@ -112,6 +117,7 @@ def build_message(
     for recipient in recipients:
         lists[recipient.kind].append(str(read_mailbox(recipient)))
     text, html, attachments = _read_contents(fields)
+    # The fields may have rewritten Content-IDs (see `payload.inline`).
     if content is not None:
         text, html = content.text, content.html
     message = EmailMultiAlternatives(
@@ -145,6 +151,7 @@ def _read_contents(
     attached = []
     for part in whole.iter_attachments():
         content = part.get_payload(decode=True)
+        # An attached message or multipart, which has no decoded payload.
         if content is None:
             content = part.as_bytes()
         attached.append((part.get_filename() or "", content, part.get_content_type()))

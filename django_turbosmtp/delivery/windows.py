@@ -52,6 +52,8 @@ def send_in_windows(
     preparer = Preparer(
         settings=engine.settings, sender=engine.sender, guard=engine.guard
     )
+    # Stop only at the end of the iterable: after an error that affects all messages,
+    # the engine does not send, but each message still gets its status and its row.
     while _send_window(iterator, preparer, engine, delivery, is_reported):
         pass
     return delivery

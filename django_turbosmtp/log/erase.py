@@ -109,10 +109,13 @@ def _find_files(person: Person, alias: str) -> Iterator[UUID]:
 def erase(address: str, alias: str) -> Erased:
     """Delete messages that only this person received; anonymise all others."""
     person = Person(address)
+    # First, so that events which arrive during the erasing do not store the address
+    # again.
     HashedAddress.remember([person.address], "erased_at", alias)
     deleted = anonymised = 0
     # Find all of them before the first is removed. The ids need little memory.
     found = sorted(find_messages(address, alias))
+    # In chunks, so that each transaction is short and mail does not wait for locks.
     for ids in _chunk(iter(found)):
         part = run_statements(partial(_erase_from, ids, person, alias), alias)
         deleted += part.deleted
@@ -122,6 +125,7 @@ def erase(address: str, alias: str) -> Erased:
     for model in COLUMNS:
         if model is not Payload:
             _clean_rows(model, person.find_rows(model, alias), person, alias)
+    # Separately, because it may be in another database.
     _clean_admin_log(found, person)
     remove_unused_files(alias)
     return Erased(deleted=deleted, anonymised=anonymised)

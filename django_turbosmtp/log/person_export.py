@@ -55,6 +55,7 @@ def write_export(
         suppression = _describe_suppression(person, alias)
     yield f'{{"address": {_dump(person.address)},\n'
     yield f'"suppression": {_dump(suppression)},'
+    # Before the list of messages is written, because it reads the whole log.
     keys = find_messages(address, alias)
     shown = keys if messages is None else _filter_keys(keys, messages)
     lists: dict[str, Iterable[dict[str, Any]]] = {
@@ -90,6 +91,7 @@ def _dump(value: Any) -> str:
 
 def _describe_suppression(person: Person, alias: str) -> dict[str, Any] | None:
     rows = Suppression.objects.using(alias)
+    # An erased person may ask for an export, too: then the row has the hash.
     names = [person.address, *person.hashes]
     row = rows.filter(address__in=names).first()
     columns = ("reason", "source", "since", "note")
@@ -117,6 +119,7 @@ def _describe_message(message: Message, person: Person) -> dict[str, Any]:
     names = [field.attname for field in Message._meta.fields]
     content = Content.objects.using(message._state.db).filter(pk=message.pk).first()
     known = {person.address, *person.hashes}
+    # Other recipients are persons, too, whose data is not exported.
     theirs = [r for r in message.recipients.all() if r.address in known]
     is_alone = bool(theirs) and message.recipient_count == len(theirs)
     described: dict[str, Any] = {
@@ -156,6 +159,8 @@ def _describe_message(message: Message, person: Person) -> dict[str, Any]:
 def _list_naming(message: Message, person: Person) -> Iterator[dict[str, Any]]:
     """Yield those texts of a message that contain the person's address."""
     alias = message._state.db
+    # The texts of these tables may be about other recipients, so only those with the
+    # address are exported.
     values = [
         (model.__name__, column, value)
         for model in (Content, Recipient, Tag, Attempt, Attachment)
@@ -179,6 +184,7 @@ def _read_json(payload: bytes) -> Any:
     try:
         return json.loads(payload) if payload else None
     except ValueError:
+        # A damaged payload still contains the person's data.
         return payload.decode(errors="replace")
 
 
@@ -200,6 +206,7 @@ def _describe_events(
     rows = Event.objects.using(alias)
     found = {pk for pk, _ in person.find_rows(Event, alias)}
     found |= set(rows.filter(address__in=person.hashes).values_list("pk", flat=True))
+    # One at a time, because the raw JSON of an event may be large.
     for pk in sorted(found):
         event = rows.get(pk=pk)
         if event.message_id in keys:

@@ -140,6 +140,8 @@ class Person:
         local, at, domain = self.address.rpartition("@")
         domains = [domain]
         with contextlib.suppress(UnicodeError):
+            # The log stores domains in IDNA, but texts contain them as people write
+            # them.
             domains.append(domain.encode("ascii").decode("idna"))
         plain = local.strip('"')
         locals_ = [local, plain, f'"{plain}"']
@@ -155,6 +157,7 @@ class Person:
         local, _, domain = self.address.rpartition("@")
         words = _TOKEN.findall(local) + _TOKEN.findall(domain)
         named = max(_TOKEN.findall(local) or words or [self.address], key=len)
+        # A short token would match nearly every row, and each match is decoded.
         if len(named) < 3:
             named = max(words or [self.address], key=len)
         return [named, *_list_base64(self.address.encode())]
@@ -166,6 +169,7 @@ class Person:
         return any(self._is_named_in_text(text) for text in list_texts(value))
 
     def _is_named_in_text(self, text: str) -> bool:
+        # Encodings may be nested, such as a URL inside HTML inside JSON.
         for _ in range(_ROUNDS):
             if self._pattern.search(text):
                 return True
@@ -335,6 +339,7 @@ def _read_base64(text: str) -> str:
 
 def _read_base64_bytes(text: str) -> bytes:
     text = text.strip().rstrip("=")
+    # Texts are often cut, or written without padding.
     text += "=" * (-len(text) % 4)
     try:
         if "-" in text or "_" in text:

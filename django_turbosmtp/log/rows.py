@@ -80,6 +80,7 @@ def build_rows(
     row: Row = {
         "id": entry.id,
         "created_at": entry.created_at,
+        # A message that is not going to be sent has its outcome already.
         "concluded_at": entry.created_at if entry.is_concluded else None,
         "status": entry.status,
         "outcome": entry.outcome,
@@ -137,6 +138,7 @@ def _list_headers(entry: Entry) -> dict[str, Any]:
     """Return the headers that the caller set, including Reply-To."""
     headers = dict(entry.attributes.headers)
     reply_to = getattr(entry.message, "reply_to", None)
+    # Django has a list for Reply-To, but support staff look for it among the headers.
     if reply_to and "reply-to" not in map(str.lower, headers):
         headers["Reply-To"] = ", ".join(map(str, reply_to))
     return headers
@@ -156,6 +158,8 @@ def build_rows_safely(
         logger.exception(
             "%s: stored without its contents.", entry.attributes.reference_id
         )
+        # Without the message, so that the second attempt cannot raise for the same
+        # reason.
         bare = replace(
             entry,
             message=None,
@@ -195,6 +199,8 @@ class _RowCleaner:
     def text(self, name: str, value: Any, limit: int | None = None) -> str:
         """Return ``value`` as text of at most ``limit`` characters."""
         text: str = value if type(value) is str else self._read(name, value)
+        # Nearly all texts are storable on every database, and this check is much
+        # faster.
         if text.isascii() and "\0" not in text and (not limit or len(text) <= limit):
             return text
         cleaner = Cleaner(self._width)
@@ -213,6 +219,7 @@ class _RowCleaner:
         """Return ``value`` as JSON text."""
         if not value:
             return "{}" if isinstance(value, Mapping) else "[]"
+        # This JSON text is stored unchanged, so the value need not be cleaned.
         if plain := encode_plain_json(value):
             return plain
         cleaner = Cleaner(self._width)
@@ -278,6 +285,7 @@ def _build_wire(entry: Entry, clean: _RowCleaner) -> str:
         wire["custom_headers"] = clean.headers("wire", wire["custom_headers"])
     for name in ("content", "html_content", "mime_raw"):
         if name in entry.fields:
+            # The bodies have their own columns, and MIME would repeat the attachments.
             wire[name] = f"({len(entry.fields[name]):,} characters)"
     if parts := entry.fields.get("attachments"):
         wire["attachments"] = [
@@ -290,6 +298,7 @@ def _build_wire(entry: Entry, clean: _RowCleaner) -> str:
 def _read_bodies(entry: Entry) -> tuple[str, str]:
     """Return text and HTML of the wire fields, or of the message if they have none."""
     fields = entry.fields
+    # The fields are the text as it is sent.
     if "content" in fields or "html_content" in fields:
         return fields.get("content", ""), fields.get("html_content", "")
     message = entry.message
@@ -328,6 +337,7 @@ def _build_attachments(
 
 def _list_attachments(entry: Entry) -> Iterator[_Attached]:
     """Yield name, type, bytes and Content-ID of each attachment."""
+    # MIME is not parsed again: the attachments are read from the message.
     if "mime_raw" not in entry.fields and entry.fields:
         for part in entry.fields.get("attachments", ()):
             yield part.name, part.type, part.content, part.content_id
@@ -345,6 +355,7 @@ def _read_attachment(attachment: Any) -> _Attached:
     if isinstance(attachment, MIMEMessage):
         content = attachment.get_payload(decode=True)
         if not isinstance(content, bytes):
+            # An attached message has no payload to decode.
             content = attachment.as_bytes()
         cid = str(attachment.get("Content-ID", "")).strip().strip("<>")
         name = attachment.get_filename() or ""
@@ -352,6 +363,7 @@ def _read_attachment(attachment: Any) -> _Attached:
     name, content, kind = (*attachment, None)[:3]
     if isinstance(content, MIMEMessage):
         content = content.as_bytes()
+    # An attached EmailMessage; Django attaches its MIME.
     if hasattr(content, "message"):
         content = content.message().as_bytes()
     if isinstance(content, str):

@@ -64,6 +64,7 @@ class LogWriter:
         self._settings = settings
         self._join_events = join_events
         self._written: dict[UUID, bool] = {}
+        # Assume that the database stores all of Unicode, until it refuses a text.
         self._width = WIDTHS[0]
 
     def insert(self, entries: Sequence[Entry]) -> None:
@@ -117,10 +118,13 @@ class LogWriter:
 
         Raise the error of the last row that could not be inserted.
         """
+        # A retry after a lost connection must not insert rows again that were
+        # committed.
         entries = [entry for entry in entries if entry.id not in self._written]
         try:
             self._insert(entries)
         except (DataError, IntegrityError) as error:
+            # Otherwise one row may be at fault, and the others are inserted one by one.
             if len(entries) == 1 or self._may_narrow(error):
                 raise
         else:
@@ -168,6 +172,8 @@ class LogWriter:
         from django_turbosmtp.log import statements
 
         failure = self._insert_missing(outcomes)
+        # A message without a row was sent, and its outcome is in turbosmtp_status and
+        # the logs.
         there = [c for c in outcomes if c.entry.id in self._written]
         storing = [c for c in there if self._written[c.entry.id]]
         if there:
@@ -184,6 +190,7 @@ class LogWriter:
         if join and there and (self._settings.webhook_secret or has_webhook()):
             mids = {result.mid for c in there for result in c.results if result.mid}
             references = {c.entry.attributes.reference_id for c in there if not c.mid}
+            # Events may have arrived before this transaction made the ids known.
             work = partial(join, sorted(mids), sorted(references), self._alias)
             if is_manual(connections[self._alias]):
                 # Django does not notice when the caller commits.

@@ -54,6 +54,7 @@ def refuse_injection(attachments: Iterable[Any]) -> None:
     """
     for attachment in attachments:
         if isinstance(attachment, Message):
+            # Nested parts, too: all of them are in the MIME that is sent.
             for part in attachment.walk():
                 _refuse_injection_in_part(part)
         else:
@@ -88,13 +89,16 @@ def translate_attachments(
     cids = [part.content_id for part in parts if part.content_id]
     if not cids:
         return parts, html
+    # A reference would be ambiguous.
     if len(set(cids)) < len(cids):
         raise NotExact("two parts have the same Content-ID")
     referenced = find_referenced(html or "")
     if not set(cids) <= referenced:
         raise NotExact("a part has a Content-ID that the HTML does not refer to")
+    # Rewriting the id would change a visible text, or break the link.
     if find_mentioned(html or "") & set(cids):
         raise NotExact("a Content-ID in a link or in the text")
+    # It is not documented how turboSMTP compares the reference with the domain.
     if domain != domain.lower():
         raise NotExact("inline pictures, and capitals in the sender's domain")
     bare = choose_bare_ids(cids, domain, avoid=referenced - set(cids))
@@ -116,6 +120,7 @@ def _translate(attachment: Any) -> WireAttachment:
     refuse_header_injection(part.name, f"attachment name {part.name!r}")
     if not part.name.isprintable():
         raise NotExact("an attachment's name has control characters")
+    # The documentation does not state whether content may be empty.
     if not len(part.content):
         raise NotExact("an empty attachment")
     return part
@@ -127,9 +132,12 @@ def _translate_tuple(
     if not isinstance(mimetype, str) or not _SIMPLE_TYPE.fullmatch(mimetype):
         raise NotExact(f"an attachment of type {mimetype!r}")
     maintype = mimetype.partition("/")[0].lower()
+    # Base64 is not allowed for these (RFC 2046, 5.2.1), so turboSMTP could not attach
+    # them.
     if maintype in {"message", "multipart"}:
         raise NotExact(f"an attachment of type {mimetype!r}")
     if isinstance(content, memoryview):
+        # len() of a memoryview counts its items, which may be larger than a byte.
         content = content.cast("B") if content.contiguous else bytes(content)
     elif not isinstance(content, (bytes, bytearray)):
         content = encode_utf8(str(content), f"attachment {filename!r}")
@@ -152,6 +160,7 @@ def _translate_mime(part: Message[Any, Any]) -> WireAttachment:
     _refuse_parameters(part, "content-type", {"name"})
     _refuse_parameters(part, "content-disposition", {"filename"})
     name = _text(part.get_filename())
+    # Programs prefer one of the two names, but not the same one.
     other_name = part.get_param("name")
     if "=?" in name or (other_name and collapse_rfc2231_value(other_name) != name):
         raise NotExact("a MIME part with an ambiguous name")

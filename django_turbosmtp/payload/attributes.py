@@ -56,7 +56,9 @@ def read_attributes(
             _refuse_queue_attributes(message)
     extra = {**defaults.get("esp_extra", {}), **_read_mapping(message, "esp_extra")}
     _check_esp_extra(extra, api_version)
+    # Without duplicates, in order: the first tag is the campaign.
     tags = tuple(dict.fromkeys([*_read_tags(message), *defaults.get("tags", ())]))
+    # esp_extra overrides the tags, as in django-anymail.
     campaign = extra.get("X-campaign-ID", tags[0] if tags else None)
     return Attributes(
         reference_id=_read_reference_id(message, extra) or default_reference_id,
@@ -64,7 +66,7 @@ def read_attributes(
         campaign=None if campaign is None else _require_one_line("campaign", campaign),
         metadata={**defaults.get("metadata", {}), **_read_mapping(message, "metadata")},
         headers=merge_headers(
-            _drop_said_by_lists(defaults.get("headers", {}), message),
+            _drop_replaced_by_lists(defaults.get("headers", {}), message),
             _read_own_headers(message),
             _spell_as_django(extra.get("custom_headers", {})),
         ),
@@ -81,6 +83,8 @@ def _read_own_headers(message: Any) -> dict[str, Any]:
         return {}
     headers = dict(own.items())
     for lowered, name in SHOWN_HEADERS.items():
+        # Django reads these headers with get(), so a case-insensitive dict finds them
+        # in any spelling.
         if name not in headers and own.get(name) is not None:
             headers = {
                 name if str(n).lower() == lowered else n: v for n, v in headers.items()
@@ -95,7 +99,9 @@ def _spell_as_django(headers: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _drop_said_by_lists(defaults: Mapping[str, Any], message: Any) -> dict[str, Any]:
+def _drop_replaced_by_lists(
+    defaults: Mapping[str, Any], message: Any
+) -> dict[str, Any]:
     """Return the default headers without those that the message's lists replace."""
     if not defaults:
         return {}
@@ -119,6 +125,7 @@ def merge_headers(*layers: Mapping[str, Any]) -> dict[str, Any]:
 def _check_esp_extra(extra: Mapping[str, Any], api_version: int) -> None:
     if not extra:
         return
+    # Other fields are attributes of the message, so a value here would contradict them.
     own = {"custom_headers"} | (
         {"X-campaign-ID", "reference_id"} if api_version == 2 else set()
     )
@@ -185,6 +192,7 @@ def _read_tags(message: Any) -> list[str]:
     tags = read_attribute(message, "tags")
     if not tags:
         return []
+    # A str is also iterable, and would become one tag for each character.
     if isinstance(tags, (str, Mapping)):
         raise MessageError(f"tags is a {type(tags).__name__}, not a list of strings.")
     return [_require_one_line("tags", tag) for tag in tags]

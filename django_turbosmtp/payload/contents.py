@@ -43,6 +43,7 @@ def freeze(message: Any) -> Any:
         value = getattr(message, name, None)
         if value is None or isinstance(value, str):
             continue
+        # A subclass of list may also return other values at the next reading.
         if name in computed or type(value) is not list or any(map(_is_lazy, value)):
             now[name] = [_settle(item) for item in value]
     if not now:
@@ -52,6 +53,8 @@ def freeze(message: Any) -> Any:
     # Attributes of a new subclass override the properties.
     hidden = {name: value for name, value in now.items() if name in computed}
     if hidden:
+        # Setting the instance's attribute would call the setter of a property, or fail
+        # without one.
         frozen.__class__ = type(cls.__name__, (cls,), hidden)
     return frozen
 
@@ -130,6 +133,7 @@ def read_attachment(attachment: Any) -> tuple[Any, Any, Any]:
 def is_bytes_like(value: Any) -> bool:
     """Return whether a value supports the buffer protocol, as bytes do."""
     try:
+        # The only test for the buffer protocol before Python 3.12 (PEP 688).
         memoryview(value)
     except TypeError:
         return False

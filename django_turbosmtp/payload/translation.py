@@ -128,6 +128,9 @@ def translate(
         # The header may show recipients that the guard left out.
         envelope = replace(envelope, changed=True)
     elif guard is None and customised:
+        # A signature must stay valid, so the headers of such a message are not
+        # rewritten. With a guard they are: there, mail to real people is worse than a
+        # broken signature.
         envelope = replace(envelope, changed=False)
     source = ParsedMessage(
         message=message,
@@ -173,8 +176,10 @@ def as_fields(source: ParsedMessage) -> WireContent:
     if source.customised:
         raise NotExact(OWN_MIME)
     custom = source.headers.as_custom_headers()
+    # turboSMTP might decode "=?...?=" in a subject, or encode it once more.
     if needs_mime(source.subject) or "=?" in source.subject:
         raise NotExact("control characters or encoded words in the subject")
+    # JSON is UTF-8, and turboSMTP has no field for a charset.
     if not _is_utf8(message.encoding or source.default_charset):
         raise NotExact("a charset other than UTF-8")
     if getattr(message, "mixed_subtype", "mixed") != "mixed":
@@ -272,10 +277,12 @@ def _read_bodies(message: Any) -> tuple[str | None, str | None]:
     if subtype not in {"plain", "html"}:
         raise NotExact(f"a body of type text/{subtype}")
     if not alternatives:
+        # Django sends such a message without a text part; turboSMTP might add one.
         if not body and message.attachments:
             raise NotExact("attachments without a body")
         return (body, None) if subtype == "plain" else (None, body)
     content, mimetype = alternatives[0]
+    # For example a calendar invitation, or AMP (text/x-amp-html).
     if len(alternatives) > 1 or mimetype != "text/html" or not content:
         raise NotExact("alternatives other than one HTML body")
     if body and subtype != "plain":
@@ -297,6 +304,7 @@ def _translate_reply_to(source: ParsedMessage) -> dict[str, str]:
     shown = source.headers.shown("Reply-To")
     if shown is None:
         shown = _join_reply_to(source.message)
+    # Django sends an empty header, which the field cannot express.
     elif not shown:
         raise NotExact("an empty Reply-To")
     if not shown:
@@ -320,6 +328,7 @@ def _estimate_size(fields: Mapping[str, Any]) -> int:
     )
     size += sum(len(n) + len(v) for n, v in fields.get("custom_headers", {}).items())
     for part in fields.get("attachments", ()):
+        # 200 bytes for the headers and the boundary of a part.
         size += _measure_base64(len(part.content)) + len(part.name) + 200
     return size
 

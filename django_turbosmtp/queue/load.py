@@ -91,6 +91,7 @@ def load_jobs(
     without requests, and its error. It concerns no other message.
     """
     keys = [row.pk for row in claimed]
+    # A few queries for all messages of a claim: a worker claims about 80 at a time.
     messages = Message.objects.using(alias).in_bulk(keys)
     payloads = _read_payloads(keys, alias)
     recipients: dict[UUID, list[Recipient]] = defaultdict(list)
@@ -102,6 +103,7 @@ def load_jobs(
             row, messages[row.pk], recipients[row.pk], payloads.get(row.pk, b""), alias
         )
         for row in claimed
+        # The message may have been erased since it was claimed.
         if row.pk in messages
     ]
     _leave_out(loaded, settings, guard, alias)
@@ -143,6 +145,7 @@ def _start(
 ) -> QueuedJob:
     """Return a message whose payload has been read, but not its job."""
     status = TurboSMTPStatus(reference_id=message.reference_id)
+    # The id of the row, because a queued message keeps its row.
     job = Job(id=message.pk, message=None, status=status)
     job.attributes = build_attributes(message, message.reference_id)
     job.translation = Translation(requests=())
@@ -174,6 +177,7 @@ def _poison(queued: QueuedJob, error: Exception) -> None:
     logger.error(
         "%s: the stored message cannot be read: %s", queued.row.pk, type(error).__name__
     )
+    # The text of any other exception may contain the payload.
     reason = error if isinstance(error, ValueError) else type(error).__name__
     queued.fail(
         Outcome.REFUSED, MessageError(f"The stored message cannot be read: {reason}")
@@ -195,6 +199,9 @@ def _leave_out(
             mailbox = read_mailbox(recipient)
             if reason := reasons.get(_read_lower(recipient)):
                 queued.left_out[recipient.position] = reason
+            # The guard has replaced recipients when the message was queued. If it would
+            # now replace one, the settings have changed, and the stored message must
+            # not go to the old one.
             elif guard is not None and guard(mailbox) != mailbox:
                 queued.left_out[recipient.position] = _GUARD
         _reject(queued, alias)
@@ -264,6 +271,8 @@ def _adapt(queued: QueuedJob, settings: Settings) -> dict[str, Any]:
             fields["mime_raw"] = show_recipients(fields["mime_raw"], *lists.values())
     if settings.api_version == message.api_version:
         return fields
+    # API_VERSION was changed while the message was queued. The fields of both versions
+    # differ only in these two (docs/wire.rst, "Send").
     own: Mapping[str, Any] = {}
     if settings.api_version == 2:
         own = {"reference_id": message.reference_id}

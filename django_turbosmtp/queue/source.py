@@ -96,6 +96,7 @@ class QueueSource:
 
     def take(self) -> Sequence[Job] | None:
         """Claim and load the next messages; None if none can be sent now."""
+        # A probe is one message; its answer decides whether the queue continues.
         if self._engine.stopped_by is not None or self._was_probed:
             return None
         limit = self._read_limit()
@@ -114,6 +115,7 @@ class QueueSource:
             self._alias,
         )
         part.jobs = [queued.job for queued in part.queued]
+        # From here on, an interruption must not leave a status that denies a delivery.
         mark_unknown(part.jobs)
         self._engine.recorder.adopt(part.jobs)
         return part.jobs
@@ -121,6 +123,8 @@ class QueueSource:
     def _claim(self, limit: int) -> Claim | None:
         """Claim messages of the task; None if none can be sent now."""
         while self._left:
+            # A part of the task, because a statement with all of its keys is much
+            # slower.
             keys, rest = self._left[:PART], self._left[PART:]
             claimed = claim(self._selection, keys, limit, self._alias)
             self._left = [*claimed.left, *rest]
@@ -143,6 +147,7 @@ class QueueSource:
     def _read_limit(self) -> int:
         """Return how many messages may be claimed; 0 if the account may not send."""
         account = self._selection.account
+        # Read them before each part, because another worker may have changed them.
         brakes = self._brakes = self._read_brakes()
         self.wait_until = brakes.wait_until
         if brakes.is_stopped:
@@ -166,6 +171,7 @@ class QueueSource:
     def watch(self) -> None:
         """Stop if another worker paused or stopped the account, or time is over."""
         brakes = self._read_brakes()
+        # A probe is also sent during a pause.
         if brakes.wait_until is not None and not self._was_probed:
             self.wait_until = brakes.wait_until
             self._engine.stop(RateLimited("Not tried: the account's queue is paused."))
@@ -189,6 +195,8 @@ class QueueSource:
         decision = self._decide(part)
         token = part.claimed.token
 
+        # In the transaction of the outcomes: a crash in between would leave messages in
+        # the queue that turboSMTP has accepted.
         def also(alias: str) -> None:
             delete_claimed([queued.row.pk for queued in decision.final], token, alias)
             put_back(decision.refused, token, alias, counts=True)
@@ -230,6 +238,8 @@ class QueueSource:
         job, row = queued.job, queued.row
         if queued.is_newer:
             return read_now(self._alias) + _NEWER_WAIT, False
+        # A message with only Bcc recipients has several requests, some of which may be
+        # accepted.
         failed = [request for request in job.requests if request.result is None]
         if not failed or any(request.is_unknown for request in failed):
             return None
@@ -237,6 +247,8 @@ class QueueSource:
         if not errors:
             # The engine had stopped, so no request was made.
             return read_now(self._alias), False
+        # The account is at fault, not the message, so this is not a refusal of the
+        # message.
         if any(map(_stops_account, errors)):
             return read_now(self._alias), False
         if not all(error is not None and error.retryable for error in errors):
@@ -259,6 +271,7 @@ class QueueSource:
             self.wait_until = read_now(self._alias) + accounts.PROBE_INTERVAL
             return
         pausing = next((r.error for r in tried if _pauses_account(r.error)), None)
+        # Many unknown outcomes in a row: turboSMTP is probably down.
         if pausing is None and isinstance(self._engine.stopped_by, OutcomeUnknown):
             pausing = self._engine.stopped_by
         if pausing is not None:
@@ -266,6 +279,7 @@ class QueueSource:
             self.wait_until = accounts.pause(account, mailer, seconds, self._alias)
             return
         accepted = any(request.result is not None for request in tried)
+        # Only then, because releasing is a statement, and most parts need none.
         if accepted and self._brakes.was_braked:
             self._brakes = accounts.Brakes()
             if accounts.release(account, self._alias):
@@ -275,6 +289,7 @@ class QueueSource:
         reservation, rate = part.claimed.reservation, self._selection.rate
         if reservation is None or rate is None:
             return
+        # Requests without an attempt do not count towards the rate.
         sent = sum(_count_recipients(job.requests) for job in part.jobs)
         accounts.settle(reservation, sent, rate, self._alias)
 
@@ -284,6 +299,7 @@ class QueueSource:
             return
         engine = engines.find_engine(self._selection.mailer)
         keys = sorted(decision.refused, key=decision.refused.__getitem__)
+        # One task at the time of the last one, instead of one for each message.
         latest = decision.refused[keys[-1]]
         for part in engines.split(keys):
             if engines.enqueue(engine, part, run_after=make_aware(latest)):

@@ -49,6 +49,7 @@ def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
     alias = choose_log_database()
     keys = [UUID(str(key)) for key in ids]
     rows = QueuedMessage.objects.using(alias).filter(token=None)
+    # The order within a task; `claim` decides between tasks.
     urgent_first = rows.filter(pk__in=keys).order_by("-priority", "not_before", "pk")
 
     def find() -> list[tuple[UUID, str, str, datetime]]:
@@ -85,12 +86,16 @@ class _Task:
     def run(self, find_backend: FindBackend) -> None:
         try:
             backend = find_backend(self.mailer)
+            # All workers share pauses through the database, so this one does not wait
+            # itself.
             engine = backend.build_engine(shares_pauses=True)
         except ImproperlyConfigured as error:
             # The mailer does not exist any more, or its settings are wrong.
             for fingerprint in self.fingerprints:
                 accounts.stop(fingerprint, self.mailer, error, self.alias)
             return
+        # Several fingerprints of one account: SECRET_KEY was changed
+        # (SECRET_KEY_FALLBACKS).
         own = [f for f in self.fingerprints if engine.account.has_fingerprint(f)]
         for fingerprint in self.fingerprints - set(own):
             accounts.stop(
@@ -128,6 +133,7 @@ class _Task:
         """Enqueue a task that sends the remaining messages later."""
         rows = QueuedMessage.objects.using(self.alias)
         left = rows.filter(pk__in=self.keys, token=None, mailer=self.mailer)
+        # A little later, because task engines round times down to milliseconds.
         until = later + timedelta(milliseconds=10)
         waiting = list(left.filter(not_before__lte=until).values_list("pk", flat=True))
         if not waiting:
@@ -135,6 +141,7 @@ class _Task:
         if engines.enqueue(task_engine, waiting, run_after=make_aware(until)):
             note_enqueued(waiting, until, self.alias)
         else:
+            # `run_due` enqueues them then.
             rows.filter(pk__in=waiting, token=None).update(due_at=until)
 
 
@@ -142,7 +149,7 @@ def build_other_key(mailer: str) -> ImproperlyConfigured:
     """Return why messages wait: the mailer no longer has their account."""
     name = accounts.name_mailer(mailer)
     return ImproperlyConfigured(
-        f"The credentials of {name} are other ones than when these messages were"
-        " queued. Restore them, or send the messages with the new ones: manage.py"
+        f"The credentials of {name} have changed since these messages were queued."
+        " Restore the old ones, or send the messages with the new ones: manage.py"
         " turbosmtp_run_due --adopt"
     )

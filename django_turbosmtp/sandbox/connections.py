@@ -24,6 +24,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     allow_reuse_address = True
     daemon_threads = True
+    # socketserver's default of 5 would refuse connections of a batch.
     request_queue_size = 128
 
     def __init__(
@@ -47,6 +48,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection; its thread does the TLS handshake."""
+        # Without the handshake, so that a slow client does not delay other connections.
         connection, address = self.socket.accept()
         if self._tls is not None:
             connection = self._tls.wrap_socket(
@@ -84,6 +86,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore errors of clients that closed the connection; show others."""
+        # Tests close connections on purpose, so these errors are not printed.
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 

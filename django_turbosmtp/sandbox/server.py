@@ -87,6 +87,7 @@ class Sandbox(State):
         self.origin = self._name_origin(self._server.server_address[1])
         self._thread = threading.Thread(
             target=self._server.serve_forever,
+            # socketserver's default of half a second would delay every stop() in tests.
             kwargs={"poll_interval": 0.02},
             name="turbosmtp-sandbox",
             daemon=True,
@@ -101,6 +102,7 @@ class Sandbox(State):
             return
         self.stopping.set()
         self.webhook.stop()
+        # First no new connections, then the open ones: their threads may be waiting.
         server.shutdown()
         thread.join()
         server.server_close()

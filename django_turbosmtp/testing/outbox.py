@@ -54,6 +54,7 @@ class Outbox:
             raise TypeError(
                 f"assert_sent() has no argument {unknown.pop()!r}; it has {known}."
             )
+        # The newest first: a test usually checks the message that it has just sent.
         for message in reversed(self.messages):
             if all(_CHECKS[name](message, value) for name, value in expected.items()):
                 return message

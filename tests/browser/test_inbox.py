@@ -100,7 +100,7 @@ def test_tabs_by_keyboard(sandbox, outside, page, size, scheme):
     expected = {
         "Headers": "Help <help@example.com>",
         "Source": "Content-Transfer-Encoding",
-        "Wire JSON": '"reference_id": "order-2041"',
+        "Request (JSON)": '"reference_id": "order-2041"',
         "Attachments (2)": "terms & conditions.pdf",
         "Text": "<script>alert('text')</script>",
     }
@@ -142,7 +142,7 @@ def test_faults_and_clearing(sandbox, page, size, scheme):
     assert len(sandbox.messages) == 1
     take_shot(page, size, scheme, "inbox-clear")
     follow(page, page.get_by_role("button", name="Clear inbox").click)
-    assert page.get_by_text("No message yet").is_visible()
+    assert page.get_by_text("No messages yet").is_visible()
     assert sandbox.messages == []
     take_shot(page, size, scheme, "inbox-empty")
     assert page.complaints == []
@@ -152,8 +152,8 @@ def test_sending_events(outside, page, size, scheme):
     with Sandbox(webhook_url=outside[0]) as sandbox:
         send(sandbox, subject="Hello", to="jane@example.org")
         page.goto(f"{sandbox.url}/messages/{sandbox.latest.mid}")
-        page.get_by_label("that it was").select_option("BOUNCED")
-        follow(page, page.get_by_role("button", name="Tell").click)
+        page.get_by_label("Event for").select_option("BOUNCED")
+        follow(page, page.get_by_role("button", name="Send event").click)
         page.get_by_text("BOUNCED jane@example.org").wait_for()
         assert page.locator(".events li").count() == 3
         take_shot(page, size, scheme, "inbox-told")

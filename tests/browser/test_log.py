@@ -152,7 +152,7 @@ def queue_site(sandbox, tmp_path, _outside):
 
 def test_the_queue(queue_site, sandbox, page, size, scheme):
     log_in(page, queue_site, "dashboard/")
-    page.get_by_text("2 messages wait.").wait_for()
+    page.get_by_text("2 messages are queued.").wait_for()
     check_page(page, size, scheme, "queue-dashboard")
     page.goto(f"{queue_site}/admin/turbosmtp/message/?queue=queued")
     press(page, "See you tomorrow")

@@ -126,6 +126,7 @@ def mask_account(account: str) -> str:
 def find_file(received: Received, number: str) -> tuple[describe.FileInfo, bytes]:
     """Return an attachment and its bytes, or refuse with 404."""
     files = received.details.files
+    # The length is limited, because Python refuses to convert very long numbers.
     if not re.fullmatch(r"[1-9][0-9]{0,5}", number) or int(number) > len(files):
         raise Refusal(answer_message("attachment_not_found", status=404))
     content = describe.read_file(received.raw, int(number))
@@ -134,6 +135,7 @@ def find_file(received: Received, number: str) -> tuple[describe.FileInfo, bytes
 
 def download(content: bytes, name: str, content_type: str) -> Reply:
     """Return bytes that a browser saves instead of showing them."""
+    # For browsers that do not read filename* (RFC 6266, appendix D).
     fallback = re.sub(r'[^ -~]|["\\/%]', "_", name)
     disposition = (
         f"attachment; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe='')}"

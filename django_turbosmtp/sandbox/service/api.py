@@ -56,6 +56,7 @@ def route(state: State, request: Request) -> Reply:
 def send(state: State, request: Request, *, version: int) -> Reply:
     """Accept or refuse one message, or simulate a fault."""
     fault = state.faults.take(request.body)
+    # Before the message is read: a fault may answer 200 without accepting it.
     mid = state.store.next_mid()
     if fault is not None and not fault.accepts:
         answer = disguise(fault, Reply(), url=state.url, mid=mid)
@@ -65,6 +66,7 @@ def send(state: State, request: Request, *, version: int) -> Reply:
         answer = _accept(state, request, version=version, mid=mid)
     except Refusal as refusal:
         accepted, answer = False, refusal.response
+        # A fault that accepts the message needs a valid one.
         if fault is None or fault.accept:
             return answer
     if fault is not None:

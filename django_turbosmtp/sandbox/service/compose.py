@@ -67,6 +67,7 @@ def _build_content(fields: dict[str, Any], checked: Checked) -> Entity:
             _build_file(item, domain if shown else "")
         )
     alternatives = []
+    # A message without any body gets an empty text, so that it has a valid part.
     if "content" in fields or html is None:
         alternatives.append(_build_text(fields.get("content", ""), "plain"))
     if html is not None:
@@ -86,6 +87,8 @@ def _build_text(text: str, subtype: str) -> Entity:
     lines = binascii.b2a_qp(data, quotetabs=False, istext=False)
     body = lines.replace(b"=0A", b"=0A=\n").replace(b"\r\n", b"\n")
     encoding = "quoted-printable"
+    # Base64 needs about 1.37 times the bytes, so use it if quoted-printable is much
+    # longer.
     if len(body) > 1.7 * len(data) + 200:
         body, encoding = _encode_base64(data), "base64"
     headers = [
@@ -114,6 +117,7 @@ def _format_parameter(name: str) -> str:
     if name.isascii() and name.isprintable():
         escaped = name.replace("\\", "\\\\").replace('"', '\\"')
         return f'filename="{escaped}"'
+    # The form of RFC 2231 for names that are not ASCII.
     return f"filename*=utf-8''{quote(name, safe='')}"
 
 

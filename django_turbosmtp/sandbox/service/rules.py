@@ -30,8 +30,11 @@ _BODIES = ("content", "html_content", "attachments", "custom_headers")
 _ONE_LINE = ("from", *KINDS, "subject", "reference_id", "X-campaign-ID")
 _STRUCTURAL = {"from", *KINDS, "subject", "mime-version"}
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
+#: The characters of a restricted-name (RFC 6838, 4.2), in which media types are
+#: registered.
 _TOKEN = r"[A-Za-z0-9!#$&^_.+-]+"  # noqa: S105  (MIME's word for a word)
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:[ \t]*;[ -~\t]*)?")
+#: Visible ASCII except "<", ">" and "@" (docs/wire.rst, quirk 3).
 _CONTENT_ID = re.compile(r"[!-;=?A-~]+")
 _BROKEN_MIME = (
     mime_errors.FirstHeaderLineIsContinuationDefect,
@@ -92,6 +95,7 @@ def check(fields: dict[str, Any], *, version: int) -> Checked:
     for kind in KINDS:
         mailboxes[kind], bad = parse_list(fields.get(kind, ""))
         errors += [f"'{piece}' '{kind}' email not valid" for piece in bad]
+    # An empty field is also missing: docs/wire.rst, "Send", requires a recipient.
     if not fields.get("to", "").strip():
         errors.append("missing recipients (to)")
     errors += _find_header_errors(fields.get("custom_headers", {}))
@@ -137,6 +141,8 @@ def _find_header_errors(headers: dict[str, str]) -> list[str]:
             errors.append(f"custom_headers {name!a} is not a header name")
         if LINE_BREAK.search(value) or "\0" in value:
             errors.append(f"custom_headers {name!a} contains a line break")
+        # turboSMTP sets these itself. The documentation does not state which value
+        # would be used.
         if lower in _STRUCTURAL or lower.startswith("content-"):
             errors.append(f"custom_headers may not set {name!a}")
         if lower in seen:
@@ -154,6 +160,7 @@ def _read_attachments(items: list[Any]) -> tuple[list[Attached], list[str]]:
             errors.append(f"attachments[{index}] {problem}")
             continue
         try:
+            # Without strict_mode, Python would skip invalid characters.
             content = binascii.a2b_base64(item["content"], strict_mode=True)
         except ValueError:
             errors.append(f"attachments[{index}] content is not valid base64")
@@ -210,6 +217,7 @@ def _check_mime(fields: dict[str, Any]) -> None:
 def find_mime_problem(raw: bytes) -> str:
     """Return why `raw` is not a valid MIME message, or ""."""
     head = re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0]
+    # Header fields are ASCII without SMTPUTF8 (RFC 5322, 2.2).
     if not head.isascii():
         return "the header block contains raw non-ASCII characters"
     if b"\0" in head:

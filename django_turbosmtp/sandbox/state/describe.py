@@ -75,9 +75,12 @@ def _sort_leaves(
         part = pending.pop()
         kind = part.get_content_type()
         if part.get_content_maintype() == "multipart" and part.is_multipart():
+            # The last item is taken first, so reverse the parts to keep their order.
             pending += reversed(part.get_payload())
         elif _read_disposition(part) == "attachment":
             files.append(part)
+        # Only the first text is the body, as in mail programs; a second one is shown as
+        # a file.
         elif kind == "text/plain" and text is None:
             text = part
         elif kind == "text/html" and html is None:
@@ -102,6 +105,7 @@ def _describe_file(part: EmailMessage, number: int) -> FileInfo:
 
 def _read_bytes(part: EmailMessage) -> bytes:
     if part.get_content_maintype() == "message" and part.is_multipart():
+        # An attached message is parsed as a part, so it has no payload to decode.
         inner: Any = part.get_payload(0)
         return bytes(inner.as_bytes())
     payload = part.get_payload(decode=True)
@@ -128,6 +132,7 @@ def _decode_header(name: str, value: Any) -> str:
         shown = str(policy.default.header_fetch_parse(name, value))
     except Exception:  # noqa: BLE001  (the parser's own bugs on odd headers)
         shown = str(value)
+    # Encoded words may contain unpaired surrogates, which a page cannot contain.
     return shown.encode("utf-8", "replace").decode()
 
 

@@ -85,6 +85,7 @@ class Received:
     @cached_property
     def kept_bytes(self) -> int:
         """The memory it needs: the mail, the data for the pages, and the fields."""
+        # Twice, because `details` contains decoded copies of the parts.
         return 2 * len(self.raw) + measure(self.fields, self.recipients)
 
     @property
@@ -140,6 +141,7 @@ class Store:
     def next_mid(self) -> int:
         """Return a unique, increasing 64-bit integer that a float cannot represent."""
         with self._lock:
+            # Nanoseconds have 61 bits, more than a float's 53, like turboSMTP's ids.
             self._last_mid = max(self._last_mid + 1, time.time_ns())
             return self._last_mid
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 #: The events that can be posted, and the labels of their buttons.
 WORDS = {
-    "PROCESSED": "accepted for delivery",
+    "PROCESSED": "sent",
     "DELIVERED": "delivered",
     "DEFERRED": "deferred",
     "BOUNCED": "bounced",
-    "DROPPED": "dropped",
+    "DROPPED": "rejected",
     "OPENED": "opened",
     "CLICKED": "clicked",
     "UNSUBSCRIBED": "unsubscribed",
@@ -77,6 +77,7 @@ class Webhook:
         self.url = url
         self.posted: deque[PostedEvent] = deque(maxlen=_KEPT)
         self._numbers = itertools.count(1)
+        # Events are posted after the send is answered, as turboSMTP does.
         self._queue: SimpleQueue[tuple[str, str, str, Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -92,6 +93,8 @@ class Webhook:
     def follow(self, received: Received) -> None:
         """Post the events of a message, depending on the recipients' addresses."""
         for _, address in received.recipients:
+            # With plus addressing, a test can have several recipients with the same
+            # rule.
             name = address.partition("@")[0].partition("+")[0].lower()
             self.post(
                 received,
@@ -112,6 +115,7 @@ class Webhook:
         if self.url is None:
             return
         with self._lock:
+            # Started late, because most sandboxes never post an event.
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="turbosmtp-sandbox-webhook", daemon=True

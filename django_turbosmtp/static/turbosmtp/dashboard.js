@@ -3,7 +3,7 @@
 
 (() => {
     const colours = {
-        accepted: "--turbosmtp-good",
+        sent: "--turbosmtp-good",
         delivered: "--turbosmtp-delivered",
         opened: "--turbosmtp-opened",
         bounced: "--turbosmtp-bounced",
