@@ -122,7 +122,7 @@ def enqueue(bench: Bench) -> Figures:
 
         get_connection().send_messages(emails(WARM_UP))
         ready, counter = emails(bench.messages), Counter()
-        # Otherwise the collection of the garbage of Django's start would be measured.
+        # Otherwise the measurement would include garbage that Django's start has left.
         gc.collect()
         cpu, start = time.process_time(), time.perf_counter()
         with connection.execute_wrapper(counter):

@@ -14,7 +14,7 @@ from demo_kit.processes import Failed
 
 HTTP_SECONDS = 30
 
-# Without the shell's proxies, because all requests are to this machine.
+# Ignore the shell's proxies, because all requests are to this machine.
 _NO_PROXY = urllib.request.ProxyHandler({})
 
 

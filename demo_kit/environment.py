@@ -103,7 +103,7 @@ def is_free(port: int) -> bool:
     """Return whether a server could listen on this port now."""
     with socket.socket() as probe:
         if not WINDOWS:
-            # As servers do, so that closed connections do not block the port.
+            # Like servers, so that closed connections do not block the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

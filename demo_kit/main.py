@@ -174,7 +174,7 @@ def start(
         admin_password(database),
     )
     env |= {
-        # So that a .env file does not change the demo.
+        # Read no .env file, which could change the demo.
         "ENV_FILE": "",
         "DATABASE_URL": f"sqlite:///{urllib.parse.quote(database.as_posix())}",
         "SANDBOX_URL": sandbox_url,

@@ -30,5 +30,5 @@ class TurboSMTPConfig(AppConfig):
         register(checks.check_events, Tags.database)
         register(checks.check_queue, Tags.database)
         if uses_celery():
-            # So that a worker knows the tasks without autodiscovery.
+            # Import it, so that a worker knows the tasks without autodiscovery.
             import_module("django_turbosmtp.celery")

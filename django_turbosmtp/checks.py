@@ -107,7 +107,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 continue
             text = f"{where}{problem.text}"
             level = Warning if problem.id == _NO_CREDENTIALS else Error
-            # By text, so that a problem of TURBOSMTP is reported once, and not for each
+            # The key is the text, so that a problem is reported once, and not for each
             # mailer.
             found[text] = level(text, hint=problem.hint or None, id=problem.id)
         if not problems:

@@ -377,7 +377,7 @@ class Event(models.Model):
 class Unmatched(models.Model):
     """An event whose message is not in the log. Its own table: few events are."""
 
-    # Without a database constraint, so that events can be deleted in one statement.
+    # No constraint in the database, so that events can be deleted in one statement.
     event = models.OneToOneField(
         Event,
         models.DO_NOTHING,
@@ -410,7 +410,7 @@ class Tag(models.Model):
         verbose_name = _("tag")
         verbose_name_plural = _("tags")
         default_permissions = ()
-        # Not unique, because some databases do not distinguish "Order" and "order".
+        # Not a unique index: some databases do not distinguish "Order" and "order".
         indexes: ClassVar = [
             models.Index(fields=["name", "message"], name="turbosmtp_tag_name")
         ]

@@ -204,7 +204,7 @@ class Status(_Word):
         _("The recipient unsubscribed."),
         events=("UNSUBSCRIBED",), event_type="unsubscribed", rank=8,
         is_at_turbosmtp=True, stages=(*_SEEN, Stage.UNSUBSCRIBED))
-    # Two words: one of turboSMTP's documentation, one of its SDK.
+    # turboSMTP's documentation has one of these events, and its SDK the other.
     COMPLAINED = "complained", _Row(
         _("complained"), Group.COMPLAINED, "⚑", "bad",
         _("The recipient reported it as spam."),

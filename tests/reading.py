@@ -73,7 +73,7 @@ def _unfolded(value: str) -> str:
 
 def _words(text: str) -> str:
     # Python's parser keeps the white space between two encoded words, although RFC
-    # 2047, 6.2, requires to remove it. Texts of this length have several words.
+    # 2047, 6.2, requires removing it. Texts of this length have several words.
     return re.sub(r"\s", "", text) if len(text) > 40 and not text.isascii() else text
 
 

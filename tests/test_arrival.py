@@ -21,7 +21,7 @@ OWN = tuple(OF_THE_WAY - {"content-type", "content-transfer-encoding", "mime-ver
 
 
 def by_smtp(message: EmailMessage) -> tuple[set[str], bytes]:
-    """Return the recipients and the mail of Django's SMTP backend."""
+    """Return the recipients and the mail that Django's SMTP backend sends."""
     if MODERN_MIME:
         backend = SMTPBackend.__new__(SMTPBackend)
         # Django 6 refuses an unquoted full stop in a name; this package accepts it.

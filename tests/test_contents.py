@@ -1,4 +1,4 @@
-"""Types of content in messages, and replaced methods of Django's classes."""
+"""Types of content in messages, and replaced methods of message classes."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def raise_interrupt(error: BaseException) -> None:
     codes = set(_list_handlers())
     raised = [found for found in walk_chain(error) if _was_raised_in(found, codes)]
     if raised:
-        # The last one is the handler's; libraries copy its traceback to their errors.
+        # The last exception of the chain is the signal handler's.
         raise Interrupted(raised[-1])
 
 

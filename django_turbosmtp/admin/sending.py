@@ -114,7 +114,7 @@ class SendingPages(ReadingPages):
             self.message_user(request, text, messages.ERROR)
             return self._build_url("change", message.pk)
         sent = Message.objects.using(message._state.db).get(pk=job.id)
-        # In the admin's history of the original message, with the user.
+        # Add this to the admin's history of the original message, with the user.
         self.log_change(request, message, f"Sent again as {job.id}: {sent.outcome}")
         level = messages.ERROR
         if job.status.outcome == Outcome.ACCEPTED:

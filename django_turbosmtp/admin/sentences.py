@@ -17,7 +17,7 @@ from django_turbosmtp.statuses import Outcome, Reason, Status
 if TYPE_CHECKING:
     from django_turbosmtp.models import Attempt, Event, Message, Recipient
 
-#: Meaning and advice by the name of the error's class (docs/outcomes.rst).
+#: The meaning of an error and advice, by the name of its class (docs/outcomes.rst).
 _REFUSALS = {
     "InvalidAddress": Status.INVALID.sentence,
     "UnsupportedFeature": gettext_lazy(

@@ -20,7 +20,7 @@ CAMPAIGN = "test"
 class TestMailForm(forms.Form):
     """The recipient and, if there are several, the mailer."""
 
-    # Not a test class, although pytest would assume so from its name.
+    # This is not a test class, although pytest would assume so from its name.
     __test__ = False
 
     to = forms.EmailField(label=pgettext_lazy("recipient", "To"))

@@ -51,7 +51,7 @@ class Client:
         Raise `MessageError` for an unpaired surrogate in any of them.
         """
         if self._version == 1 and self._credentials:
-            # In the body and not in the query string, because servers log URLs.
+            # They are in the body, not in the query string, because servers log URLs.
             return Body(
                 {
                     **fields,

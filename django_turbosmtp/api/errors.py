@@ -106,7 +106,7 @@ def _choose_class(
 
 
 def _find_texts(data: Any) -> Iterator[str]:
-    """Yield the server's messages, however nested (docs/wire.rst, "Answers")."""
+    """Yield the server's messages from any nesting (docs/wire.rst, "Answers")."""
     if isinstance(data, str):
         yield data
     elif isinstance(data, list):

@@ -21,7 +21,7 @@ class Response:
     """
 
     status_code: int
-    # Not in the repr, which error reporters store: a server may repeat the request.
+    # Hidden in the repr, because a server may repeat the request.
     headers: Mapping[str, str] = field(repr=False)
     text: str = field(repr=False)
     data: Any = field(default=None, repr=False)

@@ -49,7 +49,7 @@ def share_session(url: str, *, pool_size: int) -> Session:
     if parts.scheme == "http":
         # Plain http is only allowed to this machine; a remote proxy could read it.
         proxies = {k: v for k, v in proxies.items() if is_loopback(find_host(v))}
-    # As requests does. A company's own certificate authority is not a credential.
+    # requests does the same. A company's certificate authority is not a credential.
     bundle = next(filter(None, map(os.environ.get, BUNDLE_VARIABLES)), None)
     # A proxy's URL may have a password.
     hidden = ((name, Secret(proxy)) for name, proxy in sorted(proxies.items()))

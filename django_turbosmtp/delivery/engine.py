@@ -135,9 +135,9 @@ class Engine:
     def run(self, jobs: Sequence[Job], *, are_written: bool = False) -> None:
         """Send jobs; set their statuses, record their outcomes, announce them.
 
-        ``are_written``: their rows are in the log already. Only an interrupt raises, as
-        `Interrupted` or as it is: then no further request begins, and the outcomes so
-        far are recorded.
+        ``are_written``: their rows are in the log already. Raise nothing except an
+        interrupt (sometimes as `Interrupted`): then no further request begins, and the
+        outcomes so far are recorded.
         """
         mark_unknown(jobs)
         source = PreparedJobs(jobs, self.recorder, are_written=are_written)

@@ -67,8 +67,7 @@ def _set_outcome(job: Job) -> list[SendRequest]:
     results = [request.result for request in job.requests if request.result]
     failed = [request for request in job.requests if request.error]
     unknown = [request for request in failed if request.is_unknown]
-    # An unknown outcome has priority, because only this error prevents that the caller
-    # sends the message again.
+    # An unknown outcome has priority: this error tells callers not to send it again.
     status.error = (unknown or failed)[0].error if failed else None
     if results:
         # Like smtplib, raise nothing if any recipient got the mail: the caller would

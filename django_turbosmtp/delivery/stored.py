@@ -94,7 +94,7 @@ def build_requests(
 
 def read_mailbox(recipient: Recipient) -> Mailbox:
     """Return the mailbox of a stored recipient."""
-    # Not parsed: `payload.addresses` has written it in this form, and a name may
+    # It is not parsed: `payload.addresses` has written this form, and a name may
     # contain any character.
     name, bracket, rest = recipient.shown.rpartition(" <")
     if bracket and rest.endswith(">"):

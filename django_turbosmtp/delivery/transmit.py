@@ -200,7 +200,7 @@ class Flight:
         after the main thread has ended. They are daemons, because a thread whose start
         is interrupted never ends.
         """
-        # In the caller's context, so that a logger that is silent there is silent here.
+        # Use the caller's context: a logger that is silent there is also silent here.
         run = copy_context().run
         name = f"turbosmtp_{len(self._threads)}"
         thread = threading.Thread(

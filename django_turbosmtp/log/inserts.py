@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 #: Fields whose values every database accepts unchanged, if their type is right.
 _PLAIN = (CharField, TextField, IntegerField)
 
-#: psycopg needs 3 microseconds for each parameter, so PostgreSQL gets a column as one
-#: array. Not for tables with few columns: these have long texts, which an array
-#: doubles (it escapes every quote and backslash once more).
+#: psycopg needs 3 microseconds for each parameter, so a column is sent to PostgreSQL as
+#: one array if a table has at least this many columns. Tables with fewer columns have
+#: long texts, which are longer in an array: it escapes each quote and backslash.
 _MANY_COLUMNS = 6
 
 
@@ -82,7 +82,7 @@ def _choose_converter(field: Any, alias: str) -> Callable[[Any], Any]:
     while field.remote_field:
         field = field.target_field
     if isinstance(field, UUIDField) and not connection.features.has_native_uuid_field:
-        # As the field converts it, in a tenth of the time.
+        # The same as the field's conversion, in a tenth of the time.
         return lambda value: value and value.hex
     return lambda value: field.get_db_prep_save(value, connection)
 

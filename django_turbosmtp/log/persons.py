@@ -116,7 +116,7 @@ WITHOUT_PERSONS: Final[dict[type[Model], dict[str, str]]] = {
     Heartbeat: {"name": "of a task"},
 }
 
-#: Columns of Django's admin log, which contains subjects and addresses.
+#: Columns of the admin's log, which contains subjects and addresses.
 ADMIN_COLUMNS: Final = ("object_repr", "change_message")
 
 _ROUNDS = 4

@@ -89,7 +89,7 @@ def filter_attention(
         # index. PostgreSQL reads the rows quickly, but would search many keys for each.
         messages = Message.objects.using(queryset.db).order_by()
         ours = Q(pk__in=messages.filter(ours).values("pk"))
-    # Not those of the queue: `queue.due` settles them, and they may be old.
+    # Exclude those of the queue: `queue.due` settles them, and they may be old.
     queued = QueuedMessage.objects.using(queryset.db).filter(message=OuterRef("pk"))
     stuck = Q(status=Status.SENDING, created_at__lt=before) & ~Exists(queued)
     newer = Resend.objects.using(queryset.db).filter(original=OuterRef("pk"))
@@ -153,7 +153,7 @@ def search(queryset: QuerySet[Message], term: str) -> QuerySet[Message]:
     if count_each_up_to([much], FEW)[0] <= FEW:
         keys = matching.values("message_id"), messages.filter(named).values("pk")
         return _filter_keys(queryset, *keys, subjects.values("pk"))
-    # A function prevents that the database uses the index of this column.
+    # With a function, the database cannot use the index of this column.
     starts = queryset.alias(_start=Coalesce("subject_start", Value("")))
     return starts.filter(named | Q(_start__startswith=start) | Q(_ask_each(matching)))
 
@@ -284,8 +284,8 @@ def _keep_found(
 def _list_all_known(alias: str) -> dict[str, list[str]]:
     """Return the mailers and tags in the whole log.
 
-    The statement jumps from one value to the next in an index. For a DISTINCT, the
-    databases would read every row, except MariaDB, which does so for anything else.
+    The statement jumps from one value to the next in an index. With a DISTINCT, SQLite
+    and PostgreSQL would read every row. MariaDB jumps only with a DISTINCT.
     """
     sources: dict[str, list[tuple[type[Any], str]]] = {
         "mailers": [(Message, "mailer")],

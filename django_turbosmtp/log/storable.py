@@ -42,7 +42,7 @@ def is_about_text(error: DatabaseError) -> bool:
 
 
 def encode_plain_json(value: Any) -> str | None:
-    """Return JSON text that every database stores as it is; None if it may not be.
+    """Return JSON text that every database stores unchanged, or None if it might not.
 
     It is ASCII without escaped characters, and flat. `Cleaner.clean_json` would change
     nothing, and takes three times as long.

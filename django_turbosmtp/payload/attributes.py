@@ -56,7 +56,7 @@ def read_attributes(
             _refuse_queue_attributes(message)
     extra = {**defaults.get("esp_extra", {}), **_read_mapping(message, "esp_extra")}
     _check_esp_extra(extra, api_version)
-    # Without duplicates, in order: the first tag is the campaign.
+    # Remove duplicates, but keep the order: the first tag is the campaign.
     tags = tuple(dict.fromkeys([*_read_tags(message), *defaults.get("tags", ())]))
     # esp_extra overrides the tags, as in django-anymail.
     campaign = extra.get("X-campaign-ID", tags[0] if tags else None)

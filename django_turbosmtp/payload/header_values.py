@@ -38,7 +38,7 @@ _ANGLE = re.compile(r"<[^<>\s]*>")
 #: Python's address parser takes quadratic time, so longer texts are not parsed.
 _MAX_ADDRESSES = 2_000
 
-# With the percent sign, so that parts that are already encoded are not encoded again.
+# Includes the percent sign, so that encoded parts are not encoded again.
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 

@@ -47,7 +47,7 @@ _OF_DJANGO = {
     *("mime-version", "content-type", "content-transfer-encoding"),
 }
 
-# Not allowed in headers. Other checks run before Django writes them; this one after.
+# Not allowed in headers; checked after Django has written them.
 _INJECTION = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0|\n(?![ \t]|[!-9;-~]+:)")
 
 
@@ -173,7 +173,7 @@ def _takes_policy(function: Any) -> bool:
 
 
 def _flatten(mime: Any) -> bytes:
-    # Not mime.as_bytes(): its line ends depend on the class and the Django release.
+    # mime.as_bytes() is not used: its line ends depend on class and Django release.
     # But if a class overrides it, as some signing libraries do, use its method.
     own = type(mime).as_bytes
     if own.__module__ in {"email.message", "django.core.mail.message"}:

@@ -117,7 +117,7 @@ def _flatten(mime: _Part) -> bytes:
 
 
 def flatten(mime: Any, policy: Any) -> bytes:
-    """Return a MIME message as bytes, written with ``policy`` instead of its own."""
+    """Return a MIME message as bytes, written with ``policy``."""
     buffer = io.BytesIO()
     BytesGenerator(buffer, mangle_from_=False, policy=policy).flatten(mime)
     return buffer.getvalue()

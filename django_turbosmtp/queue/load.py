@@ -91,7 +91,7 @@ def load_jobs(
     without requests, and its error. It concerns no other message.
     """
     keys = [row.pk for row in claimed]
-    # A few queries for all messages of a claim: a worker claims about 80 at a time.
+    # Read the rows of all claimed messages at once, usually about 80.
     messages = Message.objects.using(alias).in_bulk(keys)
     payloads = _read_payloads(keys, alias)
     recipients: dict[UUID, list[Recipient]] = defaultdict(list)

@@ -195,7 +195,7 @@ class QueueSource:
         decision = self._decide(part)
         token = part.claimed.token
 
-        # In the transaction of the outcomes: a crash in between would leave messages in
+        # One transaction with the outcomes: a crash in between would leave messages in
         # the queue that turboSMTP has accepted.
         def also(alias: str) -> None:
             delete_claimed([queued.row.pk for queued in decision.final], token, alias)

@@ -49,7 +49,7 @@ def send_queued(ids: Sequence[str | UUID], find_backend: FindBackend) -> None:
     alias = choose_log_database()
     keys = [UUID(str(key)) for key in ids]
     rows = QueuedMessage.objects.using(alias).filter(token=None)
-    # The order within a task; `claim` decides between tasks.
+    # This is the order within a task; `claim` chooses among tasks.
     urgent_first = rows.filter(pk__in=keys).order_by("-priority", "not_before", "pk")
 
     def find() -> list[tuple[UUID, str, str, datetime]]:

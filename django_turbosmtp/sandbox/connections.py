@@ -48,7 +48,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection; its thread does the TLS handshake."""
-        # Without the handshake, so that a slow client does not delay other connections.
+        # No handshake here, so that a slow client does not delay other connections.
         connection, address = self.socket.accept()
         if self._tls is not None:
             connection = self._tls.wrap_socket(
@@ -95,7 +95,7 @@ class Server(socketserver.ThreadingTCPServer):
         with self._lock:
             connections, threads = list(self._open), list(self._workers)
         for connection in connections:
-            # Not SSLSocket.shutdown(), which removes TLS while a thread is reading.
+            # Avoid SSLSocket.shutdown(), which removes TLS while a thread is reading.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
         for thread in threads:

@@ -36,7 +36,7 @@ HARD: Final[frozenset[BounceKind]] = frozenset({"no_mailbox", "no_domain"})
 _MAX_LENGTH = 2_000
 #: The end of a code, which is not part of a number or an IP address.
 _END = r"(?!\d|\.\d)"
-#: Enhanced codes (RFC 3463, 2), with subjects 0 to 7; versions of servers look alike.
+#: Enhanced codes (RFC 3463, 2), with subjects 0 to 7, but not version numbers.
 _ENHANCED = re.compile(
     r"(?<![\d.])(?<!exim )(?<!postfix )(?<!sendmail )(?<!exchange )(?<!version )"
     rf"(?<!dovecot )(?<!qmail )(?<!mdaemon )([245])\.([0-7])\.(\d{{1,3}}){_END}"

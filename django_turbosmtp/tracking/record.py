@@ -75,7 +75,7 @@ def record_events(events: Sequence[TrackingEvent], alias: str) -> list[Match]:
 
     If it raises, some may have been stored: call it again with all of them.
     """
-    # Without duplicates and in a fixed order, so that two processes that store the same
+    # Remove duplicates and sort, so that two processes that store the same
     # events cannot deadlock.
     unique = {event.digest: event for event in events}
     received = [
@@ -281,7 +281,7 @@ def _build_values(
 ) -> dict[str, Any]:
     """Return the columns of an event's row."""
     event = match.event
-    # For an event that was JSON's null, which is not the database's NULL.
+    # The event may be JSON's null, which differs from the database's NULL.
     raw: Any = "null"
     if event.esp_event is not None:
         raw = cleaner.clean_json(_redact_raw(event.esp_event, redactor))
@@ -303,7 +303,7 @@ def _build_values(
         "user_agent": event.user_agent,
         "click_url": redactor.redact_text("click_url", event.click_url),
         "is_machine": event.is_machine,
-        # Without escapes, because databases limit the length of a statement.
+        # Do not escape characters, because databases limit the length of a statement.
         "raw": json.dumps(raw, ensure_ascii=False),
     }
 

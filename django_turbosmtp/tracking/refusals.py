@@ -112,7 +112,7 @@ EXACT: Final[tuple[Rule, ...]] = (
         r"\brecipient (?:has )?unsubscribed\b",
         r"^unsubscribed$",
     ),
-    # Without the code it is Postfix's wrapper around any refusal.
+    # The code is needed: the text is also Postfix's wrapper around any refusal.
     _rule(
         NO_MAILBOX,
         "550 5.4.1 Recipient address rejected: Access denied. AS(201806281)",

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-# So that web processes use the broker (Celery, "First steps with Django").
+# Import it, so that web processes use the broker (Celery, "First steps with Django").
 if find_spec("celery"):
     from example.celery import app as celery_app
 

@@ -8,7 +8,7 @@ class MailForm(forms.Form):
 
     to = forms.EmailField(label="To")
     subject = forms.CharField(max_length=700)
-    # Not stripped: white space at the ends is part of the text.
+    # Do not strip it: white space at the ends is part of the text.
     text = forms.CharField(widget=forms.Textarea(attrs={"rows": 7}), strip=False)
     with_files = forms.BooleanField(
         label="With a picture and an attachment", required=False

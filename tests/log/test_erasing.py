@@ -147,7 +147,7 @@ def make_row(model: Any, name: str, text: str) -> Any:
 
 
 def dump() -> str:
-    """Return every column of every table of the log, and of Django's admin."""
+    """Return every column of every table of the log and the admin."""
     found = []
     for model in [*apps.get_app_config("turbosmtp").get_models(), LogEntry]:
         alias = WORLD.alias if model is not LogEntry else "default"

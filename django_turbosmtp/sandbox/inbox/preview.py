@@ -25,7 +25,7 @@ _CONNECTING = re.compile(
     r"<(/?)(link|i?frame|frameset|fencedframe|portal|object|embed|applet)\b",
     re.IGNORECASE,
 )
-# Not SVG: if it is opened directly, it is a document that can have scripts.
+# SVG is excluded: opened directly, it is a document that can have scripts.
 _IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 #: References that a browser would load from other servers to show a message.

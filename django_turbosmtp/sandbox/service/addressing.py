@@ -8,7 +8,7 @@ from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-# With full stops anywhere: such addresses exist, and turboSMTP may accept them.
+# Full stops may be anywhere: such addresses exist, and turboSMTP may accept them.
 _LOCAL = r"""[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+|"(?:[ !#-\[\]-~]|\\[ -~])*\""""
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]"
 _ADDRESS = re.compile(rf"(?P<local>{_LOCAL})@(?P<domain>{_DOMAIN})")
