@@ -214,6 +214,9 @@ class Content(models.Model):
     text = models.TextField(_("text"), blank=True)
     html = models.TextField(_("HTML"), blank=True)
     wire = models.JSONField(_("wire fields"), default=dict, blank=True)
+    #: Whether the three above, with the attachments, are exactly the request's fields,
+    #: so that the message can be rebuilt. False for MIME, and after any redaction.
+    is_exact = models.BooleanField(default=False, editable=False)
 
     class Meta:
         verbose_name = _("content")

@@ -144,7 +144,10 @@ def test_access_to_each_page(
     url = build_url(page, row)
     allowed = needed is not None and set(needed) <= set(owned or ())
     for method in ("get", "head", "post", "put", "delete"):
-        data = {"to": "a@example.org", "mailer": "default"} if page == "test" else {}
+        data: dict[str, Any] = {
+            "test": {"to": "a@example.org", "mailer": "default"},
+            "resend": {"to": 0, "decision": 0},
+        }.get(page, {})
         answer = getattr(client, method)(url, data)
         finish(answer)
         if owned is None:
@@ -242,7 +245,7 @@ def test_a_site_s_own_admin(row: Message, admin_client: Client) -> None:
     assert "/admin/turbosmtp" not in html
     assert "ORDER" in html
     assert f"{base}{row.pk}/preview/" in html
-    answer = admin_client.post(f"{base}{row.pk}/resend/")
+    answer = admin_client.post(f"{base}{row.pk}/resend/", {"to": 0, "decision": 0})
     assert answer["Location"].startswith(base)
     assert "shop@example.com" in admin_client.get(base).content.decode()
 

@@ -11,6 +11,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.loggers import get_logger
+from django_turbosmtp.admin.offer import describe_offer, read_number, read_targets
 from django_turbosmtp.admin.pages import ReadingPages
 from django_turbosmtp.admin.sentences import describe_fate, describe_refusal
 from django_turbosmtp.admin.show import show_status, show_time
@@ -22,7 +23,7 @@ from django_turbosmtp.admin.testmail import (
 from django_turbosmtp.backends import find_backend
 from django_turbosmtp.delivery.decision import (
     NotSentAgain,
-    plan_resend,
+    build_offer,
     require_resendable,
 )
 from django_turbosmtp.delivery.resend import describe_other_account, resend
@@ -55,30 +56,41 @@ class SendingPages(ReadingPages):
 
     @method_decorator(exempt_from_atomic_requests)
     def resend_view(self, request: HttpRequest, pk: UUID) -> HttpResponseBase:
-        """Show the recipients, ask for confirmation, and send a message again."""
+        """Let the user choose the recipients, and send a message again."""
         message = self._find(request, pk, "resend_message")
-        back = self._build_url("change", pk)
         try:
             engine = self._build_engine(message)
-            plan = plan_resend(message, engine)
+            offer = build_offer(message, engine)
         except NotSentAgain as reason:
             self.message_user(request, str(reason), messages.ERROR)
-            return HttpResponseRedirect(back)
+            return HttpResponseRedirect(self._build_url("change", pk))
         # The form contains the account that the user has seen; the settings may have
         # changed since.
         agreed = request.POST.get("account") == engine.account.fingerprint
-        if request.method == "POST" and (agreed or not plan.is_other_account):
-            url = self._send_again(request, message, engine, agreed=agreed)
-            return HttpResponseRedirect(url)
+        error = ""
+        if request.method == "POST":
+            if offer.is_other_account and not agreed:
+                error = _("Nothing was sent. Tick the box to confirm.")
+            elif not (targets := read_targets(request.POST, offer)):
+                error = _("Nothing was sent. Choose at least one recipient.")
+            else:
+                url = self._send_again(
+                    request,
+                    message,
+                    engine,
+                    targets=targets,
+                    decision=read_number(request.POST.get("decision")),
+                    agreed=agreed,
+                )
+                return HttpResponseRedirect(url)
         context = {
+            **describe_offer(message, offer, request.POST),
             "message": message,
-            "recipients": plan.recipients,
-            "may_have_arrived": plan.may_have_arrived,
             "other_account": describe_other_account(message)
-            if plan.is_other_account
+            if offer.is_other_account
             else "",
             "account": engine.account.fingerprint,
-            "asked_before": request.method == "POST",
+            "error": error,
             "status": show_status(message.status),
             "fate": describe_fate(message),
             "time": show_time(message.created_at),
@@ -104,11 +116,19 @@ class SendingPages(ReadingPages):
         message: Message,
         engine: Engine,
         *,
+        targets: dict[int, str],
+        decision: int,
         agreed: bool,
     ) -> str:
         """Send a message again, show the result, and return the URL of its page."""
         try:
-            job = resend(message, engine, allow_other_account=agreed)
+            job = resend(
+                message,
+                engine,
+                targets=targets,
+                decision=decision,
+                allow_other_account=agreed,
+            )
         except NotSentAgain as reason:
             text = _("Nothing was sent. %s") % reason
             self.message_user(request, text, messages.ERROR)
@@ -175,7 +195,7 @@ class SendingPages(ReadingPages):
         if request.user.has_perm("turbosmtp.resend_message"):
             try:
                 backend = find_backend(message.mailer)
-                require_resendable(message, backend.settings, backend.guard)
+                require_resendable(message, backend.settings)
             except NotSentAgain as reason:
                 no_resend = str(reason)
             except ImproperlyConfigured:

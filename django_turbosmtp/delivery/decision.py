@@ -1,4 +1,4 @@
-"""Decides whether a message may be sent again, and explains if not."""
+"""Decides whether and to whom a message may be sent again, and explains if not."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 
 from django_turbosmtp._lib.times import measure_age
-from django_turbosmtp.delivery.stored import are_blind_copies, read_mailbox
-from django_turbosmtp.log.querysets import STUCK, is_queued, read_related
+from django_turbosmtp.delivery.stored import read_mailbox
+from django_turbosmtp.exceptions import InvalidAddress
+from django_turbosmtp.log.querysets import (
+    STUCK,
+    add_relations,
+    is_queued,
+    read_related,
+)
 from django_turbosmtp.log.suppressions import look_up
-from django_turbosmtp.statuses import Outcome, Status
+from django_turbosmtp.payload import EnvelopeRecipient
+from django_turbosmtp.payload.addresses import Mailbox, parse, refuse_commas
+from django_turbosmtp.statuses import Kind, Outcome, Reason, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from django_turbosmtp.conf.settings import Settings
     from django_turbosmtp.delivery.engine import Engine
     from django_turbosmtp.models import Message, Recipient
-    from django_turbosmtp.payload import Guard
+
+#: A recipient with one of these statuses may have the message, or may receive it.
+MAY_HAVE_IT = {Status.UNKNOWN, Status.SENDING}
 
 
 class NotSentAgain(Exception):  # noqa: N818 - nothing failed
@@ -25,106 +37,193 @@ class NotSentAgain(Exception):  # noqa: N818 - nothing failed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How a message would be sent again.
+class Offer:
+    """How a message can be sent again, for a page.
 
-    ``may_have_arrived``: a recipient may have it already. ``is_other_account``: it
-    would be sent through another account than before, or through the same account with
-    a new key.
+    ``recipients``: in order. ``missing``: the positions of those that it did not reach.
+    ``refused``: why it cannot be sent to a recipient, by position, or "".
+    ``decision``: how often it has been sent again. If this changes before the user
+    decides, another user was faster.
     """
 
     recipients: list[Recipient]
-    may_have_arrived: bool
+    missing: frozenset[int]
+    refused: Mapping[int, str]
     is_other_account: bool
+    decision: int
 
 
-def require_resendable(row: Message, settings: Settings, guard: Guard | None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a message will be sent again.
+
+    ``is_changed``: the recipients differ from the first ones. ``covers_missing``:
+    no recipient that it did not reach is omitted. ``is_other_account``: it would be
+    sent through another account than before, or through the same account with a new
+    key.
+    """
+
+    recipients: Sequence[EnvelopeRecipient]
+    is_changed: bool = False
+    covers_missing: bool = True
+    is_other_account: bool = False
+
+
+def require_resendable(row: Message, settings: Settings) -> None:
     """Raise `NotSentAgain` if the message itself, or the settings, prevent it.
 
-    The account is not checked, nor the recipients unless RECIPIENT_GUARD is set.
+    The account and the recipients are not checked.
     """
-    if row.status == Status.QUEUED or not _has_payload(row):
-        raise NotSentAgain(_explain_no_payload(row))
+    if row.status == Status.QUEUED:
+        raise NotSentAgain(
+            _("Not possible: the message is queued and has not been sent yet.")
+        )
     if _is_under_way(row):
         raise NotSentAgain(str(Status.SENDING.sentence))
+    if not _is_complete(row):
+        raise NotSentAgain(_explain_incomplete(row))
     if not settings.log:
         raise NotSentAgain(_("The log is off, so the result would not be recorded."))
     # The stored fields are those of one API version (docs/wire.rst, "Send").
     if settings.api_version != row.api_version:
         raise NotSentAgain(
             _(
-                "The message was prepared for version %d of the turboSMTP API,"
-                " but this site now uses another version."
+                "The message was prepared for version %d of the turboSMTP API, but this"
+                " site now uses another version."
             )
             % row.api_version
         )
-    if guard is not None:
-        _list_waiting(row, guard)
 
 
-def plan_resend(row: Message, engine: Engine) -> Plan:
-    """Return how a message would be sent again, to recipients that may not have it.
+def build_offer(row: Message, engine: Engine) -> Offer:
+    """Return how a message can be sent again; raise `NotSentAgain` if it cannot."""
+    require_resendable(row, engine.settings)
+    recipients = _list_recipients(row)
+    mailboxes = {r.position: read_mailbox(r) for r in recipients}
+    return Offer(
+        recipients=recipients,
+        missing=_find_missing(recipients),
+        refused=_find_refused(mailboxes, engine),
+        is_other_account=not engine.account.has_fingerprint(row.account),
+        decision=count_resends(row),
+    )
 
-    Raise `NotSentAgain` as `require_resendable` does; if there is no such recipient; if
-    one has since been suppressed; or if the request would also reach others.
+
+def plan_resend(
+    row: Message, engine: Engine, targets: Mapping[int, str] | None = None
+) -> Plan:
+    """Return how a message will be sent again.
+
+    ``targets``: the address for each recipient that will receive it, by position; None
+    for all recipients that it did not reach. Raise `NotSentAgain` if it cannot be sent
+    again, if there is no recipient, or if it must not be sent to one of them.
     """
-    require_resendable(row, engine.settings, engine.guard)
-    waiting = _list_waiting(row, engine.guard)
-    addresses = {read_mailbox(recipient).addr_spec.lower() for recipient in waiting}
+    require_resendable(row, engine.settings)
+    recipients = _list_recipients(row)
+    missing = _find_missing(recipients)
+    if targets is None:
+        targets = {r.position: "" for r in recipients if r.position in missing}
+    chosen = {
+        r.position: _correct(r, targets[r.position])
+        for r in recipients
+        if r.position in targets
+    }
+    if not chosen:
+        raise NotSentAgain(_("All recipients already have it."))
+    refused = _find_refused(chosen, engine)
+    for position, reason in refused.items():
+        raise NotSentAgain(f"{chosen[position].addr_spec}: {reason}")
+    # An address that was entered twice receives it once.
+    unique: dict[str, EnvelopeRecipient] = {}
+    for recipient in recipients:
+        if mailbox := chosen.get(recipient.position):
+            kind = Kind(recipient.kind)
+            entry = EnvelopeRecipient(kind=kind, mailbox=mailbox)
+            unique.setdefault(mailbox.key, entry)
+    corrected = any(read_mailbox(r) != chosen.get(r.position) for r in recipients)
+    return Plan(
+        recipients=list(unique.values()),
+        is_changed=corrected,
+        covers_missing=missing <= chosen.keys(),
+        is_other_account=not engine.account.has_fingerprint(row.account),
+    )
+
+
+def _list_recipients(row: Message) -> list[Recipient]:
+    return list(read_related(row.recipients).order_by("position"))
+
+
+def count_resends(row: Message) -> int:
+    """Return how often a message has been sent again."""
+    return int(read_related(row.resends).count())
+
+
+def _find_missing(recipients: Sequence[Recipient]) -> frozenset[int]:
+    """Return the positions of the recipients that the message did not reach."""
+    return frozenset(
+        recipient.position
+        for recipient in recipients
+        if Status(recipient.status).is_problem
+        or recipient.status in {Status.SENDING, Status.CANCELLED}
+    )
+
+
+def _correct(recipient: Recipient, address: str) -> Mailbox:
+    """Return the mailbox of a recipient with another address, unless it is the same."""
+    mailbox = read_mailbox(recipient)
+    address = address.strip()
+    if address in {"", mailbox.addr_spec}:
+        return mailbox
+    try:
+        corrected = parse(address, "address")
+        refuse_commas(corrected, recipient.kind)
+    except InvalidAddress:
+        raise NotSentAgain(_("“%s” is not a valid address.") % address[:254]) from None
+    name = corrected.name or mailbox.name
+    return Mailbox(name=name, addr_spec=corrected.addr_spec)
+
+
+def _find_refused(mailboxes: Mapping[int, Mailbox], engine: Engine) -> dict[int, str]:
+    """Return why a message must not be sent to a mailbox, by position."""
+    addresses = {mailbox.addr_spec.lower() for mailbox in mailboxes.values()}
     # A recipient may have been suppressed since the first send.
     suppressed = look_up(addresses, engine.settings)
     if suppressed is None:
         raise NotSentAgain(
             _("The suppressed addresses could not be read. Try again in a minute.")
         )
-    if suppressed:
-        raise NotSentAgain(_("A recipient has since been suppressed."))
-    return Plan(
-        recipients=waiting,
-        may_have_arrived=any(
-            recipient.status in {Status.UNKNOWN, Status.SENDING}
-            for recipient in waiting
-        ),
-        is_other_account=not engine.account.has_fingerprint(row.account),
-    )
-
-
-def _list_waiting(row: Message, guard: Guard | None) -> list[Recipient]:
-    """Return the recipients that do not have the message; raise `NotSentAgain`."""
-    # Recipients that were left out are left out again.
-    rows = (
-        read_related(row.recipients)
-        .exclude(status=Status.REJECTED)
-        .order_by("position")
-    )
-    recipients: list[Recipient] = list(rows)
-    waiting = [r for r in recipients if not Status(r.status).is_at_turbosmtp]
-    if not waiting:
-        raise NotSentAgain(_("All recipients already have it."))
-    if len(waiting) < len(recipients) and not are_blind_copies(recipients):
-        raise NotSentAgain(
-            _("Some recipients already have it and would receive it twice.")
-        )
-    mailboxes = [read_mailbox(recipient) for recipient in waiting]
-    if guard and any(guard(mailbox) != mailbox for mailbox in mailboxes):
-        raise NotSentAgain(
-            _(
-                "This site sends only to certain addresses, and a recipient is not"
-                " one of them."
+    refused: dict[int, str] = {}
+    for position, mailbox in mailboxes.items():
+        if reason := suppressed.get(mailbox.addr_spec.lower()):
+            refused[position] = (
+                _("This address is suppressed: %s.") % Reason(reason).label
             )
-        )
-    return waiting
+        elif engine.guard is not None and engine.guard(mailbox) != mailbox:
+            refused[position] = _("This site sends only to certain addresses.")
+    return refused
 
 
-def _has_payload(row: Any) -> bool:
-    """Return whether the log stores the whole message.
+def find_doubtful(recipients: Sequence[Recipient]) -> frozenset[int]:
+    """Return the positions of recipients that have the message, or may have it."""
+    return frozenset(
+        r.position
+        for r in recipients
+        if r.status in MAY_HAVE_IT
+        or (Status(r.status).is_at_turbosmtp and r.status != Status.BOUNCED)
+    )
+
+
+def _is_complete(row: Any) -> bool:
+    """Return whether the log stores the whole message, or can rebuild it exactly.
 
     Needs no query if the row is from `log.querysets.add_relations`.
     """
-    found = getattr(row, "has_payload", None)
-    return bool(
-        read_related(row.payload).order_by().exists() if found is None else found
-    )
+    found = getattr(row, "is_complete", None)
+    if found is None:
+        rows = add_relations(type(row).objects.using(row._state.db))
+        again: Any = rows.filter(pk=row.pk).first()
+        found = again is not None and again.is_complete
+    return bool(found)
 
 
 def _is_under_way(row: Message) -> bool:
@@ -134,28 +233,21 @@ def _is_under_way(row: Message) -> bool:
     return measure_age(row.created_at) < STUCK.total_seconds() or is_queued(row)
 
 
-def _explain_no_payload(message: Message) -> str:
-    if message.status == Status.QUEUED:
-        return _("Not possible: the message is queued and has not been sent yet.")
-    if message.outcome == Outcome.ACCEPTED and not message.error:
+def _explain_incomplete(message: Message) -> str:
+    if message.outcome == Outcome.ACCEPTED and message.why_mime:
         return _(
-            "Not possible: turboSMTP accepted this message. The log stores the full"
-            " message only until then."
+            "Not possible: turboSMTP accepted this message, and the log does not store"
+            " messages of this form (MIME) after that."
         )
-    if read_related(message.resends).order_by().exists():
-        return _("It has already been sent again.")
+    if read_related(message.attachments).filter(stored=None).exists():
+        return _("Not possible: this site does not store the content of attachments.")
     if message.outcome in {Outcome.CANCELLED, Outcome.SUPPRESSED}:
         return _(
-            "Not possible: the message was cancelled, or all of its recipients"
-            " were left out."
-        )
-    if message.status == Status.SENDING:
-        return _(
-            "Not possible: the process that was sending the message ended before"
-            " the log stored the full message."
+            "Not possible: the message was cancelled, or all of its recipients were"
+            " left out."
         )
     return _(
         "Not possible: the log does not contain the full message. The message was"
-        " invalid, or this site does not store message texts, or the text was"
-        " deleted because of its age."
+        " invalid, or this site does not store message texts, or the text was deleted"
+        " because of its age."
     )

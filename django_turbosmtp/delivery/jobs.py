@@ -103,8 +103,7 @@ class Job:
     """One message that is being sent, and its requests.
 
     ``id``: the key of its row in the log. ``attributes``, ``translation``: None if it
-    was cancelled, or refused before the translation. ``original``: the key of the row
-    that is sent again. ``earlier``: of a queued message.
+    was cancelled, or refused before the translation. ``earlier``: of a queued message.
     """
 
     message: Any
@@ -115,10 +114,12 @@ class Job:
     requests: list[SendRequest] = field(default_factory=list)
     error: BaseException | None = None
     has_outcome: bool = False
-    original: UUID | None = None
     earlier: Earlier | None = None
     #: Whether the suppressed addresses could not be read.
     is_unchecked: bool = False
+    #: The fields of a message whose recipients are all suppressed: it can be sent after
+    #: a suppression is deleted.
+    unsent_fields: Mapping[str, Any] = field(default_factory=lambda: _NOBODY)
     #: Addresses that are suppressed, in lower case, with the reason of each.
     left_out_for: Mapping[str, str] = field(default_factory=lambda: _NOBODY)
 

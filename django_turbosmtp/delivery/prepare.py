@@ -91,6 +91,7 @@ class Preparer:
     def _translate_again(self, job: Job, without: dict[str, str]) -> None:
         # The first translation has set some of them.
         job.status.recipients.clear()
+        first = job.requests[0].fields
         job.requests = []
         try:
             # The message may have other values now, and may even be invalid.
@@ -101,6 +102,7 @@ class Preparer:
             return
         job.left_out_for = without
         if not job.requests:
+            job.unsent_fields = first
             reasons = ", ".join(sorted(set(without.values())))
             job.error = job.status.error = RecipientsRefused(
                 f"All recipients are suppressed ({reasons}), so the message was not"

@@ -154,7 +154,7 @@ def build_entry(job: Job, settings: Settings, account: str, now: datetime) -> En
         status=_choose_status(job) if outcome else Status.SENDING,
         outcome=outcome,
         error=job.error,
-        fields=job.requests[0].fields if job.requests else {},
+        fields=job.requests[0].fields if job.requests else job.unsent_fields,
         is_unchecked=job.is_unchecked,
     )
 
@@ -181,7 +181,7 @@ def build_outcome_entry(job: Job, entry: Entry) -> OutcomeEntry:
     before = earlier.attempts if earlier else 0
     failed = job.error is not None or any(request.error for request in job.requests)
     is_queued = job.status.outcome == Outcome.QUEUED
-    is_stored = job.original is not None or earlier is not None
+    is_stored = earlier is not None
     return OutcomeEntry(
         entry=entry,
         concluded_at=None if is_queued else timezone.now(),

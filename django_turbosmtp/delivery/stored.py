@@ -9,30 +9,87 @@ from django.core.mail import EmailMultiAlternatives
 
 from django_turbosmtp.delivery.jobs import Job, SendRequest
 from django_turbosmtp.delivery.status import TurboSMTPStatus
+from django_turbosmtp.log import querysets
+from django_turbosmtp.log.files import read_bytes
 from django_turbosmtp.models import Content
-from django_turbosmtp.payload import EnvelopeRecipient, Translation
+from django_turbosmtp.payload import (
+    OWN_MIME,
+    EnvelopeRecipient,
+    Translation,
+    WireAttachment,
+)
 from django_turbosmtp.payload.addresses import Mailbox
 from django_turbosmtp.payload.attributes import Attributes
+from django_turbosmtp.payload.envelope import Envelope
+from django_turbosmtp.payload.mime import show_recipients
 from django_turbosmtp.payload.stored import read_payload
 from django_turbosmtp.statuses import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from django_turbosmtp.models import Message, Recipient
 
 
-def build_job(row: Message, payload: bytes, recipients: Sequence[Recipient]) -> Job:
-    """Return the job that sends a stored message again, to some of its recipients.
+def read_fields(row: Message) -> dict[str, Any] | None:
+    """Return the wire fields of a message, stored or rebuilt; None if impossible.
 
-    ``payload``: the stored JSON of its first request (see
-    `log.querysets.read_payload`).
+    Raise ValueError (`UnreadablePayloadError`) for a damaged payload.
     """
-    fields = read_payload(payload).fields
+    if payload := querysets.read_payload(row):
+        return read_payload(payload).fields
     content = Content.objects.using(row._state.db).filter(pk=row.pk).first()
+    return _rebuild_fields(row, content) if content and content.is_exact else None
+
+
+def _rebuild_fields(row: Message, content: Content) -> dict[str, Any] | None:
+    """Return the fields from the log's content; None if an attachment is missing."""
+    fields: dict[str, Any] = dict(content.wire)
+    for name, text in (("content", content.text), ("html_content", content.html)):
+        if name in fields:
+            fields[name] = text
+    if "attachments" not in fields:
+        return fields
+    rows = querysets.read_related(row.attachments).select_related("stored")
+    parts = []
+    for attachment in rows.order_by("position"):
+        data = read_bytes(attachment.stored) if attachment.stored else None
+        if data is None:
+            return None
+        parts.append(
+            WireAttachment(
+                name=attachment.name,
+                type=attachment.type,
+                content=data,
+                content_id=attachment.content_id,
+            )
+        )
+    return fields | {"attachments": parts}
+
+
+def build_job(
+    row: Message,
+    fields: dict[str, Any],
+    recipients: Sequence[EnvelopeRecipient],
+    *,
+    is_changed: bool,
+) -> Job:
+    """Return the job that sends a stored message again.
+
+    ``fields``: from `read_fields`. ``is_changed``: the recipients are not those of the
+    fields. Then To and Cc show the new ones, except in a message that was built by a
+    class of the site, which may be signed.
+    """
+    content = Content.objects.using(row._state.db).filter(pk=row.pk).first()
+    if is_changed and "mime_raw" in fields and row.why_mime != OWN_MIME:
+        to, cc = (
+            [r.mailbox for r in recipients if r.kind == kind]
+            for kind in (Kind.TO, Kind.CC)
+        )
+        fields = fields | {"mime_raw": show_recipients(fields["mime_raw"], to, cc)}
     message = build_message(row, fields, recipients, content=content)
     status = message.turbosmtp_status = TurboSMTPStatus()  # type: ignore[attr-defined]
-    job = Job(message=message, status=status, original=row.pk)
+    job = Job(message=message, status=status)
     reference_id = row.reference_id
     if reference_id == str(row.pk):
         # The caller chose none, so this one is generated again, too.
@@ -42,7 +99,12 @@ def build_job(row: Message, payload: bytes, recipients: Sequence[Recipient]) -> 
     status.reference_id = reference_id
     job.attributes = build_attributes(row, reference_id)
     job.translation = Translation(requests=(), size=row.size, why_mime=row.why_mime)
-    job.requests = list(build_requests(row, fields, recipients, all_of=recipients))
+    own = {name: v for name, v in fields.items() if name not in {"to", "cc", "bcc"}}
+    envelope = Envelope(recipients=tuple(recipients))
+    job.requests = [
+        SendRequest(fields=own | addresses, recipients=list(found))
+        for addresses, found in envelope.requests(named=not row.why_mime)
+    ]
     return job
 
 
@@ -74,10 +136,7 @@ def build_requests(
     ``all_of``: all recipients of the message. If all are Bcc recipients, each has a
     separate request.
     """
-    envelope_recipients = [
-        EnvelopeRecipient(kind=Kind(recipient.kind), mailbox=read_mailbox(recipient))
-        for recipient in recipients
-    ]
+    envelope_recipients = read_envelope(recipients)
     # If only Bcc recipients are left of a message that had others, they are also sent
     # separately, so that they cannot see each other.
     if not are_blind_copies(all_of) and not are_blind_copies(recipients):
@@ -90,6 +149,14 @@ def build_requests(
         to = mailbox.addr_spec if row.why_mime else str(mailbox)
         own = {name: v for name, v in fields.items() if name not in {"cc", "bcc"}}
         yield SendRequest(fields=own | {"to": to}, recipients=[envelope_recipient])
+
+
+def read_envelope(recipients: Iterable[Recipient]) -> list[EnvelopeRecipient]:
+    """Return stored recipients in the form for requests."""
+    return [
+        EnvelopeRecipient(kind=Kind(recipient.kind), mailbox=read_mailbox(recipient))
+        for recipient in recipients
+    ]
 
 
 def read_mailbox(recipient: Recipient) -> Mailbox:
@@ -105,7 +172,7 @@ def read_mailbox(recipient: Recipient) -> Mailbox:
 def build_message(
     row: Message,
     fields: dict[str, Any],
-    recipients: Sequence[Recipient],
+    recipients: Sequence[EnvelopeRecipient],
     *,
     content: Content | None = None,
 ) -> EmailMultiAlternatives:
@@ -115,7 +182,7 @@ def build_message(
     """
     lists: dict[str, list[str]] = {"to": [], "cc": [], "bcc": []}
     for recipient in recipients:
-        lists[recipient.kind].append(str(read_mailbox(recipient)))
+        lists[recipient.kind].append(str(recipient.mailbox))
     text, html, attachments = _read_contents(fields)
     # The fields may have rewritten Content-IDs (see `payload.inline`).
     if content is not None:

@@ -21,7 +21,9 @@ from django.utils import timezone
 from django_turbosmtp._lib.times import make_aware
 from django_turbosmtp._lib.versions import find_uuid7_floor
 from django_turbosmtp.models import (
+    Attachment,
     Attempt,
+    Content,
     Event,
     Message,
     Payload,
@@ -215,10 +217,18 @@ def read_payload(message: Message) -> bytes:
 
 
 def add_relations(queryset: QuerySet[Message]) -> QuerySet[Message]:
-    """Annotate whether a message has a payload, attempts, events and resends."""
+    """Annotate whether a message is stored completely, and has rows in other tables.
+
+    ``is_complete``: its payload is stored, or its content and all of its attachments
+    are, so that it can be rebuilt exactly.
+    """
     alias = queryset.db
+    payloads = Payload.objects.using(alias).filter(message=OuterRef("pk"))
+    exact = Content.objects.using(alias).filter(message=OuterRef("pk"), is_exact=True)
+    attachments = Attachment.objects.using(alias).filter(message=OuterRef("pk"))
     return queryset.annotate(
-        has_payload=Exists(Payload.objects.using(alias).filter(message=OuterRef("pk"))),
+        is_complete=Exists(payloads)
+        | (Exists(exact) & ~Exists(attachments.filter(stored=None))),
         has_attempts=Exists(
             Attempt.objects.using(alias).filter(message=OuterRef("pk"))
         ),

@@ -41,6 +41,9 @@ logger = get_logger("django_turbosmtp.log")
 #: Wire fields that are not repeated in ``wire``: bodies, attachments and MIME.
 _NOT_IN_WIRE = {"content", "html_content", "attachments", "mime_raw"}
 
+#: The names under which changes of the request's fields are noted in ``altered``.
+_SENT = {"text", "html", "wire", "attachments"}
+
 
 @dataclass(kw_only=True, slots=True)
 class Rows:
@@ -126,6 +129,9 @@ def build_rows(
             "html": clean.redacted("html", html),
             "wire": _build_wire(entry, clean),
         }
+        is_unchanged = _SENT.isdisjoint(clean.altered) and not clean.was_redacted
+        is_of_fields = bool(entry.fields) and "mime_raw" not in entry.fields
+        rows.content["is_exact"] = is_unchanged and is_of_fields
     row["altered"] = clean.json("altered", clean.altered)
     # The payload would contain the parts that were redacted. MIME cannot be redacted.
     rows.stores_payload = store_body and not clean.was_redacted

@@ -15,6 +15,7 @@ from django_turbosmtp.delivery.stored import (
     build_attributes,
     build_message,
     build_requests,
+    read_envelope,
     read_mailbox,
 )
 from django_turbosmtp.exceptions import MessageError, RecipientsRefused
@@ -243,7 +244,7 @@ def _build(queued: QueuedJob, settings: Settings) -> None:
         fields = _adapt(queued, settings)
         # Only receivers of post_send use it, and parsing MIME is slow.
         shown = fields if post_send.has_listeners() else {}
-        job.message = build_message(queued.message, shown, waiting)
+        job.message = build_message(queued.message, shown, read_envelope(waiting))
         job.message.turbosmtp_status = job.status
         job.requests = list(
             build_requests(queued.message, fields, waiting, all_of=queued.recipients)

@@ -478,7 +478,8 @@ def test_a_damaged_payload_is_explained(
     row = send(message)
     row.payload.update(data=data)
     assert admin_client.get(f"{LIST}{row.pk}/eml/").status_code == 200
-    answer = admin_client.post(f"{LIST}{row.pk}/resend/", follow=True)
+    form = {"decision": 0, "to": 0}
+    answer = admin_client.post(f"{LIST}{row.pk}/resend/", form, follow=True)
     assert "damaged and cannot be sent again" in answer.text
     assert sandbox.total_accepted == 0
     assert Message.objects.count() == 1

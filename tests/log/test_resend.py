@@ -19,7 +19,15 @@ from django_turbosmtp.backends import EmailBackend, find_backend
 from django_turbosmtp.conf.accounts import FINGERPRINT_LENGTH
 from django_turbosmtp.delivery.decision import NotSentAgain, plan_resend
 from django_turbosmtp.delivery.resend import resend as resend_row
-from django_turbosmtp.models import Attachment, Message, Payload, Recipient
+from django_turbosmtp.models import (
+    Attachment,
+    Content,
+    Message,
+    Payload,
+    Recipient,
+    StoredFile,
+    Suppression,
+)
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import post_send
 from tests.log.posting import SECRET
@@ -46,9 +54,24 @@ def build_url(row: Message) -> str:
     return reverse("admin:turbosmtp_message_resend", args=[row.pk])
 
 
-def resend(client: Client, row: Message) -> tuple[Message, str]:
+def fill_in(client: Client, row: Message, **changes: Any) -> dict[str, Any]:
+    """Return the fields of the form as it is first shown, with these changes."""
+    page = client.get(build_url(row))
+    if page.status_code != 200:
+        return {}
+    rows = page.context["rows"]
+    return {
+        "decision": page.context["decision"],
+        "to": [choice["position"] for choice in rows if choice["is_chosen"]],
+        **{choice["address_name"]: choice["address"] for choice in rows},
+        **changes,
+    }
+
+
+def resend(client: Client, row: Message, **changes: Any) -> tuple[Message, str]:
     """Press the button; return the newest row and the messages of the page."""
-    answer = client.post(build_url(row), follow=True)
+    form = fill_in(client, row, **changes)
+    answer = client.post(build_url(row), form, follow=True)
     assert answer.status_code == 200
     said = [str(message) for message in answer.context["messages"]]
     return Message.objects.all()[0], " ".join(said)
@@ -99,11 +122,11 @@ def test_a_refused_message_is_sent_again(wire: Any, admin_client: Client) -> Non
         row.recipients.values_list(*fields)
     )
     assert {r.status for r in again.recipients.all()} == {"sent"}
-    # The first row is unchanged, and neither can be sent again.
+    # The first row is unchanged. Without the attachment, neither can be sent again.
     row.refresh_from_db()
     assert (row.outcome, row.status) == ("refused", "failed")
     assert not Payload.objects.exists()
-    assert "It has already been sent again." in read(admin_client, row)
+    assert "this site does not store the content of attach" in read(admin_client, row)
     assert str(again.pk) in read(admin_client, row)
     assert str(row.pk) in read(admin_client, again)
     entry = LogEntry.objects.get()
@@ -150,9 +173,7 @@ def test_only_blind_copies_that_failed_are_sent_again(
     assert row.outcome == "accepted"
     attention = reverse("admin:turbosmtp_message_changelist") + "?attention=yes"
     assert str(row.pk) in admin_client.get(attention).text
-    asked = admin_client.get(build_url(row)).content.decode()
-    assert "b@example.org" in asked
-    assert "a@example.org" not in asked
+    assert fill_in(admin_client, row)["to"] == [1, 3]
     wire.answer = ACCEPT
     wire.seen.clear()
     again, said = resend(admin_client, row)
@@ -181,7 +202,7 @@ def test_refused_again_it_can_be_sent_once_more(
     shown = admin_client.get(attention).context["cl"].result_list
     assert list(shown) == [second]
     assert second.payload.count() == 1
-    assert admin_client.get(build_url(row)).status_code == 302
+    assert "It has already been sent again." in admin_client.get(build_url(row)).text
     wire.answer = ACCEPT
     third, said = resend(admin_client, second)
     assert (third.outcome, third.resend_of.original) == ("accepted", second)
@@ -195,13 +216,12 @@ def test_recipients_who_have_it_do_not_receive_it_twice(
     wire.answer = say(500, "lost")
     row = send(new(to=["a@example.org"], cc=["c@example.org"], bcc=["b@example.org"]))
     row.recipients.filter(address="a@example.org").update(status="sent")
-    _, said = resend(admin_client, row)
-    assert said == "Some recipients already have it and would receive it twice."
-    row.recipients.update(status="sent")
-    _, said = resend(admin_client, row)
-    assert said == "All recipients already have it."
-    assert len(wire.seen) == 1
-    assert row.payload.count() == 1
+    wire.answer = ACCEPT
+    again, _ = resend(admin_client, row)
+    fields = json.loads(wire.seen[-1][2])
+    assert (fields["to"], fields["bcc"]) == ("c@example.org", "b@example.org")
+    assert again.recipient_count == 2
+    assert not row.payload.exists()
 
 
 def test_an_unknown_outcome_warns(wire: Any, admin_client: Client) -> None:
@@ -229,9 +249,12 @@ def test_it_warns_if_one_of_several_is_unknown(wire: Any, admin_client: Client) 
 def test_pressed_twice_it_is_sent_once(wire: Any, admin_client: Client) -> None:
     row = send(new())
     wire.answer = ACCEPT
-    resend(admin_client, row)
-    _, said = resend(admin_client, row)
-    assert said == "It has already been sent again."
+    form = fill_in(admin_client, row)
+    for _ in range(3):
+        admin_client.post(build_url(row), form)
+    answer = admin_client.post(build_url(row), form, follow=True)
+    *_, said = map(str, answer.context["messages"])
+    assert said == "Nothing was sent. It has already been sent again."
     assert len(wire.seen) == 2
     assert Message.objects.count() == 2
 
@@ -246,12 +269,13 @@ def test_two_at_once_send_it_once(wire: Any, django_user_model: Any) -> None:
         client = Client()
         client.force_login(user)
         clients.append(client)
+    form = fill_in(clients[0], row)
     ready = threading.Barrier(len(clients))
 
     def press(client: Client) -> None:
         ready.wait()
         try:
-            client.post(build_url(row))
+            client.post(build_url(row), form)
         finally:
             connections.close_all()
 
@@ -337,13 +361,11 @@ def test_without_a_row_nothing_is_sent(
 
 
 WHY_NOT = {
-    "accepted": "turboSMTP accepted this message. The log stores the full message",
+    "mime": "the log does not store messages of this form (MIME) after that",
+    "attachments": "this site does not store the content of attachments",
     "pruned": "the log does not contain the full message.",
-    "guard": "This site sends only to certain addresses",
-    "redirect": "This site sends only to certain addresses",
     "version": "The message was prepared for version 1",
     "log": "The log is off",
-    "sending": "the process that was sending the message ended before",
     "cancelled": "the message was cancelled, or all of its recipients",
     "queued": "the message is queued and has not been sent yet",
 }
@@ -351,20 +373,22 @@ WHY_NOT = {
 
 @pytest.mark.parametrize("case", WHY_NOT)
 def test_why_not(wire: Any, settings: Any, admin_client: Client, case: str) -> None:
-    if case == "accepted":
+    if case in {"mime", "attachments"}:
         wire.answer = ACCEPT
-    row = send(new())
-    change: dict[str, Any] = {
-        "guard": {"RECIPIENT_GUARD": ["elsewhere.org"]},
-        "redirect": {"RECIPIENT_GUARD": {"redirect": "dev@example.com"}},
-        "log": {"LOG": False},
-    }.get(case, {})
-    settings.TURBOSMTP = {**settings.TURBOSMTP, **change}
-    if case in {"pruned", "sending", "cancelled", "queued"}:
+    message = new()
+    if case == "mime":
+        message = new(to=[], cc=["c@example.org"])
+    elif case == "attachments":
+        message = new(attachments=[("a.pdf", b"%PDF", "application/pdf")])
+    row = send(message)
+    if case == "log":
+        settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": False}
+    if case in {"pruned", "cancelled", "queued"}:
         row.payload.all().delete()
+        Content.objects.all().delete()
     if case == "version":
         Message.objects.update(api_version=1)
-    if case in {"sending", "queued"}:
+    if case == "queued":
         at = timezone.now() - timedelta(hours=1)
         Message.objects.update(status=case, outcome="", created_at=at)
     if case == "cancelled":
@@ -375,6 +399,176 @@ def test_why_not(wire: Any, settings: Any, admin_client: Client, case: str) -> N
     _, said = resend(admin_client, row)
     assert WHY_NOT[case] in said
     assert len(wire.seen) == 1
+
+
+class TestTheRecipients:
+    """Any message that the log can rebuild is sent to the chosen recipients."""
+
+    @pytest.mark.parametrize("status", ["delivered", "bounced", "sent", "complained"])
+    def test_an_accepted_message(
+        self, wire: Any, admin_client: Client, status: str
+    ) -> None:
+        wire.answer = ACCEPT
+        message: Any = new(
+            subject="Your order ✓",
+            body="Hello\r\n\n ünd ",
+            alternatives=[("<p>HTML</p>", "text/html")],
+            to=["Jane Doe <jane@example.org>"],
+            cc=["c@example.org"],
+            reply_to=["help@example.com"],
+            headers={"X-Order": "4711"},
+        )
+        message.tags = ["orders"]
+        row = send(message)
+        assert not row.payload.exists()
+        Recipient.objects.update(status=status)
+        Message.objects.update(status=status)
+        page = admin_client.get(build_url(row)).text
+        is_reached = status != "bounced"
+        assert ("would receive it twice" in page) is is_reached
+        again, said = resend(admin_client, row)
+        assert said == "Result of sending again: It was sent: turboSMTP accepted it."
+        (_, _, first), (_, _, second) = wire.seen
+        assert json.loads(first) | {"reference_id": str(again.pk)} == json.loads(second)
+        assert again.content.is_exact
+
+    def test_with_stored_attachments(
+        self, wire: Any, settings: Any, tmp_path: Any, admin_client: Client
+    ) -> None:
+        settings.MEDIA_ROOT = tmp_path
+        settings.TURBOSMTP |= {"LOG_ATTACHMENTS": True}
+        wire.answer = ACCEPT
+        row = send(
+            new(
+                attachments=[
+                    ("a.pdf", bytes(range(256)), "application/pdf"),
+                    ("ü.txt", "text", "text/plain"),
+                ]
+            )
+        )
+        again, _ = resend(admin_client, row)
+        (_, _, first), (_, _, second) = wire.seen
+        assert json.loads(first) | {"reference_id": str(again.pk)} == json.loads(second)
+        for stored in StoredFile.objects.all():
+            stored.file.storage.delete(stored.file.name)
+        _, said = resend(admin_client, row)
+        assert "The stored file of an attachment cannot be read." in said
+        assert len(wire.seen) == 2
+
+    def test_a_corrected_address(
+        self, wire: Any, settings: Any, admin_client: Client
+    ) -> None:
+        settings.TURBOSMTP |= {"SUPPRESS": True}
+        wire.answer = ACCEPT
+        row = send(new(to=["Jane <jane@gmial.com>", "joe@example.org"]))
+        Recipient.objects.filter(address="jane@gmial.com").update(status="bounced")
+        Suppression.objects.create(address="jane@gmial.com", reason="bounced")
+        page = admin_client.get(build_url(row))
+        assert "This address is suppressed: the mailbox does not exist." in page.text
+        _, said = resend(admin_client, row, to=[0])
+        assert "jane@gmial.com: This address is suppressed" in said
+        assert len(wire.seen) == 1
+        change = {"to": [0], "address-0": " jane@gmail.com "}
+        again, _ = resend(admin_client, row, **change)
+        assert json.loads(wire.seen[-1][2])["to"] == "Jane <jane@gmail.com>"
+        recipients = again.recipients.values_list("address", "shown", "status")
+        assert list(recipients) == [("jane@gmail.com", "Jane <jane@gmail.com>", "sent")]
+
+    @pytest.mark.parametrize("address", ["jane", "a@b@c", "a@x.org, b@x.org", "a\n@x"])
+    def test_a_wrong_address(
+        self, wire: Any, admin_client: Client, address: str
+    ) -> None:
+        row = send(new())
+        _, said = resend(admin_client, row, **{"address-0": address})
+        assert "is not a valid address" in said
+        assert len(wire.seen) == 1
+
+    def test_an_address_that_is_entered_twice(
+        self, wire: Any, admin_client: Client
+    ) -> None:
+        wire.answer = ACCEPT
+        row = send(new(to=["a@example.org", "b@example.org"]))
+        again, _ = resend(admin_client, row, **{"address-1": "a@example.org"})
+        assert json.loads(wire.seen[-1][2])["to"] == "a@example.org"
+        assert again.recipient_count == 1
+
+    def test_no_recipient_is_chosen(self, wire: Any, admin_client: Client) -> None:
+        row = send(new())
+        for wrong in ([], ["x"], [99]):
+            form = fill_in(admin_client, row, to=wrong)
+            admin_client.post(build_url(row), form)
+        assert len(wire.seen) == 1
+        form = fill_in(admin_client, row, to=[])
+        answer = admin_client.post(build_url(row), form)
+        assert "Nothing was sent. Choose at least one recipient." in answer.text
+
+    def test_a_message_that_was_left_out(
+        self, wire: Any, settings: Any, admin_client: Client
+    ) -> None:
+        """It can be sent after its suppression is deleted."""
+        settings.TURBOSMTP |= {"SUPPRESS": True}
+        Suppression.objects.create(address="to@example.org", reason="manual")
+        row = send(new(body="Hello"))
+        assert (row.outcome, len(wire.seen)) == ("suppressed", 0)
+        _, said = resend(admin_client, row, to=[0])
+        assert "This address is suppressed: entered by hand." in said
+        Suppression.objects.all().delete()
+        wire.answer = ACCEPT
+        again, _ = resend(admin_client, row)
+        assert again.outcome == "accepted"
+        assert json.loads(wire.seen[-1][2])["content"] == "Hello"
+
+    def test_a_guard(self, wire: Any, settings: Any, admin_client: Client) -> None:
+        row = send(new())
+        for guard in (["elsewhere.org"], {"redirect": "dev@example.com"}):
+            settings.TURBOSMTP |= {"RECIPIENT_GUARD": guard}
+            page = admin_client.get(build_url(row))
+            assert "This site sends only to certain addresses." in page.text
+            _, said = resend(admin_client, row, to=[0])
+            assert "This site sends only to certain addresses." in said
+        assert len(wire.seen) == 1
+
+    def test_mime_shows_the_new_recipients(
+        self, wire: Any, admin_client: Client
+    ) -> None:
+        row = send(
+            new(
+                to=["a@example.org", "b@example.org"],
+                headers={"To": "The list <list@example.com>"},
+            )
+        )
+        assert row.why_mime
+        wire.answer = ACCEPT
+        resend(admin_client, row, to=[1])
+        fields = json.loads(wire.seen[-1][2])
+        assert fields["to"] == "b@example.org"
+        assert "To: b@example.org\r\n" in fields["mime_raw"]
+        assert "list@example.com" not in fields["mime_raw"]
+
+    def test_redacted_text_is_not_sent(
+        self, wire: Any, settings: Any, admin_client: Client
+    ) -> None:
+        settings.TURBOSMTP |= {
+            "LOG_REDACT": lambda text, name: text.replace("hunter2", "***")
+        }
+        wire.answer = ACCEPT
+        row = send(new(body="Your password: hunter2"))
+        assert not row.content.is_exact
+        _, said = resend(admin_client, row)
+        assert "the log does not contain the full message" in said
+        assert len(wire.seen) == 1
+
+    def test_many_recipients(self, wire: Any, admin_client: Client) -> None:
+        wire.answer = ACCEPT
+        row = send(new(to=[f"a{n}@example.org" for n in range(150)]))
+        Recipient.objects.filter(position__lt=40).update(status="bounced")
+        page = admin_client.get(build_url(row))
+        assert "The recipients that it did not reach: 40" in page.text
+        assert "a1@example.org" not in page.text
+        again, _ = resend(admin_client, row, group="missing")
+        assert again.recipient_count == 40
+        second, _ = resend(admin_client, row, group="all")
+        assert second.recipient_count == 150
 
 
 def test_a_message_whose_process_died(wire: Any, admin_client: Client) -> None:
@@ -461,16 +655,17 @@ class TestTheAccount:
             in asked.text
         )
         wire.answer = ACCEPT
-        answer = admin_client.post(build_url(row))
+        form = fill_in(admin_client, row)
+        answer = admin_client.post(build_url(row), form)
         assert answer.status_code == 200
         assert "Nothing was sent. Tick the box to confirm." in answer.text
         assert len(wire.seen) == 1
-        wrong = admin_client.post(build_url(row), {"account": "something else"})
+        wrong = admin_client.post(build_url(row), form | {"account": "something else"})
         assert wrong.status_code == 200
         assert len(wire.seen) == 1
 
         account = asked.context["account"]
-        admin_client.post(build_url(row), {"account": account})
+        admin_client.post(build_url(row), form | {"account": account})
         assert self.read_keys(wire) == ["other-key", "hunter2-key"]
         again = Message.objects.all()[0]
         assert (again.outcome, again.resend_of.original) == ("accepted", row)
@@ -546,8 +741,8 @@ def test_an_event_before_the_lock_is_considered(
     row = send(new(to=[], bcc=["a@x.org", "b@x.org"]))
     stale = Message.objects.get(pk=row.pk)
     engine = find_backend(row.mailer).build_engine()
-    planned = plan_resend(Message.objects.using(WORLD.alias).get(), engine).recipients
-    assert len(planned) == 2
+    planned = plan_resend(Message.objects.using(WORLD.alias).get(), engine)
+    assert len(planned.recipients) == 2
     recipients = Recipient.objects.using(WORLD.alias).filter(message=row.pk)
     recipients.filter(address="a@x.org").update(status="delivered", mid="77")
     wire.seen.clear()
