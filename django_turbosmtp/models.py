@@ -217,6 +217,9 @@ class Content(models.Model):
     #: Whether the three above, with the attachments, are exactly the request's fields,
     #: so that the message can be rebuilt. False for MIME, and after any redaction.
     is_exact = models.BooleanField(default=False, editable=False)
+    #: Whether the payload is kept after the message has been accepted: for MIME, which
+    #: cannot be rebuilt, if the log stores all parts of it.
+    keeps_payload = models.BooleanField(default=False, editable=False)
 
     class Meta:
         verbose_name = _("content")
@@ -472,10 +475,10 @@ class Attempt(models.Model):
 
 
 class Payload(models.Model):
-    """A piece of the first request's JSON, of a message that was not (fully) accepted.
+    """A piece of the first request's JSON, so that a message can be sent again.
 
-    Kept until the message is sent or pruned, so that it is not lost. In pieces, because
-    a statement may be no larger than a database's packet (16 MB on MariaDB).
+    Stored until the message is accepted, and for MIME until its body is pruned. In
+    pieces, because a database limits the size of a statement (16 MB on MariaDB).
     """
 
     message = models.ForeignKey(Message, models.CASCADE, related_name="payload")

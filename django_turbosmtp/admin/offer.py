@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from django_turbosmtp.admin.show import show_status
 from django_turbosmtp.delivery.decision import MAY_HAVE_IT, find_doubtful
+from django_turbosmtp.delivery.stored import will_renew
 
 if TYPE_CHECKING:
     from django.http import QueryDict
@@ -72,7 +73,7 @@ def _read_address(recipient: Recipient) -> str:
 
 def _list_differences(message: Message) -> list[str]:
     """Return how the new message differs from the first one."""
-    if message.why_mime:
+    if not will_renew(message):
         return [_("The message is the same, with its first date.")]
     return [
         _("The text, the headers and the attachments are the same."),

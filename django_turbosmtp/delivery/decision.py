@@ -33,7 +33,14 @@ MAY_HAVE_IT = {Status.UNKNOWN, Status.SENDING}
 
 
 class NotSentAgain(Exception):  # noqa: N818 - nothing failed
-    """A message is not sent again. The text is the reason, in the user's language."""
+    """A message is not sent again. The text is the reason, in the user's language.
+
+    ``summary``: the reason without the address, to count messages with one reason.
+    """
+
+    def __init__(self, reason: str, *, address: str = "") -> None:
+        super().__init__(f"{address}: {reason}" if address else reason)
+        self.summary = reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +65,8 @@ class Plan:
     """How a message will be sent again.
 
     ``is_changed``: the recipients differ from the first ones. ``covers_missing``:
-    no recipient that it did not reach is omitted. ``is_other_account``: it would be
+    no recipient that it did not reach is omitted. ``may_have_arrived``: one of the
+    recipients has it, or may have it. ``is_other_account``: it would be
     sent through another account than before, or through the same account with a new
     key.
     """
@@ -66,6 +74,7 @@ class Plan:
     recipients: Sequence[EnvelopeRecipient]
     is_changed: bool = False
     covers_missing: bool = True
+    may_have_arrived: bool = False
     is_other_account: bool = False
 
 
@@ -132,7 +141,7 @@ def plan_resend(
         raise NotSentAgain(_("All recipients already have it."))
     refused = _find_refused(chosen, engine)
     for position, reason in refused.items():
-        raise NotSentAgain(f"{chosen[position].addr_spec}: {reason}")
+        raise NotSentAgain(reason, address=chosen[position].addr_spec)
     # An address that was entered twice receives it once.
     unique: dict[str, EnvelopeRecipient] = {}
     for recipient in recipients:
@@ -145,6 +154,7 @@ def plan_resend(
         recipients=list(unique.values()),
         is_changed=corrected,
         covers_missing=missing <= chosen.keys(),
+        may_have_arrived=not find_doubtful(recipients).isdisjoint(chosen),
         is_other_account=not engine.account.has_fingerprint(row.account),
     )
 
@@ -234,11 +244,6 @@ def _is_under_way(row: Message) -> bool:
 
 
 def _explain_incomplete(message: Message) -> str:
-    if message.outcome == Outcome.ACCEPTED and message.why_mime:
-        return _(
-            "Not possible: turboSMTP accepted this message, and the log does not store"
-            " messages of this form (MIME) after that."
-        )
     if read_related(message.attachments).filter(stored=None).exists():
         return _("Not possible: this site does not store the content of attachments.")
     if message.outcome in {Outcome.CANCELLED, Outcome.SUPPRESSED}:

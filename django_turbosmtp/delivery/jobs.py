@@ -89,13 +89,14 @@ class Earlier:
 
     ``positions``: of the recipients of the requests, in their order. ``states``: of the
     other recipients. ``attempts``: their number so far. ``keeps_payload``: the payload
-    stays in the log if the message is not accepted.
+    stays in the log if the message is not accepted; ``keeps_mime``: even if it is.
     """
 
     positions: Sequence[int]
     states: Sequence[Status] = ()
     attempts: int = 0
     keeps_payload: bool = True
+    keeps_mime: bool = False
 
 
 @dataclass(kw_only=True, slots=True)

@@ -182,6 +182,7 @@ def build_outcome_entry(job: Job, entry: Entry) -> OutcomeEntry:
     failed = job.error is not None or any(request.error for request in job.requests)
     is_queued = job.status.outcome == Outcome.QUEUED
     is_stored = earlier is not None
+    may_store = failed or bool(entry.translation.why_mime)
     return OutcomeEntry(
         entry=entry,
         concluded_at=None if is_queued else timezone.now(),
@@ -191,8 +192,9 @@ def build_outcome_entry(job: Job, entry: Entry) -> OutcomeEntry:
         attempts=before + job.status.attempts,
         error=job.status.error,
         results=results,
-        payload=build_payload(job) if failed and not is_stored else None,
-        drops_payload=is_stored and not (is_queued or (failed and _keeps_payload(job))),
+        payload=build_payload(job) if may_store and not is_stored else None,
+        drops_payload=is_stored
+        and not (is_queued or (failed and _keeps_payload(job)) or _keeps_mime(job)),
         history=_build_history(job),
         first_position=before,
     )
@@ -200,6 +202,10 @@ def build_outcome_entry(job: Job, entry: Entry) -> OutcomeEntry:
 
 def _keeps_payload(job: Job) -> bool:
     return job.earlier is None or job.earlier.keeps_payload
+
+
+def _keeps_mime(job: Job) -> bool:
+    return job.earlier is not None and job.earlier.keeps_mime
 
 
 def _build_history(job: Job) -> list[AttemptEntry]:

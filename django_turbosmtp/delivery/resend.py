@@ -8,6 +8,8 @@ Nothing is sent before the commit.
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -26,13 +28,19 @@ from django_turbosmtp.models import Message, Payload, Resend
 from django_turbosmtp.statuses import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
 
     from django_turbosmtp.delivery.decision import Plan
     from django_turbosmtp.delivery.engine import Engine
     from django_turbosmtp.delivery.jobs import Job
+    from django_turbosmtp.exceptions import TurboSMTPError
 
 logger = get_logger("django_turbosmtp.delivery")
+
+#: Decide about this many messages in one transaction, and send them together. After an
+#: error that affects all messages, at most this many have a new row.
+_PART = 40
 
 
 def resend(
@@ -59,21 +67,144 @@ def resend(
         found = messages.first()
         if found is None:
             raise NotSentAgain(_("It is no longer in the log."))
-        if count_resends(found) != decision:
-            raise NotSentAgain(_("It has already been sent again."))
-        plan = plan_resend(found, engine, targets)
-        if plan.is_other_account and not allow_other_account:
-            raise NotSentAgain(describe_other_account(found))
-        job = _build_job(found, plan)
-        engine.recorder.write_rows([job])
-        if not engine.recorder.has_written(job):
-            raise NotSentAgain(_("The log could not be written."))
-        Resend.objects.using(alias).create(message_id=job.id, original=found)
-    engine.run([job], are_written=True)
-    if plan.covers_missing and job.error is None and _is_accepted(job):
-        # The payload is stored only until the message is accepted.
-        Payload.objects.using(alias).filter(message=row.pk).delete()
-    return job
+        decided = _decide(
+            found,
+            engine,
+            targets=targets,
+            decision=decision,
+            allow_other_account=allow_other_account,
+        )
+        _write([decided], engine, alias)
+    engine.run([decided.job], are_written=True)
+    _drop_payloads([decided], alias)
+    return decided.job
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decided:
+    """A message that is sent again, how, and the job that sends it."""
+
+    original: Message
+    plan: Plan
+    job: Job
+
+
+def _decide(
+    row: Message,
+    engine: Engine,
+    *,
+    targets: Mapping[int, str] | None = None,
+    decision: int = 0,
+    allow_other_account: bool = False,
+) -> _Decided:
+    """Return how a locked message is sent again; raise `NotSentAgain` if it is not."""
+    if count_resends(row) != decision:
+        raise NotSentAgain(_("It has already been sent again."))
+    plan = plan_resend(row, engine, targets)
+    if plan.is_other_account and not allow_other_account:
+        raise NotSentAgain(describe_other_account(row))
+    return _Decided(original=row, plan=plan, job=_build_job(row, plan))
+
+
+def _write(decided: Sequence[_Decided], engine: Engine, alias: str) -> None:
+    """Write the new rows; raise `NotSentAgain` if that is not possible."""
+    engine.recorder.write_rows([one.job for one in decided])
+    if not all(engine.recorder.has_written(one.job) for one in decided):
+        raise NotSentAgain(_("The log could not be written."))
+    Resend.objects.using(alias).bulk_create(
+        Resend(message_id=one.job.id, original=one.original) for one in decided
+    )
+
+
+def _drop_payloads(decided: Sequence[_Decided], alias: str) -> None:
+    """Delete payloads that are not needed any more, as after any acceptance."""
+    done = [
+        one.original.pk
+        for one in decided
+        if one.plan.covers_missing and _is_accepted(one.job)
+    ]
+    rows = Payload.objects.using(alias).filter(message__in=done)
+    # MIME cannot be rebuilt from the rest of the log.
+    rows.exclude(message__content__keeps_payload=True).delete()
+
+
+@dataclass(kw_only=True)
+class BulkResult:
+    """The numbers of messages that were accepted or not, and of each other reason.
+
+    ``ready``: the messages that were, or would be, sent. ``stopped_by``: the error that
+    ended the call early, or None.
+    """
+
+    ready: int = 0
+    accepted: int = 0
+    failed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    stopped_by: TurboSMTPError | None = None
+
+
+def resend_many(
+    keys: Sequence[UUID],
+    build_engine: Callable[[str], Engine],
+    report: Callable[[int], None] = lambda _: None,
+    *,
+    is_dry_run: bool = False,
+) -> BulkResult:
+    """Send messages again to the recipients that they did not reach, in order.
+
+    Messages that may have arrived, that were sent again before, or whose account is
+    another one now are skipped: they need a decision for each. ``build_engine`` returns
+    the engine of a mailer, or raises `NotSentAgain`. ``report`` is called with the
+    number of messages in each part. An error that would affect all messages ends the
+    call, as in ``send_messages()``. Raise `NotSentAgain` if the log cannot be written.
+    """
+    result = BulkResult()
+    engines: dict[str, Engine] = {}
+    for start in range(0, len(keys), _PART):
+        part = keys[start : start + _PART]
+        _resend_part(part, engines, build_engine, result, is_dry_run=is_dry_run)
+        report(len(part))
+        stopped = [e.stopped_by for e in engines.values() if e.stopped_by]
+        if stopped:
+            result.stopped_by = stopped[0]
+            break
+    return result
+
+
+def _resend_part(
+    keys: Sequence[UUID],
+    engines: dict[str, Engine],
+    build_engine: Callable[[str], Engine],
+    result: BulkResult,
+    *,
+    is_dry_run: bool,
+) -> None:
+    alias = choose_log_database()
+    messages = Message.objects.using(alias).filter(pk__in=keys).order_by("pk")
+    decided: dict[str, list[_Decided]] = {}
+    with transaction.atomic(using=alias, durable=True), begin(alias, limits_wait=False):
+        lock_messages(messages)
+        for row in messages:
+            try:
+                if row.mailer not in engines:
+                    engines[row.mailer] = build_engine(row.mailer)
+                one = _decide(row, engines[row.mailer])
+                if one.plan.may_have_arrived:
+                    raise NotSentAgain(_("It may have arrived."))
+            except NotSentAgain as reason:
+                result.skipped[reason.summary] += 1
+            else:
+                result.ready += 1
+                if not is_dry_run:
+                    decided.setdefault(row.mailer, []).append(one)
+        for mailer, some in decided.items():
+            _write(some, engines[mailer], alias)
+    for mailer, some in decided.items():
+        engines[mailer].run([one.job for one in some], are_written=True)
+        _drop_payloads(some, alias)
+        accepted = sum(_is_accepted(one.job) for one in some)
+        result.accepted += accepted
+        result.failed += len(some) - accepted
 
 
 def _build_job(row: Message, plan: Plan) -> Job:

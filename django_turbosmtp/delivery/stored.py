@@ -21,9 +21,9 @@ from django_turbosmtp.payload import (
 from django_turbosmtp.payload.addresses import Mailbox
 from django_turbosmtp.payload.attributes import Attributes
 from django_turbosmtp.payload.envelope import Envelope
-from django_turbosmtp.payload.mime import show_recipients
+from django_turbosmtp.payload.mime import renew, show_recipients
 from django_turbosmtp.payload.stored import read_payload
-from django_turbosmtp.statuses import Kind
+from django_turbosmtp.statuses import Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -87,6 +87,9 @@ def build_job(
             for kind in (Kind.TO, Kind.CC)
         )
         fields = fields | {"mime_raw": show_recipients(fields["mime_raw"], to, cc)}
+    if will_renew(row) and "mime_raw" in fields:
+        keeps_id = "message-id" in map(str.lower, row.headers)
+        fields = fields | {"mime_raw": renew(fields["mime_raw"], keeps_id=keeps_id)}
     message = build_message(row, fields, recipients, content=content)
     status = message.turbosmtp_status = TurboSMTPStatus()  # type: ignore[attr-defined]
     job = Job(message=message, status=status)
@@ -106,6 +109,17 @@ def build_job(
         for addresses, found in envelope.requests(named=not row.why_mime)
     ]
     return job
+
+
+def will_renew(row: Message) -> bool:
+    """Return whether a message gets a new date and message id if it is sent again.
+
+    turboSMTP sets them, except for MIME: there we set them if the first message may
+    have arrived, but not in a message that was built by a class of the site.
+    """
+    if not row.why_mime:
+        return True
+    return row.outcome == Outcome.ACCEPTED and row.why_mime != OWN_MIME
 
 
 def build_attributes(row: Message, reference_id: str) -> Attributes:

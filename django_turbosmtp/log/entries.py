@@ -97,7 +97,7 @@ class OutcomeEntry:
     """The outcome of a message that was about to be sent.
 
     ``results``: of all recipients of the requests. ``payload``: the pieces of the JSON
-    to store, or None.
+    that may be stored (if it was accepted, only for MIME), or None.
     ``drops_payload``: the payload that is already stored is no longer needed.
     ``history``: the attempts, unless each request was accepted at the first.
     ``first_position``: of ``history``, the number of attempts that are stored already.

@@ -132,6 +132,7 @@ def build_rows(
         is_unchanged = _SENT.isdisjoint(clean.altered) and not clean.was_redacted
         is_of_fields = bool(entry.fields) and "mime_raw" not in entry.fields
         rows.content["is_exact"] = is_unchanged and is_of_fields
+        rows.content["keeps_payload"] = False
     row["altered"] = clean.json("altered", clean.altered)
     # The payload would contain the parts that were redacted. MIME cannot be redacted.
     rows.stores_payload = store_body and not clean.was_redacted

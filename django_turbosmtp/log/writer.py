@@ -6,7 +6,7 @@ They are logged, and the mail is sent without its row.
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import (
     DatabaseError,
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     JoinEvents = Callable[[Sequence[str], Sequence[str], str], None]
 
 logger = get_logger("django_turbosmtp.log")
+
+
+class Kept(NamedTuple):
+    """Whether the payload of a message may be stored, and if so, after acceptance."""
+
+    refused: bool
+    accepted: bool
+
 
 #: After this many refused rows in a row, assume that the database is at fault.
 MAX_REFUSED_IN_A_ROW = 5
@@ -63,7 +71,7 @@ class LogWriter:
     ) -> None:
         self._settings = settings
         self._join_events = join_events
-        self._written: dict[UUID, bool] = {}
+        self._written: dict[UUID, Kept] = {}
         # Assume that the database stores all of Unicode, until it refuses a text.
         self._width = WIDTHS[0]
 
@@ -95,7 +103,8 @@ class LogWriter:
 
     def adopt(self, key: UUID, *, stores_payload: bool) -> None:
         """Treat a row that another process wrote as one that `insert` wrote."""
-        self._written[key] = stores_payload
+        # Its payload is stored already, and is only deleted.
+        self._written[key] = Kept(refused=stores_payload, accepted=False)
 
     def update(
         self,
@@ -147,7 +156,7 @@ class LogWriter:
             built = self._insert_rows(entries)
         self._written |= built
 
-    def _insert_rows(self, entries: Iterable[Entry]) -> dict[UUID, bool]:
+    def _insert_rows(self, entries: Iterable[Entry]) -> dict[UUID, Kept]:
         """Insert rows in a transaction; return which messages may keep a payload."""
         # Imported late: models cannot be imported if the app is not installed.
         from django_turbosmtp.log import files, rows, statements
@@ -163,8 +172,17 @@ class LogWriter:
         ]
         if self._settings.log_attachments:
             files.store_files([r for r in built if r.stores_body], self._alias)
+        kept: dict[UUID, Kept] = {}
+        for r in built:
+            stores_all = not r.attachments or self._settings.log_attachments
+            is_mime = bool(r.message["why_mime"]) and r.stores_payload
+            if r.content is not None:
+                r.content["keeps_payload"] = is_mime and stores_all
+            kept[r.message["id"]] = Kept(
+                refused=r.stores_payload, accepted=is_mime and stores_all
+            )
         statements.insert_rows(built, self._alias)
-        return {r.message["id"]: r.stores_payload for r in built}
+        return kept
 
     def _update(
         self, outcomes: Sequence[OutcomeEntry], also: Callable[[str], None]
@@ -175,12 +193,17 @@ class LogWriter:
         # A message without a row was sent, and its outcome is in turbosmtp_status and
         # the logs.
         there = [c for c in outcomes if c.entry.id in self._written]
-        storing = [c for c in there if self._written[c.entry.id]]
+        storing = [c for c in there if self._written[c.entry.id].refused]
         if there:
             with begin(self._alias):
                 statements.update_messages(there, self._alias, self._width)
                 statements.update_recipients(there, self._alias)
-                payloads = [(c.entry.id, c.payload) for c in storing if c.payload]
+                payloads = [
+                    (c.entry.id, c.payload)
+                    for c in storing
+                    if c.payload
+                    and (c.error is not None or self._written[c.entry.id].accepted)
+                ]
                 statements.insert_payloads(payloads, self._alias)
                 statements.delete_payloads(there, self._alias)
                 statements.insert_attempts(there, storing, self._alias, self._width)

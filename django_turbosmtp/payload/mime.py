@@ -11,9 +11,10 @@ import email.errors
 import email.policy
 import inspect
 import re
+from email.utils import formatdate, make_msgid
 from typing import TYPE_CHECKING, Any
 
-from django.core.mail import EmailMessage
+from django.core.mail import DNS_NAME, EmailMessage
 
 from django_turbosmtp._lib.text import HeaderInjection
 from django_turbosmtp._lib.versions import MESSAGE_STEPS, MODERN_MIME, BadHeaderError
@@ -189,6 +190,17 @@ def show_recipients(raw: str, to: Sequence[Mailbox], cc: Sequence[Mailbox]) -> s
     lists = {"To": to, "Cc": cc}
     shown = {name: join(boxes).replace(", ", ",\r\n ") for name, boxes in lists.items()}
     return _replace_headers(raw, shown | dict.fromkeys(_RESENT, ""))
+
+
+def renew(raw: str, *, keeps_id: bool) -> str:
+    """Return the MIME with a new Date and, unless ``keeps_id``, a new Message-ID.
+
+    Mail programs and servers hide a second message with the same id.
+    """
+    headers = {"Date": formatdate()}
+    if not keeps_id:
+        headers["Message-ID"] = make_msgid(domain=str(DNS_NAME))
+    return _replace_headers(raw, headers)
 
 
 def read_subject(raw: str) -> str:

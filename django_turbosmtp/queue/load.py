@@ -20,7 +20,7 @@ from django_turbosmtp.delivery.stored import (
 )
 from django_turbosmtp.exceptions import MessageError, RecipientsRefused
 from django_turbosmtp.log.suppressions import look_up
-from django_turbosmtp.models import Message, Payload, Recipient
+from django_turbosmtp.models import Content, Message, Payload, Recipient
 from django_turbosmtp.payload import OWN_MIME, Translation
 from django_turbosmtp.payload.mime import show_recipients
 from django_turbosmtp.payload.stored import (
@@ -108,14 +108,23 @@ def load_jobs(
         if row.pk in messages
     ]
     _leave_out(loaded, settings, guard, alias)
+    kept = _find_kept([q.row.pk for q in loaded if q.message.why_mime], alias)
     for queued in loaded:
-        queued.job.earlier = _describe_earlier(queued)
+        queued.job.earlier = _describe_earlier(queued, keeps_mime=queued.row.pk in kept)
         if queued.job.error is None and not queued.is_newer:
             _build(queued, settings)
     return loaded
 
 
-def _describe_earlier(queued: QueuedJob) -> Earlier:
+def _find_kept(keys: Sequence[UUID], alias: str) -> set[UUID]:
+    """Return the messages whose payload is kept after they have been accepted."""
+    if not keys:
+        return set()
+    rows = Content.objects.using(alias).filter(message__in=keys, keeps_payload=True)
+    return set(rows.values_list("pk", flat=True))
+
+
+def _describe_earlier(queued: QueuedJob, *, keeps_mime: bool) -> Earlier:
     return Earlier(
         positions=[recipient.position for recipient in queued.waiting],
         states=[
@@ -125,6 +134,7 @@ def _describe_earlier(queued: QueuedJob) -> Earlier:
         ],
         attempts=queued.message.attempts,
         keeps_payload=queued.row.keeps_payload,
+        keeps_mime=keeps_mime,
     )
 
 

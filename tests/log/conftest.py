@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from tests import worlds
 from tests.log.posting import SECRET
@@ -69,6 +71,17 @@ def _surroundings(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _remove_stored_files() -> Iterator[None]:
+    """Remove the files that a test has stored, so that the next test has none."""
+    folder = Path(settings.STORAGES["turbosmtp"]["OPTIONS"]["location"])
+    yield
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+
+
 @pytest.fixture
 def queued(logged: Any) -> Any:
     """Settings with a queue; its tasks are only collected."""
@@ -77,7 +90,7 @@ def queued(logged: Any) -> Any:
 
 
 @pytest.fixture
-def tracked(logged: Any, settings: Any) -> Any:
+def tracked(logged: Any) -> Any:
     """Settings with the log on, and a webhook secret."""
-    settings.TURBOSMTP |= {"WEBHOOK_SECRET": SECRET}
-    return settings
+    logged.TURBOSMTP |= {"WEBHOOK_SECRET": SECRET}
+    return logged

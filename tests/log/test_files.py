@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +24,10 @@ PDF = ("a.pdf", b"%PDF-1", "application/pdf")
 
 
 @pytest.fixture
-def stored(logged: Any) -> Iterator[Path]:
+def stored(logged: Any) -> Path:
     """Turn on the log and the bytes of attachments; return their empty folder."""
     logged.TURBOSMTP = {**logged.TURBOSMTP, "LOG_ATTACHMENTS": True}
-    folder = Path(logged.STORAGES["turbosmtp"]["OPTIONS"]["location"])
-    yield folder
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    else:
-        folder.unlink(missing_ok=True)
+    return Path(logged.STORAGES["turbosmtp"]["OPTIONS"]["location"])
 
 
 def files(folder: Path) -> list[bytes]:

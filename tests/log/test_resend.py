@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from datetime import timedelta
+from email import message_from_string
 from typing import Any, ClassVar
 
 import pytest
@@ -30,6 +31,7 @@ from django_turbosmtp.models import (
 )
 from django_turbosmtp.sandbox import Sandbox
 from django_turbosmtp.signals import post_send
+from tests.log import queueing
 from tests.log.posting import SECRET
 from tests.log.test_detail import read, send
 from tests.messages import MESSAGES, new
@@ -361,7 +363,6 @@ def test_without_a_row_nothing_is_sent(
 
 
 WHY_NOT = {
-    "mime": "the log does not store messages of this form (MIME) after that",
     "attachments": "this site does not store the content of attachments",
     "pruned": "the log does not contain the full message.",
     "version": "The message was prepared for version 1",
@@ -373,12 +374,9 @@ WHY_NOT = {
 
 @pytest.mark.parametrize("case", WHY_NOT)
 def test_why_not(wire: Any, settings: Any, admin_client: Client, case: str) -> None:
-    if case in {"mime", "attachments"}:
-        wire.answer = ACCEPT
     message = new()
-    if case == "mime":
-        message = new(to=[], cc=["c@example.org"])
-    elif case == "attachments":
+    if case == "attachments":
+        wire.answer = ACCEPT
         message = new(attachments=[("a.pdf", b"%PDF", "application/pdf")])
     row = send(message)
     if case == "log":
@@ -544,6 +542,60 @@ class TestTheRecipients:
         assert fields["to"] == "b@example.org"
         assert "To: b@example.org\r\n" in fields["mime_raw"]
         assert "list@example.com" not in fields["mime_raw"]
+
+    @pytest.mark.parametrize("own_id", [True, False])
+    def test_accepted_mime(self, wire: Any, admin_client: Client, own_id: bool) -> None:
+        wire.answer = ACCEPT
+        headers = {"To": "The list <list@example.com>"}
+        if own_id:
+            headers["Message-ID"] = "<order-4711@example.com>"
+        row = send(new(headers=headers))
+        assert row.payload.exists()
+        again, _ = resend(admin_client, row)
+        first, second = (
+            message_from_string(json.loads(body)["mime_raw"]) for *_, body in wire.seen
+        )
+        assert first.get_payload() == second.get_payload()
+        assert second["To"] == "The list <list@example.com>"
+        changed = {name for name in first if first[name] != second[name]}
+        assert changed - {"Date"} == (set() if own_id else {"Message-ID"})
+        # Both can be sent once more.
+        for original in (row, again):
+            resend(admin_client, original)
+        assert len(wire.seen) == 4
+
+    def test_accepted_mime_with_attachments(
+        self, wire: Any, settings: Any, tmp_path: Any, admin_client: Client
+    ) -> None:
+        wire.answer = ACCEPT
+
+        def build() -> Any:
+            attachments = [("a.pdf", b"%PDF", "application/pdf")]
+            return new(attachments=attachments, headers={"To": "list@example.com"})
+
+        assert not send(build()).payload.exists()
+        settings.MEDIA_ROOT = tmp_path
+        settings.TURBOSMTP |= {"LOG_ATTACHMENTS": True}
+        row = send(build())
+        resend(admin_client, row)
+        assert len(wire.seen) == 3
+
+    def test_queued_mime(self, wire: Any, settings: Any, admin_client: Client) -> None:
+        wire.answer = ACCEPT
+        queueing.turn_queue_on(settings)
+        with_file = [("a.pdf", b"%PDF", "application/pdf")]
+        queueing.send(
+            new(headers={"To": "The list <list@example.com>"}),
+            new(headers={"To": "list@example.com"}, attachments=with_file),
+        )
+        queueing.work_off()
+        row, other = Message.objects.order_by("id")
+        assert (row.outcome, len(wire.seen)) == ("accepted", 2)
+        assert row.payload.exists()
+        assert not other.payload.exists()
+        again, _ = resend(admin_client, row)
+        assert again.outcome == "accepted"
+        assert len(wire.seen) == 3
 
     def test_redacted_text_is_not_sent(
         self, wire: Any, settings: Any, admin_client: Client
