@@ -209,7 +209,7 @@ def list_pages(total: int) -> Iterator[tuple[str, str]]:
     yield "list, first page", base
     yield "list, last page", f"{base}?p={last}"
     yield "list, middle page", f"{base}?p={last // 2}"
-    yield "list, oldest first", f"{base}?o=3"
+    yield "list, oldest first", f"{base}?o=4"
     for name in ("group=sent", "group=delivered", "group=failed", "attention=yes"):
         yield f"list, {name}", f"{base}?{name}"
     yield "list, period=day", f"{base}?period=day"

@@ -52,6 +52,7 @@ PAGES = {
     "attachment": ("view_message", "view_message_body"),
     "eml": ("view_message", "view_message_body"),
     "resend": ("view_message", "resend_message"),
+    "resend_many": ("view_message", "resend_message"),
     "cancel": ("view_message", "cancel_message"),
     "test": ("view_message", "resend_message"),
 }
@@ -147,6 +148,7 @@ def test_access_to_each_page(
         data: dict[str, Any] = {
             "test": {"to": "a@example.org", "mailer": "default"},
             "resend": {"to": 0, "decision": 0},
+            "resend_many": {"id": row.pk},
         }.get(page, {})
         answer = getattr(client, method)(url, data)
         finish(answer)
@@ -158,7 +160,7 @@ def test_access_to_each_page(
         elif method in {"get", "head"}:
             # The message is not queued, so there is no confirmation page.
             assert answer.status_code == (302 if page == "cancel" else 200), method
-    sends = page in {"resend", "test"} and allowed
+    sends = page in {"resend", "resend_many", "test"} and allowed
     assert len(sandbox.messages) == sends
     assert Message.objects.count() == 1 + sends
 

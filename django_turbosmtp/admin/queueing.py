@@ -10,7 +10,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from django_turbosmtp.admin.sending import SendingPages
+from django_turbosmtp.admin.resending import ResendingPages
 from django_turbosmtp.conf.settings import uses_queue
 from django_turbosmtp.log.connection import exempt_from_atomic_requests
 from django_turbosmtp.queue.cancel import cancel
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from django_turbosmtp.models import Message
 
 
-class QueuePages(SendingPages):
+class QueuePages(ResendingPages):
     """A view and an action that cancel messages in the queue."""
 
-    actions = ("cancel_queued",)
+    actions = (*ResendingPages.actions, "cancel_queued")
 
     def list_urls(self) -> Iterator[Any]:
         """Yield the URLs of these pages."""

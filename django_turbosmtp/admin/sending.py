@@ -59,7 +59,7 @@ class SendingPages(ReadingPages):
         """Let the user choose the recipients, and send a message again."""
         message = self._find(request, pk, "resend_message")
         try:
-            engine = self._build_engine(message)
+            engine = build_engine(message.mailer)
             offer = build_offer(message, engine)
         except NotSentAgain as reason:
             self.message_user(request, str(reason), messages.ERROR)
@@ -97,18 +97,6 @@ class SendingPages(ReadingPages):
             "title": _("Send again?"),
         }
         return self._render(request, "resend", context)
-
-    def _build_engine(self, message: Message) -> Engine:
-        """Return the engine of the message's mailer, with the current settings.
-
-        Raise `NotSentAgain` if there is none.
-        """
-        try:
-            return find_backend(message.mailer).build_engine()
-        except ImproperlyConfigured as error:
-            # The text of the exception is for developers.
-            logger.error("Messages cannot be sent: %s", error)  # noqa: TRY400
-            raise NotSentAgain(_explain_settings(message.mailer)) from None
 
     def _send_again(
         self,
@@ -207,6 +195,19 @@ class SendingPages(ReadingPages):
             url = self._build_url("eml", message.pk)
             tools.append({"label": _("Save as .eml"), "url": url})
         return tools, no_resend
+
+
+def build_engine(mailer: str) -> Engine:
+    """Return the engine of a mailer, with the current settings.
+
+    Raise `NotSentAgain`, with a text for the user, if there is none.
+    """
+    try:
+        return find_backend(mailer).build_engine()
+    except ImproperlyConfigured as error:
+        # The text of the exception is for developers.
+        logger.error("Messages cannot be sent: %s", error)  # noqa: TRY400
+        raise NotSentAgain(_explain_settings(mailer)) from None
 
 
 def _explain_settings(mailer: str) -> str:

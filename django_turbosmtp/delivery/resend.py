@@ -28,8 +28,10 @@ from django_turbosmtp.models import Message, Payload, Resend
 from django_turbosmtp.statuses import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
+
+    from django.db.models import QuerySet
 
     from django_turbosmtp.delivery.decision import Plan
     from django_turbosmtp.delivery.engine import Engine
@@ -132,11 +134,9 @@ def _drop_payloads(decided: Sequence[_Decided], alias: str) -> None:
 class BulkResult:
     """The numbers of messages that were accepted or not, and of each other reason.
 
-    ``ready``: the messages that were, or would be, sent. ``stopped_by``: the error that
-    ended the call early, or None.
+    ``stopped_by``: the error that ended the call early, or None.
     """
 
-    ready: int = 0
     accepted: int = 0
     failed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -146,24 +146,23 @@ class BulkResult:
 def resend_many(
     keys: Sequence[UUID],
     build_engine: Callable[[str], Engine],
-    report: Callable[[int], None] = lambda _: None,
-    *,
-    is_dry_run: bool = False,
+    report: Callable[[int, Sequence[tuple[Message, Job]]], None],
 ) -> BulkResult:
     """Send messages again to the recipients that they did not reach, in order.
 
     Messages that may have arrived, that were sent again before, or whose account is
     another one now are skipped: they need a decision for each. ``build_engine`` returns
-    the engine of a mailer, or raises `NotSentAgain`. ``report`` is called with the
-    number of messages in each part. An error that would affect all messages ends the
-    call, as in ``send_messages()``. Raise `NotSentAgain` if the log cannot be written.
+    the engine of a mailer, or raises `NotSentAgain`. After each part, ``report`` is
+    called with its number of messages, and those that were sent, with their jobs. An
+    error that would affect all messages ends the call, as in ``send_messages()``. Raise
+    `NotSentAgain` if the log cannot be written.
     """
     result = BulkResult()
     engines: dict[str, Engine] = {}
     for start in range(0, len(keys), _PART):
         part = keys[start : start + _PART]
-        _resend_part(part, engines, build_engine, result, is_dry_run=is_dry_run)
-        report(len(part))
+        sent = _resend_part(part, engines, build_engine, result)
+        report(len(part), [(one.original, one.job) for one in sent])
         stopped = [e.stopped_by for e in engines.values() if e.stopped_by]
         if stopped:
             result.stopped_by = stopped[0]
@@ -171,32 +170,42 @@ def resend_many(
     return result
 
 
+def preview_many(
+    keys: Sequence[UUID], build_engine: Callable[[str], Engine]
+) -> Iterator[tuple[Message, str]]:
+    """Yield each message that `resend_many` would read, and why it would be skipped.
+
+    The reason is "" if the message would be sent. Nothing is locked or written.
+    """
+    engines: dict[str, Engine] = {}
+    for start in range(0, len(keys), _PART):
+        messages = _find(keys[start : start + _PART])
+        for row, decided in _decide_each(messages, engines, build_engine):
+            yield row, decided.summary if isinstance(decided, NotSentAgain) else ""
+
+
+def _find(keys: Sequence[UUID]) -> QuerySet[Message]:
+    messages = Message.objects.using(choose_log_database())
+    # In the order of their creation: the keys are.
+    return messages.filter(pk__in=keys).order_by("pk")
+
+
 def _resend_part(
     keys: Sequence[UUID],
     engines: dict[str, Engine],
     build_engine: Callable[[str], Engine],
     result: BulkResult,
-    *,
-    is_dry_run: bool,
-) -> None:
+) -> list[_Decided]:
     alias = choose_log_database()
-    messages = Message.objects.using(alias).filter(pk__in=keys).order_by("pk")
+    messages = _find(keys)
     decided: dict[str, list[_Decided]] = {}
     with transaction.atomic(using=alias, durable=True), begin(alias, limits_wait=False):
         lock_messages(messages)
-        for row in messages:
-            try:
-                if row.mailer not in engines:
-                    engines[row.mailer] = build_engine(row.mailer)
-                one = _decide(row, engines[row.mailer])
-                if one.plan.may_have_arrived:
-                    raise NotSentAgain(_("It may have arrived."))
-            except NotSentAgain as reason:
-                result.skipped[reason.summary] += 1
+        for row, one in _decide_each(messages, engines, build_engine):
+            if isinstance(one, NotSentAgain):
+                result.skipped[one.summary] += 1
             else:
-                result.ready += 1
-                if not is_dry_run:
-                    decided.setdefault(row.mailer, []).append(one)
+                decided.setdefault(row.mailer, []).append(one)
         for mailer, some in decided.items():
             _write(some, engines[mailer], alias)
     for mailer, some in decided.items():
@@ -205,6 +214,26 @@ def _resend_part(
         accepted = sum(_is_accepted(one.job) for one in some)
         result.accepted += accepted
         result.failed += len(some) - accepted
+    return [one for some in decided.values() for one in some]
+
+
+def _decide_each(
+    messages: Iterable[Message],
+    engines: dict[str, Engine],
+    build_engine: Callable[[str], Engine],
+) -> Iterator[tuple[Message, _Decided | NotSentAgain]]:
+    """Yield how each message is sent again, or why it needs a person's decision."""
+    for row in messages:
+        try:
+            if row.mailer not in engines:
+                engines[row.mailer] = build_engine(row.mailer)
+            decided = _decide(row, engines[row.mailer])
+            if decided.plan.may_have_arrived:
+                raise NotSentAgain(_("It may have arrived."))
+        except NotSentAgain as reason:
+            yield row, reason
+        else:
+            yield row, decided
 
 
 def _build_job(row: Message, plan: Plan) -> Job:

@@ -237,6 +237,7 @@ PAGES = {
     "detail-headers": "{detail}?tab=headers",
     "detail-wire": "{detail}?tab=wire",
     "resend": "{refused}../resend/",
+    "resend-many": "resend/?id={refused_key},{detail_key}",
     "person": "person/?address=jane@example.org",
     "dashboard": "dashboard/?period=week",
     "test": "test/",
@@ -255,11 +256,12 @@ def list_pages(page, site):
             "refused": "Your invoice",
         }.items()
     }
+    keys = {f"{name}_key": link.split("/")[-3] for name, link in links.items()}
     for name, path in PAGES.items():
         if path.startswith("{"):
             yield name, site + path.format(**links)
         else:
-            yield name, f"{site}/admin/turbosmtp/message/{path}"
+            yield name, f"{site}/admin/turbosmtp/message/{path.format(**keys)}"
 
 
 def test_pages_are_accessible(site, page, size, scheme):

@@ -49,7 +49,7 @@ def keep(screen, name):
 
 def test_the_list(shop, screen):
     log_in(screen, shop)
-    screen.get_by_text("90 messages").first.wait_for()
+    screen.locator(".paginator").get_by_text("90 messages").wait_for()
     assert screen.locator(".turbosmtp-status").count() == 50
     keep(screen, "list")
 

@@ -40,6 +40,9 @@ from tests.messages import new
 from tests.serving import say
 from tests.worlds import WORLD, connection
 
+#: The number of the column with the time. The checkboxes of the actions are column 0.
+OLDEST_FIRST = "4"
+
 pytestmark = pytest.mark.django_db
 
 
@@ -216,7 +219,7 @@ def test_other_cells_are_unchanged(text: str) -> None:
     assert write_cell(text) == read_cell(text) == text
 
 
-@pytest.mark.parametrize("order", [None, "3", "-3"])
+@pytest.mark.parametrize("order", [None, OLDEST_FIRST, f"-{OLDEST_FIRST}"])
 def test_csv_in_parts(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, order: str | None
 ) -> None:
@@ -228,7 +231,7 @@ def test_csv_in_parts(
         for number in range(35)
     ]
     expected = sorted(rows, key=lambda row: (row.created_at, row.pk))
-    if order != "3":
+    if order != OLDEST_FIRST:
         expected.reverse()
     found = read_csv(admin_client, **({"o": order} if order else {}))
     assert [line["id"] for line in found] == [str(row.pk) for row in expected]
@@ -238,7 +241,7 @@ def test_csv_of_the_filtered_list(admin_client: Client) -> None:
     for number in range(120):
         add(f"Order {number:03}", status="failed" if number % 2 else "sent")
     add("Other", status="failed")
-    found = read_csv(admin_client, q="order", group="failed", o="3")
+    found = read_csv(admin_client, q="order", group="failed", o=OLDEST_FIRST)
     assert [line["subject"] for line in found] == [
         f"Order {number:03}" for number in range(1, 120, 2)
     ]

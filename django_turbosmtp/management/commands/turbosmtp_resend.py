@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -13,7 +14,7 @@ from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp.backends import find_backend
 from django_turbosmtp.conf.log import choose_log_database
 from django_turbosmtp.delivery.decision import NotSentAgain
-from django_turbosmtp.delivery.resend import resend_many
+from django_turbosmtp.delivery.resend import preview_many, resend_many
 from django_turbosmtp.log.querysets import (
     filter_attention,
     filter_group,
@@ -26,7 +27,9 @@ from django_turbosmtp.statuses import Group
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from collections.abc import Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from django.db.models import QuerySet
 
@@ -81,27 +84,23 @@ class Command(BaseCommand):
         found = _select(options)
         # In order of time: the keys are.
         keys = list(found.order_by("pk").values_list("pk", flat=True))
-        if not options["dry_run"] and options["interactive"]:
+        if options["dry_run"]:
+            self._preview(keys)
+            return
+        if options["interactive"]:
             _confirm(len(keys))
         with Progress(self.stderr, lambda: len(keys)) as bar:
             try:
-                result = resend_many(
-                    keys, _build_engine, bar.advance, is_dry_run=options["dry_run"]
-                )
+                result = resend_many(keys, _build_engine, lambda n, _: bar.advance(n))
             except NotSentAgain as error:
                 raise CommandError(str(error)) from error
         skipped = result.skipped.total()
-        if options["dry_run"]:
-            self.stdout.write(f"To send: {result.ready}, to skip: {skipped}.")
-        else:
-            self.stdout.write(
-                f"Accepted: {result.accepted}, failed: {result.failed}, skipped:"
-                f" {skipped}."
-            )
-        for reason, number in result.skipped.most_common():
-            self.stdout.write(f"  {number}: {reason}")
+        self.stdout.write(
+            f"Accepted: {result.accepted}, failed: {result.failed}, skipped: {skipped}."
+        )
+        self._write_reasons(result.skipped)
         if result.stopped_by is not None:
-            rest = len(keys) - result.ready - skipped
+            rest = len(keys) - result.accepted - result.failed - skipped
             raise CommandError(
                 f"Stopped, because this affects every message: {result.stopped_by}"
                 f" {rest} messages were not tried. Solve it, then run the command"
@@ -109,6 +108,21 @@ class Command(BaseCommand):
             )
         if result.failed:
             raise CommandError("Some messages failed. The log shows why.")
+
+    def _preview(self, keys: Sequence[UUID]) -> None:
+        """Write how many messages would be sent, and why the others would not."""
+        reasons: Counter[str] = Counter()
+        with Progress(self.stderr, lambda: len(keys)) as bar:
+            for _row, reason in preview_many(keys, _build_engine):
+                reasons[reason] += 1
+                bar.advance(1)
+        ready = reasons.pop("", 0)
+        self.stdout.write(f"To send: {ready}, to skip: {reasons.total()}.")
+        self._write_reasons(reasons)
+
+    def _write_reasons(self, reasons: Counter[str]) -> None:
+        for reason, number in reasons.most_common():
+            self.stdout.write(f"  {number}: {reason}")
 
 
 def _confirm(number: int) -> None:
