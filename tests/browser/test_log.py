@@ -264,6 +264,35 @@ def list_pages(page, site):
             yield name, f"{site}/admin/turbosmtp/message/{path.format(**keys)}"
 
 
+#: What must be visible on a phone without scrolling sideways, by page.
+ESSENTIAL = {
+    "list": "#result_list :is(.field-status_shown, .field-recipients_shown,"
+    " .field-subject_shown, .field-time_shown)",
+    "person": ".turbosmtp-cards td",
+    "detail": ".turbosmtp-cards td",
+}
+
+
+@pytest.mark.parametrize("scheme", ["light"])
+def test_rows_fit(site, page, size, scheme):
+    for name, address in list_pages(page, site):
+        if name not in ESSENTIAL:
+            continue
+        page.goto(address)
+        cells = page.locator(ESSENTIAL[name])
+        assert cells.count() >= 4
+        width = page.viewport_size["width"]
+        for box in [cell.bounding_box() for cell in cells.all()]:
+            assert box["width"] > 0
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+        scrolls = "e => e.scrollWidth - e.clientWidth"
+        for area in page.locator(
+            ".results, .turbosmtp-scroll:has(.turbosmtp-cards)"
+        ).all():
+            assert area.evaluate(scrolls) <= 0
+
+
 def test_pages_are_accessible(site, page, size, scheme):
     for name, address in list_pages(page, site):
         page.goto(address)
