@@ -71,6 +71,7 @@ class Command(BaseCommand):
         )
         add(
             "--no-input",
+            "--noinput",
             action="store_false",
             dest="interactive",
             help="do not ask for confirmation",
