@@ -38,6 +38,11 @@ def say(status: int, data: Any, **headers: str) -> Answer:
     return answer
 
 
+ACCEPT = say(200, {"message": "OK", "mid": 4321})
+REFUSE = say(400, {"message": "error", "errors": ["not today"]})
+NO_CREDIT = say(400, {"message": "error", "errors": ["nocredit"]})
+
+
 def hang_up(handler: BaseHTTPRequestHandler, body: bytes) -> None:
     handler.close_connection = True
 

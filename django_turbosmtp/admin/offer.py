@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from django.http import QueryDict
 
     from django_turbosmtp.delivery.decision import Offer
-    from django_turbosmtp.models import Message, Recipient
+    from django_turbosmtp.models import Message
 
 #: Let the user choose among at most this many recipients. With more, the page offers
 #: only groups.
@@ -39,7 +39,7 @@ def describe_offer(message: Message, offer: Offer, data: QueryDict) -> dict[str,
                 "name": _CHOSEN,
                 "address_name": f"{_ADDRESS}{recipient.position}",
                 "address": data.get(
-                    f"{_ADDRESS}{recipient.position}", _read_address(recipient)
+                    f"{_ADDRESS}{recipient.position}", recipient.address
                 ),
                 "shown": recipient.shown or recipient.address,
                 "kind": recipient.get_kind_display(),
@@ -65,10 +65,6 @@ def _choose_first(offer: Offer) -> frozenset[int]:
     """Return the positions that are chosen first: those missing, or else all."""
     positions = offer.missing or {r.position for r in offer.recipients}
     return frozenset(positions) - offer.refused.keys()
-
-
-def _read_address(recipient: Recipient) -> str:
-    return recipient.address
 
 
 def _list_differences(message: Message) -> list[str]:

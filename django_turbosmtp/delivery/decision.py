@@ -48,7 +48,7 @@ class Offer:
     """How a message can be sent again, for a page.
 
     ``recipients``: in order. ``missing``: the positions of those that it did not reach.
-    ``refused``: why it cannot be sent to a recipient, by position, or "".
+    ``refused``: why some must not receive it, by position.
     ``decision``: how often it has been sent again. If this changes before the user
     decides, another user was faster.
     """
@@ -149,10 +149,9 @@ def plan_resend(
             kind = Kind(recipient.kind)
             entry = EnvelopeRecipient(kind=kind, mailbox=mailbox)
             unique.setdefault(mailbox.key, entry)
-    corrected = any(read_mailbox(r) != chosen.get(r.position) for r in recipients)
     return Plan(
         recipients=list(unique.values()),
-        is_changed=corrected,
+        is_changed=any(read_mailbox(r) != chosen.get(r.position) for r in recipients),
         covers_missing=missing <= chosen.keys(),
         may_have_arrived=not find_doubtful(recipients).isdisjoint(chosen),
         is_other_account=not engine.account.has_fingerprint(row.account),

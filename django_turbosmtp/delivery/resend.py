@@ -24,6 +24,7 @@ from django_turbosmtp.delivery.decision import (
 )
 from django_turbosmtp.delivery.stored import build_job, read_fields
 from django_turbosmtp.log.locks import begin, lock_messages
+from django_turbosmtp.log.querysets import add_relations
 from django_turbosmtp.models import Message, Payload, Resend
 from django_turbosmtp.statuses import Outcome
 
@@ -61,12 +62,12 @@ def resend(
     `NotSentAgain` if nothing was sent.
     """
     alias = choose_log_database()
-    messages = Message.objects.using(alias).filter(pk=row.pk)
+    messages = _find([row.pk])
     # A durable transaction, because nothing may be sent before the commit.
     with transaction.atomic(using=alias, durable=True), begin(alias, limits_wait=False):
         # Lock before planning, so that no event changes a recipient until the commit.
         lock_messages(messages)
-        found = messages.first()
+        found = add_relations(messages).first()
         if found is None:
             raise NotSentAgain(_("It is no longer in the log."))
         decided = _decide(
@@ -179,7 +180,7 @@ def preview_many(
     """
     engines: dict[str, Engine] = {}
     for start in range(0, len(keys), _PART):
-        messages = _find(keys[start : start + _PART])
+        messages = add_relations(_find(keys[start : start + _PART]))
         for row, decided in _decide_each(messages, engines, build_engine):
             yield row, decided.summary if isinstance(decided, NotSentAgain) else ""
 
@@ -201,7 +202,7 @@ def _resend_part(
     decided: dict[str, list[_Decided]] = {}
     with transaction.atomic(using=alias, durable=True), begin(alias, limits_wait=False):
         lock_messages(messages)
-        for row, one in _decide_each(messages, engines, build_engine):
+        for row, one in _decide_each(add_relations(messages), engines, build_engine):
             if isinstance(one, NotSentAgain):
                 result.skipped[one.summary] += 1
             else:

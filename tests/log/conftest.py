@@ -14,6 +14,7 @@ from tests import worlds
 from tests.log.posting import SECRET
 from tests.log.queueing import turn_queue_on
 from tests.log.surroundings import SURROUNDINGS, clear_tables
+from tests.serving import REFUSE
 
 _HERE = Path(__file__).parent
 _USE_DATABASE = {"db", "transactional_db"}
@@ -80,6 +81,14 @@ def _remove_stored_files() -> Iterator[None]:
         shutil.rmtree(folder)
     else:
         folder.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def wire(server: Any, settings: Any) -> Any:
+    """A server that refuses at first, and records requests; the log is on."""
+    settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True}
+    server.answer = REFUSE
+    return server
 
 
 @pytest.fixture

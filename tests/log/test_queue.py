@@ -39,16 +39,13 @@ from tests.log.queueing import (
 )
 from tests.log.surroundings import assert_max_queries
 from tests.messages import MESSAGES, new
-from tests.serving import hang_up, say
+from tests.serving import ACCEPT, NO_CREDIT, hang_up, say
 from tests.worlds import WORLD
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("short_waits"),
 ]
-
-ACCEPT = say(200, {"message": "OK", "mid": 4321})
-NO_CREDIT = say(400, {"message": "error", "errors": ["nocredit"]})
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.log.queueing import (
     work_off,
 )
 from tests.messages import new
-from tests.serving import say
+from tests.serving import NO_CREDIT, say
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
 
@@ -192,7 +192,7 @@ def test_the_page_shows_why_a_message_is_still_queued(
     page = admin_client.get(build_url(row, "change")).text
     assert "<dt>Refused attempts</dt><dd>1</dd>" in page
     assert "try again" in page
-    server.answer = say(400, {"message": "error", "errors": ["nocredit"]})
+    server.answer = NO_CREDIT
     pass_time(hours=1)
     work_off()
     page = admin_client.get(build_url(row, "change")).text

@@ -35,21 +35,10 @@ from tests.log import queueing
 from tests.log.posting import SECRET
 from tests.log.test_detail import read, send
 from tests.messages import MESSAGES, new
-from tests.serving import say
+from tests.serving import ACCEPT, REFUSE, say
 from tests.worlds import WORLD, connection
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
-
-REFUSE = say(400, {"message": "error", "errors": ["not today"]})
-ACCEPT = say(200, {"message": "OK", "mid": 4321})
-
-
-@pytest.fixture
-def wire(server: Any, settings: Any) -> Any:
-    """A server that records requests; the log is on."""
-    settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True}
-    server.answer = REFUSE
-    return server
 
 
 def build_url(row: Message) -> str:

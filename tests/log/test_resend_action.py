@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from typing import Any
 from uuid import UUID
@@ -15,35 +14,16 @@ from django.urls import reverse
 
 from django_turbosmtp.admin import MessageAdmin, resending
 from django_turbosmtp.models import Message, Recipient, Resend
+from tests.log.resending import list_subjects, send_refused
 from tests.log.test_detail import send
 from tests.messages import new
-from tests.serving import say
+from tests.serving import NO_CREDIT
 from tests.worlds import connection
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
 
 LIST = "/admin/turbosmtp/message/"
 PAGE = f"{LIST}resend/"
-NO_CREDIT = say(400, {"message": "error", "errors": ["nocredit"]})
-REFUSE = say(400, {"message": "error", "errors": ["not today"]})
-ACCEPT = say(200, {"message": "OK", "mid": 4321})
-
-
-@pytest.fixture
-def wire(server: Any, settings: Any) -> Any:
-    """A server that records requests; the log is on."""
-    settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True}
-    server.answer = REFUSE
-    return server
-
-
-def send_refused(wire: Any, *subjects: str) -> list[Message]:
-    """Send messages that are refused; then let the server accept."""
-    wire.answer = REFUSE
-    rows = [send(new(subject=subject)) for subject in subjects]
-    wire.answer = ACCEPT
-    wire.seen.clear()
-    return rows
 
 
 def select(client: Client, rows: list[Message], **data: Any) -> Any:
@@ -58,10 +38,6 @@ def press(client: Client, page: Any) -> list[str]:
     answer = client.post(PAGE, {"id": page.context["keys"]}, follow=True)
     assert answer.status_code == 200
     return [str(message) for message in answer.context["messages"]]
-
-
-def list_subjects(wire: Any) -> list[str]:
-    return [json.loads(body)["subject"] for _, _, body in wire.seen]
 
 
 def test_several_are_sent_after_a_page(wire: Any, admin_client: Client) -> None:

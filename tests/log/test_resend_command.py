@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -15,38 +14,12 @@ from django_turbosmtp._lib.times import make_storable
 from django_turbosmtp.backends import find_backend
 from django_turbosmtp.delivery.resend import resend
 from django_turbosmtp.models import Message, Payload, Recipient, Resend, Suppression
+from tests.log.resending import list_subjects, send_refused
 from tests.log.test_detail import send
 from tests.messages import new
-from tests.serving import say
+from tests.serving import ACCEPT, NO_CREDIT, REFUSE
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("short_waits")]
-
-NO_CREDIT = say(400, {"message": "error", "errors": ["nocredit"]})
-REFUSE = say(400, {"message": "error", "errors": ["not today"]})
-ACCEPT = say(200, {"message": "OK", "mid": 4321})
-
-
-@pytest.fixture
-def wire(server: Any, settings: Any) -> Any:
-    """A server that refuses at first, and records requests; the log is on."""
-    settings.TURBOSMTP = {**settings.TURBOSMTP, "LOG": True}
-    server.answer = REFUSE
-    return server
-
-
-def send_refused(wire: Any, *subjects: str, **fields: Any) -> list[Message]:
-    """Send messages that are refused; then let the server accept."""
-    wire.answer = REFUSE
-    rows = [send(build(subject, **fields)) for subject in subjects]
-    wire.answer = ACCEPT
-    wire.seen.clear()
-    return rows
-
-
-def build(subject: str, *, tags: Any = (), **fields: Any) -> Any:
-    message: Any = new(subject=subject, **fields)
-    message.tags = list(tags)
-    return message
 
 
 def run(**options: Any) -> str:
@@ -54,10 +27,6 @@ def run(**options: Any) -> str:
     options = {"interactive": False, "stderr": io.StringIO(), **options}
     call_command("turbosmtp_resend", stdout=out, **options)
     return out.getvalue()
-
-
-def list_subjects(wire: Any) -> list[str]:
-    return [json.loads(body)["subject"] for _, _, body in wire.seen]
 
 
 def test_an_hour_without_credit(wire: Any) -> None:
